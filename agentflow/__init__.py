@@ -1,0 +1,1 @@
+"""agentflow: an asyncio-native engine for agentic workflows."""

@@ -1,0 +1,265 @@
+"""The errors agentflow raises: one tree, data on attributes, the remedy in the text.
+
+AgentflowError
+  DefinitionError        a decorator or a setting is used wrongly; raised where it is written
+  PlanError              kind, at: the plan cannot be run; raised before anything is spent
+  CallError              tool, node: one call did not give a value
+    ArgumentError        argument: an argument is not what the signature asks for
+    ResultError          the tool returned what its annotation does not allow
+    CallTimeout          seconds: an attempt took longer than its timeout (also a TimeoutError)
+    CallCancelled        the call was cancelled by name while its run went on
+    CallSkipped          a guard was false, or a call it depends on was skipped
+    DependencyFailed     a call it depends on failed; __cause__ is that failure
+  RunError               results, pending, unfinished: the run ended without a value
+    RunFailed            failures; __cause__ is the first failure
+    RunCancelled         somebody cancelled the run (not the task that awaits it)
+    DeadlineExceeded     the run's deadline passed (also a TimeoutError)
+  BudgetExceeded         asked, left, unit: a reservation did not fit
+  BackendError           url, status, retryable, retry_after: the serving side failed
+    BackendUnreachable   refused, reset, name not found
+    BackendTimeout       no answer, or no further token, in time (also a TimeoutError)
+    BackendRejected      the request was understood and refused (4xx)
+    BackendBusy          429 or 503: later; retry_after says when, if the server did
+    BadReply             HTML, broken JSON, not an answer of the API
+    TruncatedReply       the stream ended without a finish reason
+  ModelError             the model answered, but not usably
+    ModelRefusal         the model declined
+    AnswerInvalid        the answer never matched its type; problems says why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+class AgentflowError(Exception):
+    """Base of everything agentflow raises on purpose."""
+
+
+class DefinitionError(AgentflowError, TypeError):
+    """A decorator or a setting is used wrongly; raised where it is written."""
+
+
+class PlanError(AgentflowError, ValueError):
+    """A plan cannot be run; raised before anything is spent.
+
+    Attributes:
+        kind: One of the kinds listed in docs/notation.md, such as ``unknown_tool``.
+        at: Id of the line at fault, or None when the whole plan is.
+    """
+
+    def __init__(self, kind: str, message: str, at: int | None = None) -> None:
+        self.kind = kind
+        self.at = at
+        super().__init__(message if at is None else f"line ${at}: {message}")
+
+
+class CallError(AgentflowError):
+    """One call did not give a value.
+
+    Attributes:
+        tool: Name of the tool.
+        node: Id of the node in its run, or None outside a run.
+    """
+
+    def __init__(self, message: str, *, tool: str, node: int | None = None) -> None:
+        self.tool = tool
+        self.node = node
+        super().__init__(message)
+
+
+class ArgumentError(CallError, ValueError):
+    """An argument is not what the signature asks for; nothing was called.
+
+    Attributes:
+        argument: Path of the argument at fault, such as ``k`` or ``filters.0.name``.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, argument: str = "", node: int | None = None
+    ) -> None:
+        self.argument = argument
+        super().__init__(message, tool=tool, node=node)
+
+
+class ResultError(CallError, ValueError):
+    """The tool returned what its annotation does not allow."""
+
+
+class CallTimeout(CallError, TimeoutError):
+    """An attempt took longer than its timeout.
+
+    Attributes:
+        seconds: The limit that was passed.
+    """
+
+    def __init__(self, message: str, *, tool: str, seconds: float, node: int | None = None) -> None:
+        self.seconds = seconds
+        super().__init__(message, tool=tool, node=node)
+
+
+class CallCancelled(CallError):
+    """The call was cancelled by name while its run went on."""
+
+
+class CallSkipped(CallError):
+    """A guard was false, or a call it depends on was skipped."""
+
+
+class DependencyFailed(CallError):
+    """A call it depends on failed; ``__cause__`` is that failure."""
+
+
+class RunError(AgentflowError):
+    """The run ended without a value; what was done is not lost.
+
+    Attributes:
+        results: Value by node id of everything that finished.
+        pending: Node ids that were running or waiting.
+        unfinished: Names of calls that are still being cleaned up.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        results: Mapping[int, Any] | None = None,
+        pending: Sequence[int] = (),
+        unfinished: Sequence[str] = (),
+    ) -> None:
+        self.results: dict[int, Any] = dict(results or {})
+        self.pending = tuple(pending)
+        self.unfinished = tuple(unfinished)
+        super().__init__(message)
+
+
+class RunFailed(RunError):
+    """Something in the run failed; ``__cause__`` is the first failure.
+
+    Attributes:
+        failures: Exception by node id; empty when the workflow's own code raised.
+    """
+
+    def __init__(
+        self, message: str, *, failures: Mapping[int, BaseException] | None = None, **kept: Any
+    ) -> None:
+        self.failures: dict[int, BaseException] = dict(failures or {})
+        super().__init__(message, **kept)
+
+
+class RunCancelled(RunError):
+    """Somebody cancelled the run (not the task that awaits it)."""
+
+
+class DeadlineExceeded(RunError, TimeoutError):
+    """The run's deadline passed."""
+
+
+class BudgetExceeded(AgentflowError):
+    """A reservation did not fit into what is left.
+
+    Attributes:
+        asked: What was asked for, in `unit`.
+        left: What was left, in `unit`.
+        unit: ``usd`` or ``tokens``.
+    """
+
+    def __init__(self, message: str, *, asked: Any, left: Any, unit: str) -> None:
+        self.asked = asked
+        self.left = left
+        self.unit = unit
+        super().__init__(message)
+
+
+class BackendError(AgentflowError):
+    """The serving side failed.
+
+    Attributes:
+        url: Base URL of the backend.
+        status: HTTP status, or None when there was no answer.
+        retryable: Whether the same request can succeed later.
+        retry_after: Seconds the server asked to wait, or None.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        url: str,
+        status: int | None = None,
+        retry_after: float | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        self.url = url
+        self.status = status
+        self.retry_after = retry_after
+        if retryable is not None:
+            self.retryable = retryable
+        super().__init__(message)
+
+
+class BackendUnreachable(BackendError):
+    """Refused, reset, or the name was not found."""
+
+    retryable = True
+
+
+class BackendTimeout(BackendError, TimeoutError):
+    """No answer, or no further token, in time."""
+
+    retryable = True
+
+
+class BackendRejected(BackendError):
+    """The request was understood and refused (4xx)."""
+
+
+class BackendBusy(BackendError):
+    """Too many requests, or unavailable for now (429, 503)."""
+
+    retryable = True
+
+
+class BadReply(BackendError):
+    """HTML, broken JSON, or anything else that is not an answer of the API."""
+
+
+class TruncatedReply(BackendError):
+    """The stream ended without a finish reason."""
+
+    retryable = True
+
+
+class ModelError(AgentflowError):
+    """The model answered, but not usably."""
+
+
+class ModelRefusal(ModelError):
+    """The model declined to answer."""
+
+
+class AnswerInvalid(ModelError):
+    """The answer never matched its type.
+
+    Attributes:
+        problems: What was wrong with the last answer.
+        answer: The last answer, as text.
+    """
+
+    def __init__(self, message: str, *, problems: str = "", answer: str = "") -> None:
+        self.problems = problems
+        self.answer = answer
+        super().__init__(message)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A sentence that names what is known, the nearest spelling first."""
+    if not known:
+        return "No tools are known."
+    if close := get_close_matches(name, known, n=1, cutoff=0.5):
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(sorted(known)[:12])}{', ...' if len(known) > 12 else ''}."

@@ -1,0 +1,1 @@
+"""Help for tests: virtual time, scripted servers and faults."""

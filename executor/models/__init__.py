@@ -1,0 +1,1 @@
+"""Model clients: any OpenAI-compatible endpoint, streamed, accounted, its errors mapped once."""

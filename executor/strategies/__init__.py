@@ -1,0 +1,1 @@
+"""How a sentence becomes work: `plan` and `react`."""

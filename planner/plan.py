@@ -1,0 +1,160 @@
+"""The plan: a short straight-line program that every front end becomes.
+
+A `Plan` is immutable. Each `Node` calls one tool and may use the values of earlier nodes
+only; its position in `Plan.nodes` is its id, so program order is a topological order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+
+class Star(Enum):
+    """The path step ``[*]``: every element of a list."""
+
+    ALL = "*"
+
+    def __repr__(self) -> str:
+        return "ALL"
+
+
+ALL = Star.ALL
+
+PathStep: TypeAlias = "str | int | Star"
+"""A field or key (text), an index (negative counts from the end), or `ALL`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A use of an earlier value: ``$1``, or with a path ``$1.hits[0].url``."""
+
+    node: int
+    path: tuple[PathStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """``each $1.hits[*].url``: one call for every element; the value is the list."""
+
+    source: Any  # a Ref, or a literal list or tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A string with references in it: ``"${1.name} text"``. `parts` are text and Refs."""
+
+    parts: tuple[str | Ref, ...]
+
+
+Arg: TypeAlias = Any
+"""A literal, `Ref`, `Template` or `Each`, or a list, tuple or dict that holds such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a node waits for its inputs, or a map for its elements.
+
+    `kind` is ``all``, ``settled``, ``first`` or ``quorum`` (then `count` is how many).
+    """
+
+    kind: str = "all"
+    count: int = 0
+
+    def __str__(self) -> str:
+        return f"quorum({self.count})" if self.kind == "quorum" else self.kind
+
+
+JOIN_ALL = Join()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One line of a plan.
+
+    Attributes:
+        tool: Name of the tool in the plan's toolbox.
+        args: Positional arguments.
+        kwargs: Keyword arguments, in the order written.
+        guard: The call is made only if this value is true.
+        join: Policy over the value dependencies (or elements, for a map).
+        after: Ids that must be settled first although no value is used (effects).
+        options: Per-call overrides from `Tool.with_`, or None.
+        rank: Priority; larger is more urgent (upward rank, set by the ranking pass).
+        label: Id of the line in the text it was read from, for messages.
+    """
+
+    tool: str
+    args: tuple[Arg, ...] = ()
+    kwargs: tuple[tuple[str, Arg], ...] = ()
+    guard: Ref | None = None
+    join: Join = JOIN_ALL
+    after: tuple[int, ...] = ()
+    options: Any = None
+    rank: float = 0.0
+    label: int | None = None
+
+    def values(self) -> Iterator[Arg]:
+        """The arguments, positional first."""
+        yield from self.args
+        for _, value in self.kwargs:
+            yield value
+
+    def uses(self) -> tuple[int, ...]:
+        """Ids whose values it uses (guard included), each once, in order of appearance."""
+        found: dict[int, None] = {}
+        if self.guard is not None:
+            found[self.guard.node] = None
+        for value in self.values():
+            for ref in refs(value):
+                found[ref.node] = None
+        return tuple(found)
+
+
+class Answer(Enum):
+    """What a plan gives besides a returned value."""
+
+    JOIN = "join"  # a model reads the results and answers
+    NOTHING = "nothing"  # the text named neither
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An immutable straight-line program.
+
+    Attributes:
+        nodes: The calls; the index is the id.
+        result: The argument after ``return``, or an `Answer`.
+    """
+
+    nodes: tuple[Node, ...] = ()
+    result: Arg | Answer = field(default=Answer.NOTHING)
+
+    def successors(self) -> list[list[int]]:
+        """For each node, the ids that use its value or come after it."""
+        out: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for dep in {*node.uses(), *node.after}:
+                out[dep].append(index)
+        return out
+
+
+def refs(value: Arg) -> Iterator[Ref]:
+    """Every reference inside an argument, in order."""
+    kind = type(value)
+    if kind is Ref:
+        yield value
+    elif kind is Template:
+        for part in value.parts:
+            if type(part) is Ref:
+                yield part
+    elif kind is Each:
+        yield from refs(value.source)
+    elif kind is list or kind is tuple:
+        for item in value:
+            yield from refs(item)
+    elif kind is dict:
+        for item in value.values():
+            yield from refs(item)

@@ -1,0 +1,70 @@
+"""What planning needs to know of a tool: its name, parameters, effect and description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentflow.errors import nearest
+from agentflow.tools.effects import UNDECLARED, Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a tool, without the ones the engine fills in.
+
+    Attributes:
+        name: As in the signature.
+        required: Whether it has no default.
+        schema: JSON schema of its type; empty when untyped.
+        accepts_none: Whether None is a valid value (a skipped input may then be passed as None).
+    """
+
+    name: str
+    required: bool = True
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    accepts_none: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as planners and models see it.
+
+    Attributes:
+        name: ``[A-Za-z_][\\w.-]*``.
+        parameters: In order; positional arguments of a plan line are bound to them.
+        open: Takes any further keyword (``**kwargs``).
+        effect: Declared effect.
+        description: The docstring.
+        returns: JSON schema of the result; empty when undeclared.
+        version: Declared version of the implementation, or empty.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    open: bool = False
+    effect: Effect = UNDECLARED
+    description: str = ""
+    returns: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by parameter name; whatever does not fit is left out."""
+        bound = dict(zip((p.name for p in self.parameters), args, strict=False))
+        bound.update(kwargs)
+        return bound
+
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the arguments, as model APIs want it."""
+        return {
+            "type": "object",
+            "properties": {p.name: dict(p.schema) for p in self.parameters},
+            "required": [p.name for p in self.parameters if p.required],
+            "additionalProperties": self.open,
+        }
+
+
+def unknown_tool(name: str, known: Sequence[str]) -> str:
+    """The message for a tool that is not in the toolbox."""
+    return f"there is no tool {name!r}. {nearest(name, known)}"
