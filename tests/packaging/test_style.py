@@ -1,0 +1,125 @@
+"""Rules of the house that ruff does not know."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FILE_LINES = 400
+FUNCTION_LINES = 50
+FOLDERS = (
+    "agentflow", "budgets", "caches", "executor", "planner", "tools", "benchmarks", "examples",
+)  # fmt: skip
+
+LONG: dict[str, str] = {}
+"""Files, or ``file:function``, that may be longer, each with its reason."""
+
+SLEEPS: dict[str, str] = {}
+"""Test files that may sleep on the real clock, each with its reason."""
+
+MACHINE_PATH = re.compile(r"(?<![\w.:/}-])/(?:home|root|work|Users)/\w")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def python_files(root: Path, *folders: str) -> Iterator[Path]:
+    """The Python files of some folders, each once (links are not entered)."""
+    for folder in folders:
+        yield from (root / folder).rglob("*.py")
+
+
+def functions(source: str) -> Iterator[tuple[Function, int]]:
+    """The functions of a module, and how many lines each has without its docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, Function):
+            docstring = node.body[0] if ast.get_docstring(node, clean=False) else None
+            spent = docstring.end_lineno - docstring.lineno + 1 if docstring else 0  # type: ignore[operator]
+            yield node, node.end_lineno - node.lineno + 1 - spent  # type: ignore[operator]
+
+
+def mentions_virtual(path: Path) -> bool:
+    """Whether a test file, or the conftest beside it, runs on a virtual clock."""
+    near = [path, path.with_name("conftest.py")]
+    return any("virtual" in file.read_text("utf-8").lower() for file in near if file.exists())
+
+
+def sleeps(source: str) -> Iterator[int]:
+    """Lines that sleep for longer than ``sleep(0)``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".sleep"):
+            if ast.unparse(node.func) not in {"time.sleep", "asyncio.sleep", "anyio.sleep"}:
+                continue
+            if not (node.args and ast.unparse(node.args[0]) == "0"):
+                yield node.lineno
+
+
+def test_no_file_outgrows_a_sitting(root: Path) -> None:
+    lines = {
+        path.relative_to(root).as_posix(): len(path.read_text("utf-8").splitlines())
+        for path in python_files(root, *FOLDERS)
+    }
+
+    assert {name: n for name, n in lines.items() if n > FILE_LINES and name not in LONG} == {}
+
+
+def test_no_function_outgrows_a_screen(root: Path) -> None:
+    lines = {
+        f"{path.relative_to(root).as_posix()}:{function.name}": n
+        for path in python_files(root, *FOLDERS)
+        for function, n in functions(path.read_text("utf-8"))
+    }
+
+    assert {name: n for name, n in lines.items() if n > FUNCTION_LINES and name not in LONG} == {}
+
+
+def test_the_length_of_a_function_leaves_out_its_docstring() -> None:
+    [(function, n)] = functions(
+        'def add(a, b):\n    """Add.\n\n    Numbers.\n    """\n    return a'
+    )
+
+    assert (function.name, n) == ("add", 2)
+
+
+def test_tests_do_not_sleep_on_the_real_clock(root: Path) -> None:
+    found = [
+        f"{path.relative_to(root)}:{line}"
+        for path in python_files(root, "tests")
+        if not mentions_virtual(path) and path.relative_to(root).as_posix() not in SLEEPS
+        for line in sleeps(path.read_text("utf-8"))
+    ]
+
+    assert not found, f"force the order by events, or use the virtual loop: {found}"
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("await asyncio.sleep(0)", []),
+        ("await asyncio.sleep(0.01)", [1]),
+        ("pass\ntime.sleep(delay)", [2]),
+        ("await clock.sleep(3)", []),
+    ],
+)
+def test_a_sleep_is_found(source: str, lines: list[int]) -> None:
+    assert list(sleeps(source)) == lines
+
+
+def test_no_tracked_file_names_a_path_of_one_machine(root: Path) -> None:
+    if not (root / ".git").exists():
+        pytest.skip("only a checkout knows its tracked files")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+    )
+    found = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = root / name
+        if path.is_file() and not path.is_symlink():
+            text = path.read_text("utf-8", errors="replace")
+            found += [f"{name}: {match[0]}" for match in MACHINE_PATH.finditer(text)]
+
+    assert not found
