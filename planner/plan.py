@@ -9,22 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any, TypeAlias
 
-
-class Star(Enum):
-    """The path step ``[*]``: every element of a list."""
-
-    ALL = "*"
-
-    def __repr__(self) -> str:
-        return "ALL"
-
-
-ALL = Star.ALL
-
-PathStep: TypeAlias = "str | int | Star"
-"""A field or key (text), an index (negative counts from the end), or `ALL`."""
+from agentflow.tools.paths import ALL, PathStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +71,7 @@ class Node:
         after: Ids that must be settled first although no value is used (effects).
         options: Per-call overrides from `Tool.with_`, or None.
         rank: Priority; larger is more urgent (upward rank, set by the ranking pass).
+        speculable: Whether it may be started before anyone asked for it.
         label: Id of the line in the text it was read from, for messages.
     """
 
@@ -94,6 +83,7 @@ class Node:
     after: tuple[int, ...] = ()
     options: Any = None
     rank: float = 0.0
+    speculable: bool = False
     label: int | None = None
 
     def values(self) -> Iterator[Arg]:
@@ -120,25 +110,34 @@ class Answer(Enum):
     NOTHING = "nothing"  # the text named neither
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """An immutable straight-line program.
 
     Attributes:
-        nodes: The calls; the index is the id.
+        nodes: The calls, in program order.
         result: The argument after ``return``, or an `Answer`.
+        base: Id of the first node. Ids below it belong to earlier segments of the same run:
+            they may be used, and are not part of this plan.
     """
 
     nodes: tuple[Node, ...] = ()
     result: Arg | Answer = field(default=Answer.NOTHING)
+    base: int = 0
 
-    def successors(self) -> list[list[int]]:
-        """For each node, the ids that use its value or come after it."""
+    def items(self) -> Iterator[tuple[int, Node]]:
+        """The nodes with their ids."""
+        return enumerate(self.nodes, self.base)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """For each node of this plan, the ids that use its value, or its being settled."""
         out: list[list[int]] = [[] for _ in self.nodes]
-        for index, node in enumerate(self.nodes):
-            for dep in {*node.uses(), *node.after}:
-                out[dep].append(index)
-        return out
+        for index, node in self.items():
+            for dep in {**dict.fromkeys(node.uses()), **dict.fromkeys(node.after)}:
+                if dep >= self.base:
+                    out[dep - self.base].append(index)
+        return tuple(map(tuple, out))
 
 
 def refs(value: Arg) -> Iterator[Ref]:
@@ -158,3 +157,19 @@ def refs(value: Arg) -> Iterator[Ref]:
     elif kind is dict:
         for item in value.values():
             yield from refs(item)
+
+
+__all__ = [
+    "ALL",
+    "JOIN_ALL",
+    "Answer",
+    "Arg",
+    "Each",
+    "Join",
+    "Node",
+    "PathStep",
+    "Plan",
+    "Ref",
+    "Template",
+    "refs",
+]

@@ -39,6 +39,7 @@ class ToolSpec:
         description: The docstring.
         returns: JSON schema of the result; empty when undeclared.
         version: Declared version of the implementation, or empty.
+        definitions: ``$defs`` that the parameters' schemas refer to.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ToolSpec:
     description: str = ""
     returns: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    definitions: Mapping[str, Any] = field(default_factory=dict)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by parameter name; whatever does not fit is left out."""
@@ -57,12 +59,15 @@ class ToolSpec:
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the arguments, as model APIs want it."""
-        return {
+        schema: dict[str, Any] = {
             "type": "object",
             "properties": {p.name: dict(p.schema) for p in self.parameters},
             "required": [p.name for p in self.parameters if p.required],
             "additionalProperties": self.open,
         }
+        if self.definitions:
+            schema["$defs"] = dict(self.definitions)
+        return schema
 
 
 def unknown_tool(name: str, known: Sequence[str]) -> str:

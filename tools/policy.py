@@ -1,0 +1,125 @@
+"""How a call is made: timeouts, retries, limits, and what happens when it fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any, Final
+
+from agentflow.clock import seconds
+from agentflow.errors import DefinitionError, nearest
+
+
+class Unset(Enum):
+    """The type of `UNSET`, which tells "not given" from None."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+DEFAULT_TIMEOUT: Final = 120.0
+"""Seconds an attempt of a tool may take unless it says otherwise."""
+
+DEFAULT_LIMIT: Final = 256
+"""Calls of one tool that run at once in one engine unless it says otherwise."""
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d|\d.*)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How calls of a tool are made.
+
+    Attributes:
+        timeout: Seconds one attempt may take, or None for no limit of its own.
+        idle: Seconds an attempt may pass without a sign of life (an item of a generator or
+            `Context.emit`); counts from the first sign. None for no such limit.
+        retries: Further attempts after a failed one.
+        retry_on: Exceptions that are worth another attempt.
+        backoff: Seconds before the second attempt; doubles with each, with full jitter.
+        backoff_limit: Longest pause between attempts, in seconds.
+        limit: Calls that run at once in one engine.
+        rate: Calls a second, or None.
+        fallback: Value, or tool called with the same arguments, used when the call fails.
+    """
+
+    timeout: float | None = DEFAULT_TIMEOUT
+    idle: float | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    backoff: float = 0.25
+    backoff_limit: float = 30.0
+    limit: int = DEFAULT_LIMIT
+    rate: float | None = None
+    fallback: Any = UNSET
+
+    def revised(self, **changes: Any) -> Policy:
+        """A copy with `changes`, which are checked and converted.
+
+        Raises:
+            DefinitionError: An unknown name, or a value out of range.
+        """
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise DefinitionError(
+                    f"there is no option {name!r}. {nearest(name, sorted(known))}"
+                )
+        try:
+            return replace(self, **{name: _read(name, value) for name, value in changes.items()})
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(str(error)) from None
+
+
+DEFAULT = Policy()
+
+
+def _read(name: str, value: Any) -> Any:
+    match name:
+        case "timeout" | "idle":
+            return None if value is None else _positive(name, seconds(value))
+        case "backoff" | "backoff_limit":
+            return seconds(value)
+        case "retries":
+            return _whole(name, value, 0)
+        case "limit":
+            return _whole(name, value, 1)
+        case "rate":
+            return None if value is None else rate_per_second(value)
+        case "retry_on":
+            kinds = value if isinstance(value, Sequence) else (value,)
+            if not all(
+                isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+            ):
+                raise TypeError(f"retry_on takes exception types, not {value!r}")
+            return tuple(kinds)
+    return value
+
+
+def rate_per_second(rate: float | str) -> float:
+    """Read a rate: calls a second, or text such as ``"10/s"``, ``"600/m"``, ``"5/30s"``."""
+    if isinstance(rate, str):
+        match = _RATE.fullmatch(rate)
+        if match is None:
+            raise ValueError(f"{rate!r} is not a rate: write '10/s', '600/m' or '5/30s'")
+        period = match[2] if match[2][0].isdigit() else f"1{match[2]}"
+        rate = float(match[1]) / seconds(period)
+    return _positive("rate", float(rate))
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{name} must be more than 0, not {value}")
+    return value
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value

@@ -1,0 +1,275 @@
+"""What a function's signature says: validation of arguments and results, and JSON schemas.
+
+pydantic does the work; its validators are built once per tool, when first needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from agentflow.context import Context
+from agentflow.errors import ArgumentError, DefinitionError, ResultError
+from agentflow.tools.spec import Parameter
+
+_EMPTY = inspect.Parameter.empty
+_SECTION = re.compile(r"^\s*(Args|Arguments|Parameters):\s*$", re.MULTILINE)
+_ENTRY = re.compile(r"^(\s+)(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
+
+
+class Signature:
+    """The typed signature of a tool.
+
+    Args:
+        function: What the tool calls.
+        name: Name of the tool, for messages.
+        local: Names that annotations written as text may use besides the function's globals.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], name: str, local: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        hints = _hints(function, name, local)
+        parameters = []
+        self.context: str | None = None
+        for parameter in inspect.signature(function).parameters.values():
+            annotation = hints.get(parameter.name, parameter.annotation)
+            if annotation is Context:
+                self.context = parameter.name
+            else:
+                parameters.append(parameter.replace(annotation=annotation))
+        self.signature = inspect.Signature(parameters)
+        self.returns = hints.get("return", _EMPTY)
+        self.typed = any(p.annotation is not _EMPTY and p.annotation is not Any for p in parameters)
+        self.doc = inspect.getdoc(function) or ""
+
+    @cached_property
+    def result_type(self) -> Any:
+        """The declared type of the value; for a generator a list of its items."""
+        origin = typing.get_origin(self.returns)
+        if origin in (AsyncIterator, AsyncIterable) or (
+            isinstance(origin, type) and issubclass(origin, AsyncIterator)
+        ):
+            return types.GenericAlias(list, (typing.get_args(self.returns)[0],))
+        return self.returns
+
+    @cached_property
+    def open(self) -> bool:
+        """Whether any keyword is taken (``**kwargs``)."""
+        return any(p.kind is p.VAR_KEYWORD for p in self.signature.parameters.values())
+
+    @cached_property
+    def positional(self) -> bool:
+        """Whether arguments beyond the named ones are taken (``*args``)."""
+        return any(p.kind is p.VAR_POSITIONAL for p in self.signature.parameters.values())
+
+    def validate(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments converted to their declared types, as the function takes them.
+
+        Raises:
+            ArgumentError: One is missing, unknown, or of the wrong type.
+        """
+        from pydantic import ValidationError
+        from pydantic_core import ArgsKwargs
+
+        try:
+            valid: tuple[tuple[Any, ...], dict[str, Any]] = self._arguments(
+                ArgsKwargs(args, dict(kwargs))
+            )
+        except ValidationError as error:
+            raise argument_error(self.name, error) from None
+        return valid
+
+    @cached_property
+    def _arguments(self) -> Callable[[Any], Any]:
+        validate: Callable[[Any], Any] = self._adapter.validator.validate_python
+        return validate
+
+    @cached_property
+    def _adapter(self) -> Any:
+        from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+
+        def collected(*args: Any, **kwargs: Any) -> Any:
+            return args, kwargs
+
+        collect: Any = collected
+
+        collect.__signature__ = self.signature
+        collect.__annotations__ = {
+            p.name: p.annotation
+            for p in self.signature.parameters.values()
+            if p.annotation is not _EMPTY
+        }
+        collect.__name__ = collect.__qualname__ = self.name
+        try:
+            # A type that pydantic does not know is checked with isinstance.
+            return TypeAdapter(collect, config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticSchemaGenerationError as error:
+            raise DefinitionError(f"tool {self.name!r}: {error}") from None
+
+    @cached_property
+    def check_result(self) -> Callable[[Any], Any] | None:
+        """Validates a result and returns it converted; None where nothing is declared.
+
+        The function raises `ResultError` on a value that the annotation does not allow.
+        """
+        if self.result_type in (_EMPTY, Any):
+            return None
+        from pydantic import TypeAdapter, ValidationError
+
+        validate = TypeAdapter(self.result_type, config=_config(self.result_type)).validate_python
+        name, declared = self.name, _spelled(self.result_type)
+
+        def check(value: Any) -> Any:
+            try:
+                return validate(value)
+            except ValidationError as error:
+                where, problem = _problem(error)
+                raise ResultError(
+                    f"{name} returned what '-> {declared}' does not allow: "
+                    f"{where + ': ' if where else ''}{problem}. "
+                    "Correct the annotation or the value.",
+                    tool=name,
+                ) from None
+
+        return check
+
+    @cached_property
+    def json_schema(self) -> dict[str, Any]:
+        """JSON schema of the arguments, with ``$defs`` where types refer to each other."""
+        from pydantic.errors import PydanticInvalidForJsonSchema
+
+        try:
+            schema = self._adapter.json_schema()
+        except PydanticInvalidForJsonSchema:
+            schema = {}
+        if schema.get("type") != "object":
+            schema = {"type": "object", "properties": {}}
+        return typing.cast("dict[str, Any]", _untitled(schema))
+
+    @cached_property
+    def result_schema(self) -> dict[str, Any]:
+        """JSON schema of the result; empty when nothing is declared."""
+        from pydantic import TypeAdapter
+        from pydantic.errors import PydanticInvalidForJsonSchema
+
+        if self.result_type in (_EMPTY, Any):
+            return {}
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(
+                self.result_type, config=_config(self.result_type)
+            )
+            return typing.cast("dict[str, Any]", _untitled(adapter.json_schema()))
+        except PydanticInvalidForJsonSchema:
+            return {}
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The named parameters, as planners see them."""
+        described = _described(self.doc)
+        properties = self.json_schema.get("properties", {})
+        out = []
+        for p in self.signature.parameters.values():
+            if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                continue
+            schema = dict(properties.get(p.name, {}))
+            if p.name in described and "description" not in schema:
+                schema["description"] = described[p.name]
+            out.append(Parameter(p.name, p.default is _EMPTY, schema, _accepts_none(p.annotation)))
+        return tuple(out)
+
+
+def argument_error(tool: str, error: Any) -> ArgumentError:
+    """An `ArgumentError` that names the argument, from pydantic's ValidationError."""
+    where, problem = _problem(error)
+    return ArgumentError(
+        f"{tool}: argument {where!r}: {problem}" if where else f"{tool}: {problem}",
+        tool=tool,
+        argument=where,
+    )
+
+
+def _problem(error: Any) -> tuple[str, str]:
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    kind, text, given = first["type"], first["msg"], first["input"]
+    if kind == "missing_argument":
+        return where, "it is required and was not given"
+    if kind in ("unexpected_keyword_argument", "unexpected_positional_argument"):
+        return where, "there is no such parameter"
+    shown = repr(given)
+    return where, f"{text[0].lower()}{text[1:]}, not {shown[:80]}{'...' if len(shown) > 80 else ''}"
+
+
+def _hints(
+    function: Callable[..., Any], name: str, local: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, localns=dict(local or {}), include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            f"tool {name!r}: annotation not understood: {error}. "
+            "Import the name where the function is defined, not only for type checking."
+        ) from None
+
+
+def _config(kind: Any) -> Any:
+    """Types pydantic does not know are allowed, where they may be given a configuration."""
+    from pydantic import BaseModel, ConfigDict
+
+    if isinstance(kind, type) and (
+        issubclass(kind, BaseModel)
+        or hasattr(kind, "__dataclass_fields__")
+        or typing.is_typeddict(kind)
+    ):
+        return None
+    return ConfigDict(arbitrary_types_allowed=True)
+
+
+def _untitled(schema: Any) -> Any:
+    """Without the titles pydantic makes up: they cost tokens and say nothing."""
+    if isinstance(schema, dict):
+        return {
+            key: _untitled(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _accepts_none(annotation: Any) -> bool:
+    if annotation in (_EMPTY, Any, None, type(None)):
+        return True
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _accepts_none(typing.get_args(annotation)[0])
+    return type(None) in typing.get_args(annotation)
+
+
+def _spelled(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _described(doc: str) -> dict[str, str]:
+    """Descriptions by parameter from the ``Args:`` section of a Google-style docstring."""
+    if (section := _SECTION.search(doc)) is None:
+        return {}
+    out: dict[str, str] = {}
+    name, depth = "", -1
+    for line in doc[section.end() :].splitlines()[1:]:
+        if line.strip() and not line[0].isspace():
+            break
+        entry = _ENTRY.match(line)
+        if entry is not None and depth in (-1, len(entry[1])):
+            depth, name = len(entry[1]), entry[2]
+            out[name] = entry[3].strip()
+        elif name and line.strip():
+            out[name] = f"{out[name]} {line.strip()}"
+    return out

@@ -1,0 +1,320 @@
+"""`Tool` and the `tool` decorator: an ordinary function, with what the engine must know of it.
+
+Outside a workflow a tool is still the function it decorates: calling it gives a coroutine.
+Inside a workflow calling it gives a `Handle`, and the call becomes a node of the plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from agentflow.context import Context, recorder
+from agentflow.errors import ArgumentError, DefinitionError
+from agentflow.tools.effects import Effect, declared
+from agentflow.tools.handle import Handle, Reference, parts
+from agentflow.tools.paths import ALL
+from agentflow.tools.policy import DEFAULT, UNSET, Policy
+from agentflow.tools.signature import Signature
+from agentflow.tools.spec import ToolSpec
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+A = TypeVar("A")
+D_co = TypeVar("D_co", covariant=True)
+
+_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+_RESERVED = ("join", "return", "gather", "each", "if")
+
+
+@dataclass(slots=True)
+class Call:
+    """A call as it was written in a workflow.
+
+    Attributes:
+        tool: What is called.
+        args: Positional arguments; handles and references stand for values to come.
+        kwargs: Keyword arguments.
+        mapped: Called once for every element.
+        when: Reference that must be true, or None.
+        join: How a map or `gather` waits, as text; empty for ``all``.
+    """
+
+    tool: Tool[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    mapped: bool = False
+    when: Any = None
+    join: str = ""
+
+
+class Tool(Generic[P, R]):
+    """A callable with a typed signature, a schema, a declared effect and a policy.
+
+    Made by the `tool` decorator. `fn` is the undecorated function.
+
+    Attributes:
+        fn: The undecorated function.
+        name: As planners and models write it.
+        effect: What a call may do to the world.
+        policy: How calls are made.
+        kind: ``async``, ``thread`` (a plain function) or ``stream`` (an async generator).
+        batch: Tool that takes a list of this tool's argument and gives the list of results.
+    """
+
+    fn: Callable[P, Any]
+
+    def __init__(
+        self,
+        fn: Callable[P, Any],
+        *,
+        name: str | None = None,
+        effect: Effect,
+        policy: Policy = DEFAULT,
+        version: str = "",
+        batch: Tool[..., Any] | None = None,
+        local: Mapping[str, Any] | None = None,
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name or fn.__name__
+        self.effect = effect
+        self.policy = policy
+        self.version = version
+        self.batch = batch
+        self.join = ""
+        self.when: Any = None
+        self.kind = _kind(fn)
+        if not _NAME.fullmatch(self.name) or self.name in _RESERVED:
+            raise DefinitionError(
+                f"a tool cannot be called {self.name!r}: use letters, digits, '_', '.' and '-', "
+                f"and none of {', '.join(_RESERVED)}; @tool(name=...) sets the name"
+            )
+        self.signature = Signature(fn, self.name, local)
+        _pose_as_coroutine_function(self, fn)
+
+    @cached_property
+    def spec(self) -> ToolSpec:
+        """The tool as planners and models see it."""
+        return ToolSpec(
+            self.name,
+            self.signature.parameters,
+            open=self.signature.open,
+            effect=self.effect,
+            description=self.signature.doc,
+            returns=self.signature.result_schema,
+            version=self.version,
+            definitions=self.signature.json_schema.get("$defs", {}),
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Call it: a handle inside a workflow, a plain coroutine anywhere else."""
+        workflow = recorder.get()
+        if workflow is None:
+            return self._plain(args, kwargs)  # type: ignore[return-value]
+        call = Call(self, args, kwargs, when=self.when, join=self.join)
+        return workflow.record(call)  # type: ignore[no-any-return]
+
+    @overload
+    def map(
+        self: Tool[Concatenate[A, Q], R], items: Iterable[A], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> Handle[list[R]]: ...
+    @overload
+    def map(self, *args: P.args, **kwargs: P.kwargs) -> Handle[list[R]]: ...
+    def map(self: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy 2.4
+        """Call it once for every element; the value is the list of results, in order.
+
+        Arguments that are ``handle.each`` (or a path from it) are mapped, several of them in
+        step; without any, the first argument is the list. Each call starts as soon as it can.
+        """
+        workflow = recorder.get()
+        if workflow is None:
+            return self._plain_map(args, kwargs)
+        call = Call(self, args, kwargs, mapped=True, when=self.when, join=self.join)
+        return workflow.record(call)
+
+    def with_(self, *, join: str = "", when: Any = None, **options: Any) -> Tool[P, R]:
+        """The same tool, called differently: ``fetch.with_(timeout=1)(url)``.
+
+        Args:
+            join: How `map` waits for its elements: ``all``, ``settled``, ``first``, ``quorum(n)``.
+            when: A reference; the call is skipped unless its value is true.
+            **options: Fields of `Policy`, such as ``timeout``, ``retries``, ``fallback``.
+
+        Raises:
+            DefinitionError: There is no such option.
+        """
+        twin: Tool[P, R] = object.__new__(Tool)
+        twin.__dict__.update(self.__dict__)
+        if options:
+            twin.policy = self.policy.revised(**options)
+        twin.join = join or self.join
+        twin.when = self.when if when is None else when
+        return twin
+
+    def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the undecorated function, with a detached `Context` if it wants one."""
+        if self.signature.context and self.signature.context not in kwargs:
+            kwargs = {**kwargs, self.signature.context: Context()}
+        return self.fn(*args, **kwargs)
+
+    async def _plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self.kind == "async":
+            return await self.invoke(args, kwargs)
+        if self.kind == "stream":
+            return [item async for item in self.invoke(args, kwargs)]
+        return await asyncio.to_thread(self.invoke, args, kwargs)
+
+    async def _plain_map(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+        if not args or not isinstance(args[0], Iterable):
+            raise ArgumentError(f"{self.name}.map needs a list first", tool=self.name)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._plain((item, *args[1:]), kwargs), context=copy_context())
+                for item in args[0]
+            ]
+        return [task.result() for task in tasks]
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        raise DefinitionError(
+            f"{self.name!r} is a method: decorate a function, or wrap the bound method "
+            f"with tool(instance.{self.fn.__name__})"
+        )
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name}: {self.effect}>"
+
+
+class Decorator(Protocol):
+    """What `tool` with arguments gives: it turns a function into a `Tool`."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, AsyncIterator[R]], /) -> Tool[P, list[R]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+@overload
+def tool(fn: Callable[P, AsyncIterator[R]], /) -> Tool[P, list[R]]: ...
+@overload
+def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    pure: bool = False,
+    reads: str | Iterable[str] | None = None,
+    writes: str | Iterable[str] | None = None,
+    idempotent: bool = False,
+    version: str = "",
+    batch: Tool[..., Any] | None = None,
+    timeout: float | str | None = ...,
+    idle: float | str | None = ...,
+    retries: int = ...,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+    backoff: float | str = ...,
+    backoff_limit: float | str = ...,
+    limit: int = ...,
+    rate: float | str | None = ...,
+    fallback: Any = ...,
+) -> Decorator: ...
+def tool(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    pure: bool = False,
+    reads: str | Iterable[str] | None = None,
+    writes: str | Iterable[str] | None = None,
+    idempotent: bool = False,
+    version: str = "",
+    batch: Tool[..., Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Make a function a tool.
+
+    An ``async def`` runs in the loop, a plain ``def`` in a thread; of an async generator every
+    item is reported and the value is their list.
+
+    Args:
+        fn: The function; its docstring is the description.
+        name: Name for planners and models; the function's by default.
+        pure: Same arguments, same value, and nothing else happens.
+        reads: Resources it reads, such as ``"web"`` or ``"orders/{order_id}"``.
+        writes: Resources it changes.
+        idempotent: Writing twice is the same as writing once.
+        version: Version of the implementation, for caches.
+        batch: Tool that does many of these calls as one.
+        **options: Fields of `Policy`: ``timeout``, ``idle``, ``retries``, ``retry_on``,
+            ``backoff``, ``backoff_limit``, ``limit``, ``rate``, ``fallback``.
+
+    Raises:
+        DefinitionError: The declaration contradicts itself.
+    """
+    local = sys._getframe(1).f_locals
+
+    def decorate(fn: Callable[..., Any]) -> Tool[..., Any]:
+        if not callable(fn):
+            raise DefinitionError(f"@tool decorates a function, not {fn!r}")
+        try:
+            effect = declared(pure, reads, writes, idempotent)
+        except ValueError as error:
+            raise DefinitionError(f"tool {fn.__name__!r}: {error}") from None
+        policy = DEFAULT.revised(**options) if options else DEFAULT
+        if policy.retries and effect.kind == "writes" and not effect.repeats_safely:
+            raise DefinitionError(
+                f"tool {fn.__name__!r} writes and would be repeated by retries={policy.retries}: "
+                "declare idempotent=True, or leave retries out"
+            )
+        made: Tool[..., Any] = Tool(
+            fn, name=name, effect=effect, policy=policy, version=version, batch=batch, local=local
+        )
+        return made
+
+    return decorate if fn is None else decorate(fn)
+
+
+def has_each(value: Any) -> bool:
+    """Whether an argument is one element of a handle (``handle.each``)."""
+    return type(value) is Reference and parts(value)[1][:1] == (ALL,)
+
+
+def _kind(fn: Callable[..., Any]) -> str:
+    if inspect.isasyncgenfunction(fn):
+        return "stream"
+    if inspect.iscoroutinefunction(fn):
+        return "async"
+    if inspect.isgeneratorfunction(fn):
+        raise DefinitionError(
+            f"tool {fn.__name__!r} is a plain generator: make it 'async def', or return a list"
+        )
+    return "thread"
+
+
+def _pose_as_coroutine_function(made: Any, fn: Any) -> None:
+    """`inspect.iscoroutinefunction` says yes, as it does for the function."""
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(made)
+    else:
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            if hasattr(fn, name):
+                setattr(made, name, getattr(fn, name))
+        made._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+
+
+__all__ = ["UNSET", "Call", "Decorator", "Tool", "has_each", "tool"]
