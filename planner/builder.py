@@ -1,0 +1,121 @@
+"""Grows plans: value numbering and order by effects, one node at a time.
+
+The same builder serves whole plans, streamed lines and the segments of a workflow: a run
+keeps one builder, and each segment is the part of the plan that joined since the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+
+from agentflow.planner.canonical import NotCanonical, canonical
+from agentflow.planner.order import EffectOrder
+from agentflow.planner.plan import Answer, Arg, Each, Node, Plan, Ref, Template
+from agentflow.tools.effects import UNDECLARED
+from agentflow.tools.spec import ToolSpec
+
+
+class Builder:
+    """Builds one plan, or the segments of one, node by node.
+
+    Args:
+        spec: The spec of a tool by name; None for one that declares nothing.
+        base: Id of the first node.
+    """
+
+    def __init__(self, spec: Callable[[str], ToolSpec | None], base: int = 0) -> None:
+        self._spec = spec
+        self._ids: dict[Hashable, int] = {}
+        self._order = EffectOrder()
+        self._nodes: list[Node] = []
+        self._base = base
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next new node gets."""
+        return self._base + len(self._nodes)
+
+    def add(self, node: Node) -> int:
+        """Add a call and return its id; an equal pure call gives the id it has already."""
+        spec = self._spec(node.tool)
+        effect = UNDECLARED if spec is None else spec.effect
+        if effect.kind == "pure":
+            return self._intern(node)
+        index = self.next_id
+        if effect.resources and spec is not None:
+            note = self._order.write if effect.kind == "writes" else self._order.read
+            after = note(index, effect.touched(spec.bind(node.args, dict(node.kwargs))))
+            if after:
+                node = replace(node, after=tuple(dict.fromkeys((*node.after, *after))))
+        self._nodes.append(node)
+        return index
+
+    def forget(self, index: int) -> None:
+        """A pure call failed or was cancelled: an equal call is made anew."""
+        self._ids = {key: known for key, known in self._ids.items() if known != index}
+
+    def cut(self, result: Arg | Answer = Answer.NOTHING) -> Plan:
+        """The nodes added since the last cut, as a plan of their own."""
+        plan = Plan(tuple(self._nodes), result, self._base)
+        self._base += len(self._nodes)
+        self._nodes = []
+        return plan
+
+    def _intern(self, node: Node) -> int:
+        try:
+            key = identity(node)
+            known = self._ids.get(key)
+        except (NotCanonical, TypeError):
+            key = known = None
+        if known is not None:
+            return known
+        index = self.next_id
+        self._nodes.append(node)
+        if key is not None:
+            self._ids[key] = index
+        return index
+
+
+def identity(node: Node) -> Hashable:
+    """Equal for calls that are interchangeable if their tool is pure.
+
+    Raises:
+        NotCanonical: An argument has no canonical form.
+    """
+    return (
+        node.tool,
+        tuple(canonical(value) for value in node.args),
+        frozenset((name, canonical(value)) for name, value in node.kwargs),
+        node.guard,
+        node.join,
+        node.options,
+        node.after,
+    )
+
+
+def renumbered(value: Arg, ids: Callable[[Ref], Ref]) -> Arg:
+    """An argument with every reference replaced by `ids` of it."""
+    kind = type(value)
+    if kind is Ref:
+        return ids(value)
+    if kind is Template:
+        return Template(tuple(ids(part) if type(part) is Ref else part for part in value.parts))
+    if kind is Each:
+        return Each(renumbered(value.source, ids))
+    if kind is list or kind is tuple:
+        return kind(renumbered(item, ids) for item in value)
+    if kind is dict:
+        return {key: renumbered(item, ids) for key, item in value.items()}
+    return value
+
+
+def rewired(node: Node, ids: Callable[[Ref], Ref]) -> Node:
+    """A node with every use of a value replaced by `ids` of it."""
+    return replace(
+        node,
+        args=tuple(renumbered(value, ids) for value in node.args),
+        kwargs=tuple((name, renumbered(value, ids)) for name, value in node.kwargs),
+        guard=None if node.guard is None else ids(node.guard),
+        after=tuple(dict.fromkeys(ids(Ref(index)).node for index in node.after)),
+    )

@@ -1,0 +1,83 @@
+"""Order by effects: which earlier calls a call must come after.
+
+Writes to a resource stay in program order and reads see the writes before them; everything
+else stays parallel. Resources are paths; a write touches ancestors and descendants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from agentflow.tools.effects import Resource
+
+
+@dataclass(slots=True)
+class _Place:
+    """A resource path and what last happened there."""
+
+    children: dict[str, _Place] = field(default_factory=dict)
+    writer: int | None = None
+    readers: list[int] = field(default_factory=list)
+
+    def below(self) -> Iterator[_Place]:
+        for child in self.children.values():
+            yield child
+            yield from child.below()
+
+
+class EffectOrder:
+    """Remembers the calls that touched each resource, in program order."""
+
+    def __init__(self) -> None:
+        self._root = _Place()
+
+    def read(self, node: int, resources: Iterable[Resource]) -> tuple[int, ...]:
+        """Note a call that reads; the writers it must come after."""
+        after: dict[int, None] = {}
+        for resource in resources:
+            for place in self._touching(resource):
+                if place.writer is not None:
+                    after[place.writer] = None
+            self._at(resource).readers.append(node)
+        after.pop(node, None)
+        return tuple(after)
+
+    def write(self, node: int, resources: Iterable[Resource]) -> tuple[int, ...]:
+        """Note a call that writes; the writers and readers it must come after."""
+        after: dict[int, None] = {}
+        resources = tuple(resources)
+        for resource in resources:
+            for place in self._touching(resource):
+                if place.writer is not None:
+                    after[place.writer] = None
+                after.update(dict.fromkeys(place.readers))
+        for resource in resources:
+            place = self._at(resource)
+            place.writer = node
+            place.readers = []
+            if "*" not in resource:
+                place.children.clear()  # whatever touched them comes before this write
+        after.pop(node, None)
+        return tuple(after)
+
+    def _at(self, resource: Resource) -> _Place:
+        place = self._root
+        for segment in resource:
+            place = place.children.setdefault(segment, _Place())
+        return place
+
+    def _touching(self, resource: Resource) -> Iterator[_Place]:
+        """Places on the way to the resource, at it, and below it; ``*`` matches any segment."""
+        frontier = [self._root]
+        for segment in resource:
+            frontier = [place for parent in frontier for place in _matching(parent, segment)]
+            yield from frontier
+        for place in frontier:
+            yield from place.below()
+
+
+def _matching(parent: _Place, segment: str) -> Iterable[_Place]:
+    if segment == "*":
+        return parent.children.values()
+    return [parent.children[name] for name in (segment, "*") if name in parent.children]
