@@ -1,0 +1,31 @@
+"""Fixtures every test shares."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from agentflow.testing import VirtualLoop
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "virtual: run the test on virtual time (VirtualLoop)")
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """asyncio; on virtual time for tests marked `virtual`."""
+    virtual = request.node.get_closest_marker("virtual") is not None
+    return ("asyncio", {"loop_factory": VirtualLoop} if virtual else {})
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the endpoints, keys or proxies of the machine it runs on."""
+    for name in os.environ:
+        if name.startswith(("OPENAI_", "AGENTFLOW_")) or name.lower() in _PROXIES:
+            monkeypatch.delenv(name)
