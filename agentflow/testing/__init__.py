@@ -1,13 +1,28 @@
 """Help for tests: virtual time, scripted servers and faults."""
 
+from agentflow.testing.chat import ChatCall, Exchange
 from agentflow.testing.clock import VirtualDeadlock, VirtualLoop, run_virtual
+from agentflow.testing.replies import Answer, Call, Fault, Model, Pace, Piece, Raw, Reply, Usage
 from agentflow.testing.scripts import Called, Gate, Scripted, Timeline
+from agentflow.testing.server import ScriptedServer
 
 __all__ = [
+    "Answer",
+    "Call",
     "Called",
+    "ChatCall",
+    "Exchange",
+    "Fault",
     "Gate",
+    "Model",
+    "Pace",
+    "Piece",
+    "Raw",
+    "Reply",
     "Scripted",
+    "ScriptedServer",
     "Timeline",
+    "Usage",
     "VirtualDeadlock",
     "VirtualLoop",
     "run_virtual",

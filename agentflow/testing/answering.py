@@ -1,0 +1,177 @@
+"""Gives one answer to one chat request: streamed or whole, and with the faults it scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import NoReturn, Protocol, TypeAlias
+
+from agentflow.clock import wall
+from agentflow.testing.chat import Exchange
+from agentflow.testing.replies import (
+    Answer,
+    Call,
+    Fault,
+    Pace,
+    Piece,
+    Raw,
+    Reply,
+    Usage,
+    error_body,
+)
+from agentflow.testing.speech import Pacer, Speech
+from agentflow.testing.tokens import tokens
+from agentflow.testing.wire import BROKEN, DONE, Completion, Message, sse
+
+JSON = {"content-type": "application/json"}
+SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+
+Given: TypeAlias = "Answer | AsyncIterator[Piece]"
+
+
+class HangUp(Exception):
+    """The connection is to be broken off here."""
+
+
+class Sender(Protocol):
+    """Where an answer goes; it ends when the handler returns."""
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the status line and the headers."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send some of the body."""
+        ...
+
+
+async def send_whole(
+    sender: Sender, status: int, body: bytes, headers: Mapping[str, str] = JSON
+) -> None:
+    """Answer with a body of known length."""
+    await sender.start(status, {**headers, "content-length": str(len(body))})
+    await sender.send(body)
+
+
+class Answering:
+    """One request being answered.
+
+    Args:
+        exchange: The request.
+        sender: Where the answer goes.
+        pace: How fast, unless the reply says otherwise.
+        cached_tokens: Tokens of the prompt that were seen before.
+    """
+
+    def __init__(
+        self, exchange: Exchange, sender: Sender, *, pace: Pace, cached_tokens: int
+    ) -> None:
+        call = exchange.call
+        self._call = call
+        self._started = exchange.started
+        self._sender = sender
+        self._pace = pace
+        self._cached = cached_tokens
+        model = str(call.body.get("model", ""))
+        self._completion = Completion(f"chatcmpl-{call.number}", model, int(wall()))
+
+    async def give(self, answer: Given) -> None:
+        """Send the answer.
+
+        Raises:
+            HangUp: It ends by breaking the connection.
+        """
+        fault: Fault | None = None
+        if isinstance(answer, Fault):
+            fault, answer = answer, answer.reply
+            if fault.after is None or (not self._call.stream and fault.kind in ("cut", "stall")):
+                await _break_off(fault)
+        if isinstance(answer, Raw):
+            await self._raw(answer)
+            return
+        reply, speech = self._speech(answer)
+        if self._call.stream:
+            await self._stream(reply, speech, fault)
+        else:
+            await self._whole(reply, speech, fault)
+
+    def _speech(self, answer: Reply | str | Call | AsyncIterator[Piece]) -> tuple[Reply, Speech]:
+        if isinstance(answer, (str, Call)):
+            answer = Reply(answer)
+        reply = answer if isinstance(answer, Reply) else Reply()
+        pace = reply.pace or self._pace
+        speech = Speech(
+            answer.pieces if isinstance(answer, Reply) else answer,
+            number=self._call.number,
+            pacer=Pacer(pace, self._started),
+            size=pace.tokens_per_chunk,
+            limit=self._call.max_tokens,
+            refusal=reply.refusal,
+        )
+        return reply, speech
+
+    async def _stream(self, reply: Reply, speech: Speech, fault: Fault | None) -> None:
+        await self._sender.start(200, SSE)
+        content = -1  # the role comes first
+        async for delta in speech.deltas():
+            if fault and content == fault.after and await self._strike(fault):
+                return
+            await self._sender.send(self._completion.event(delta))
+            content += 1
+        if fault and (fault.after or 0) >= content and await self._strike(fault):
+            return
+        finish_reason = reply.finish_reason or speech.finish_reason
+        await self._sender.send(self._completion.event({}, finish_reason))
+        if (self._call.body.get("stream_options") or {}).get("include_usage"):
+            await self._sender.send(self._completion.usage_event(self._usage(reply, speech)))
+        await self._sender.send(DONE)
+
+    async def _strike(self, fault: Fault) -> bool:
+        """Let the fault happen in a stream; says whether the stream is over."""
+        if fault.kind == "garbage":
+            await self._sender.send(BROKEN)
+            return False
+        if fault.kind == "error":
+            await self._sender.send(sse({"error": {"message": fault.message, "code": 500}}))
+            return True
+        if fault.kind == "unfinished":
+            return True
+        await _break_off(fault)
+
+    async def _whole(self, reply: Reply, speech: Speech, fault: Fault | None) -> None:
+        message = Message()
+        async for delta in speech.deltas():
+            message.add(delta)
+        finish_reason = reply.finish_reason or speech.finish_reason
+        usage = self._usage(reply, speech)
+        match fault:
+            case Fault(kind="error"):
+                await send_whole(self._sender, 500, error_body(fault.message, 500))
+            case Fault(kind="garbage"):
+                await send_whole(self._sender, 200, BROKEN)
+            case Fault(kind="unfinished"):
+                await send_whole(self._sender, 200, self._body(message, None, usage))
+            case _:
+                await send_whole(self._sender, 200, self._body(message, finish_reason, usage))
+
+    def _body(self, message: Message, finish_reason: str | None, usage: Usage) -> bytes:
+        return self._completion.whole(message.json(), finish_reason, usage)
+
+    async def _raw(self, raw: Raw) -> None:
+        pacer = Pacer(self._pace, self._started)
+        await pacer.first()
+        await self._sender.start(raw.status, {"content-type": raw.content_type, **raw.headers})
+        for chunk in raw.chunks():
+            await pacer.tokens(1)
+            await self._sender.send(chunk)
+
+    def _usage(self, reply: Reply, speech: Speech) -> Usage:
+        prompt_tokens = len(tokens(self._call.prompt()))
+        return reply.usage or Usage(prompt_tokens, speech.completion_tokens, self._cached)
+
+
+async def _break_off(fault: Fault) -> NoReturn:
+    """Hang up, or wait until the client does."""
+    if fault.kind == "stall":
+        await asyncio.get_running_loop().create_future()
+    raise HangUp

@@ -1,0 +1,111 @@
+"""A small OpenAI-compatible server in the same process, with a script or a function as its model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from agentflow.testing.app import ChatApp
+from agentflow.testing.chat import Exchange
+from agentflow.testing.http1 import HttpConnection
+from agentflow.testing.replies import Answer, Model, Pace
+from agentflow.testing.transport import InMemoryTransport
+
+
+class ScriptedServer:
+    """Serves ``/v1/chat/completions``, ``/v1/models`` and ``/health`` on 127.0.0.1.
+
+    Use it as an async context manager::
+
+        async with ScriptedServer(["Hello."]) as server:
+            client = AsyncOpenAI(base_url=server.base_url, api_key="unused", max_retries=0)
+
+    Args:
+        model: A list of answers, given in order of the requests, or a function from a `ChatCall`
+            to an answer, which may be async or an async generator of pieces.
+        pace: How fast tokens come, on the loop's clock.
+        models: Names that ``/v1/models`` lists.
+        port: Port to listen on; 0 picks a free one.
+    """
+
+    def __init__(
+        self,
+        model: Model | Sequence[Answer],
+        *,
+        pace: Pace = Pace(),
+        models: Sequence[str] = ("scripted",),
+        port: int = 0,
+    ) -> None:
+        self._app = ChatApp(model, pace, models)
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def base_url(self) -> str:
+        """What goes into a client's ``base_url``."""
+        if self._server is None:
+            raise RuntimeError("the server is not running: use 'async with ScriptedServer(...)'")
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}/v1"
+
+    @property
+    def requests(self) -> list[Exchange]:
+        """Every chat request so far and how it was served, in order of arrival."""
+        return self._app.requests
+
+    @property
+    def active(self) -> int:
+        """Chat requests being answered now."""
+        return self._app.active
+
+    @property
+    def peak(self) -> int:
+        """The most chat requests that were answered at once."""
+        return self._app.peak
+
+    def transport(self) -> Any:
+        """A transport for ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that needs no sockets.
+
+        Any base URL that ends in ``/v1`` reaches this server through it.
+        """
+        return InMemoryTransport(self._app.handle, self._spawn)
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
+
+    async def aclose(self) -> None:
+        """Stop listening, break off what is being answered, and wait until all is gone."""
+        self._app.closing = True
+        if self._server is not None:
+            self._server.close()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._spawn(HttpConnection(reader, writer, self._app.handle).serve())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
