@@ -50,67 +50,62 @@ class PlanExtended(Event):
 
 
 @dataclass(slots=True)
-class NodeStarted(Event):
-    """An attempt of a call began (attempts count from 1)."""
+class NodeEvent(Event):
+    """Something that happened to a call. `element` is its index when it is part of a map."""
 
     node: int
     tool: str
+    element: int | None
+
+
+@dataclass(slots=True)
+class NodeStarted(NodeEvent):
+    """An attempt of a call began (attempts count from 1)."""
+
     attempt: int = 1
 
 
 @dataclass(slots=True)
-class NodeRetrying(Event):
+class NodeRetrying(NodeEvent):
     """An attempt failed and another will begin after `delay` seconds."""
 
-    node: int
-    tool: str
     attempt: int
     delay: float
     error: BaseException
 
 
 @dataclass(slots=True)
-class NodeEmitted(Event):
+class NodeEmitted(NodeEvent):
     """A tool reported something while it works (`ctx.emit`, or an item of a generator)."""
 
-    node: int
-    tool: str
     data: Any
 
 
 @dataclass(slots=True)
-class NodeFinished(Event):
+class NodeFinished(NodeEvent):
     """A call gave its value."""
 
-    node: int
-    tool: str
     value: Any
 
 
 @dataclass(slots=True)
-class NodeFailed(Event):
+class NodeFailed(NodeEvent):
     """A call failed for good."""
 
-    node: int
-    tool: str
     error: BaseException
 
 
 @dataclass(slots=True)
-class NodeSkipped(Event):
+class NodeSkipped(NodeEvent):
     """A call was not made; `reason` says which guard or dependency was why."""
 
-    node: int
-    tool: str
     reason: str
 
 
 @dataclass(slots=True)
-class NodeCancelled(Event):
+class NodeCancelled(NodeEvent):
     """A call was stopped before it gave a value."""
 
-    node: int
-    tool: str
 
 
 @dataclass(slots=True)

@@ -57,6 +57,9 @@ class Join:
 
 JOIN_ALL = Join()
 
+GATHER = "gather"
+"""Name of the intrinsic call that takes values and gives their list, by its join policy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -102,6 +105,16 @@ class Node:
                 found[ref.node] = None
         return tuple(found)
 
+    def waits_for(self) -> tuple[int, ...]:
+        """Ids that must be settled before it starts, each once."""
+        uses = self.uses()
+        return tuple(dict.fromkeys((*uses, *self.after))) if self.after else uses
+
+    @property
+    def mapped(self) -> bool:
+        """Whether it is called once for every element of a list."""
+        return any(type(value) is Each for value in self.values())
+
 
 class Answer(Enum):
     """What a plan gives besides a returned value."""
@@ -130,14 +143,30 @@ class Plan:
         return enumerate(self.nodes, self.base)
 
     @cached_property
-    def users(self) -> tuple[tuple[int, ...], ...]:
-        """For each node of this plan, the ids that use its value, or its being settled."""
-        out: list[list[int]] = [[] for _ in self.nodes]
+    def edges(self) -> Edges:
+        """How the nodes wait for each other; computed once."""
+        users: list[list[int]] = [[] for _ in self.nodes]
+        indegree = []
         for index, node in self.items():
-            for dep in {**dict.fromkeys(node.uses()), **dict.fromkeys(node.after)}:
+            deps = node.waits_for()
+            indegree.append(len(deps))
+            for dep in deps:
                 if dep >= self.base:
-                    out[dep - self.base].append(index)
-        return tuple(map(tuple, out))
+                    users[dep - self.base].append(index)
+        return Edges(tuple(indegree), tuple(map(tuple, users)))
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The edges of a plan, by position of the node in it.
+
+    Attributes:
+        indegree: How many nodes each waits for, earlier segments included.
+        users: Ids of the nodes that wait for each.
+    """
+
+    indegree: tuple[int, ...]
+    users: tuple[tuple[int, ...], ...]
 
 
 def refs(value: Arg) -> Iterator[Ref]:
@@ -161,10 +190,12 @@ def refs(value: Arg) -> Iterator[Ref]:
 
 __all__ = [
     "ALL",
+    "GATHER",
     "JOIN_ALL",
     "Answer",
     "Arg",
     "Each",
+    "Edges",
     "Join",
     "Node",
     "PathStep",

@@ -246,7 +246,7 @@ def _untitled(schema: Any) -> Any:
 
 
 def _accepts_none(annotation: Any) -> bool:
-    if annotation in (_EMPTY, Any, None, type(None)):
+    if annotation in (None, type(None)):
         return True
     if typing.get_origin(annotation) is typing.Annotated:
         return _accepts_none(typing.get_args(annotation)[0])

@@ -18,13 +18,13 @@ class Parameter:
         name: As in the signature.
         required: Whether it has no default.
         schema: JSON schema of its type; empty when untyped.
-        accepts_none: Whether None is a valid value (a skipped input may then be passed as None).
+        accepts_none: Whether its type says None is a value (a skipped input is then passed as None).
     """
 
     name: str
     required: bool = True
     schema: Mapping[str, Any] = field(default_factory=dict)
-    accepts_none: bool = True
+    accepts_none: bool = False
 
 
 @dataclass(frozen=True, slots=True)
