@@ -2,3 +2,8 @@
 
 May import the leaves only.
 """
+
+from agentflow.budgets.budget import Budget as Budget
+from agentflow.budgets.ledger import Amount as Amount
+from agentflow.budgets.ledger import Ledger as Ledger
+from agentflow.budgets.ledger import Reservation as Reservation

@@ -1,0 +1,197 @@
+"""The ledger: nothing is spent that was not reserved, and no child spends past its parent.
+
+Reserve before a call, settle after it. What is reserved counts as gone, for the ledger and for
+every ledger above it, so that concurrent calls together stay within the limit.
+"""
+
+from __future__ import annotations
+
+import decimal
+import threading
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from agentflow.budgets.budget import Budget, dollars
+from agentflow.errors import BudgetExceeded
+
+# Sums are exact whatever the application has set for its own arithmetic.
+_EXACT = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation])
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Money and tokens together."""
+
+    usd: Decimal = Decimal(0)
+    tokens: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(_EXACT.add(self.usd, other.usd), self.tokens + other.tokens)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(_EXACT.subtract(self.usd, other.usd), self.tokens - other.tokens)
+
+
+NOTHING = Amount()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What can still be reserved; None is without limit, negative is overspent."""
+
+    usd: Decimal | None
+    tokens: int | None
+
+
+class Ledger:
+    """Keeps what was spent and what is reserved within a budget. Safe to use from threads.
+
+    Args:
+        budget: The limits; none by default.
+
+    Attributes:
+        spent: What was settled, here and in all children.
+        reserved: What is reserved and not yet settled, here and in all children.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget()
+        self.spent = NOTHING
+        self.reserved = NOTHING
+        self._parent: Ledger | None = None
+        self._lock = threading.Lock()
+
+    def child(self, budget: Budget | None = None) -> Ledger:
+        """A ledger whose reservations count here too, so that both limits hold."""
+        ledger = Ledger(budget)
+        ledger._parent = self
+        ledger._lock = self._lock
+        return ledger
+
+    @property
+    def left(self) -> Left:
+        """What can still be reserved here: the least of what any ledger above has left."""
+        with self._lock:
+            every = [ledger._own() for ledger in self._chain()]
+        return Left(_least([left.usd for left in every]), _least([left.tokens for left in every]))
+
+    def reserve(self, usd: Decimal | float | str = 0, tokens: int = 0) -> Reservation:
+        """Set an amount aside, here and in every ledger above.
+
+        Raises:
+            BudgetExceeded: It does not fit; nothing was set aside.
+            ValueError: The amount is negative.
+        """
+        amount = _amount(usd, tokens)
+        with self._lock:
+            self._take(amount)
+        return Reservation(self, amount)
+
+    def _take(self, amount: Amount) -> None:
+        for ledger in self._chain():
+            ledger._check(amount)
+        for ledger in self._chain():
+            ledger.reserved += amount
+
+    def _turn(self, reserved: Amount, spent: Amount) -> None:
+        """Give a reservation back, and count what was spent of it."""
+        for ledger in self._chain():
+            ledger.reserved -= reserved
+            ledger.spent += spent
+
+    def _chain(self) -> list[Ledger]:
+        chain, ledger = [], self
+        while True:
+            chain.append(ledger)
+            if ledger._parent is None:
+                return chain
+            ledger = ledger._parent
+
+    def _own(self) -> Left:
+        """What this ledger has left, whatever the ones above have."""
+        gone, limit = self.spent + self.reserved, self.budget
+        return Left(
+            None if limit.usd is None else _EXACT.subtract(limit.usd, gone.usd),
+            None if limit.tokens is None else limit.tokens - gone.tokens,
+        )
+
+    def _check(self, amount: Amount) -> None:
+        left = self._own()
+        if left.usd is not None and amount.usd > max(left.usd, Decimal(0)):
+            raise self._exceeded(amount.usd, left.usd, "usd")
+        if left.tokens is not None and amount.tokens > max(left.tokens, 0):
+            raise self._exceeded(amount.tokens, left.tokens, "tokens")
+
+    def _exceeded(self, asked: Any, left: Any, unit: str) -> BudgetExceeded:
+        limit = getattr(self.budget, unit)
+        spent, reserved = getattr(self.spent, unit), getattr(self.reserved, unit)
+        return BudgetExceeded(
+            f"{asked} {unit} do not fit: {left} of {limit} are left "
+            f"({spent} spent, {reserved} reserved); raise the limit with Budget({unit}=...)",
+            asked=asked,
+            left=left,
+            unit=unit,
+        )
+
+
+class Reservation:
+    """An amount set aside; it is settled or released once.
+
+    Attributes:
+        amount: What is set aside; nothing once it is settled or released.
+    """
+
+    def __init__(self, ledger: Ledger, amount: Amount) -> None:
+        self._ledger = ledger
+        self._open = True
+        self.amount = amount
+
+    def settle(self, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
+        """Count what was really spent, and give the rest back.
+
+        More than was reserved is recorded as it is, and may leave less than nothing.
+
+        Raises:
+            ValueError: It was settled or released before, or the amount is negative.
+        """
+        spent = _amount(usd, tokens)
+        with self._ledger._lock:
+            if not self._open:
+                raise ValueError("this reservation is already settled or released")
+            self._close(spent)
+
+    def release(self) -> None:
+        """Give everything back. Does nothing once it is settled or released."""
+        with self._ledger._lock:
+            if self._open:
+                self._close(NOTHING)
+
+    def extend(self, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
+        """Set more aside.
+
+        Raises:
+            BudgetExceeded: It does not fit; the reservation is as it was.
+            ValueError: It was settled or released before, or the amount is negative.
+        """
+        more = _amount(usd, tokens)
+        with self._ledger._lock:
+            if not self._open:
+                raise ValueError("this reservation is already settled or released")
+            self._ledger._take(more)
+            self.amount += more
+
+    def _close(self, spent: Amount) -> None:
+        self._ledger._turn(self.amount, spent)
+        self._open = False
+        self.amount = NOTHING
+
+
+def _amount(usd: Decimal | float | str, tokens: int) -> Amount:
+    if tokens < 0:
+        raise ValueError(f"tokens cannot be {tokens}")
+    return Amount(dollars(usd), tokens)
+
+
+def _least(limits: list[Any]) -> Any:
+    return min((limit for limit in limits if limit is not None), default=None)

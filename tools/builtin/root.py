@@ -1,0 +1,229 @@
+"""A folder that nothing opened through it can leave.
+
+Every component of a path is opened by itself, relative to the descriptor of the one before
+and never through a link; a link is read and its target walked the same way. So nothing that
+is swapped in between two steps can lead outside, and ``..`` goes back along our own descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from agentflow.errors import AgentflowError, DefinitionError, nearest
+
+MAX_LINKS = 40
+"""Links followed for one path, as in Linux."""
+
+MAX_DEPTH = 64
+"""Folders below the one walked that are still visited."""
+
+SKIPPED = frozenset(
+    {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"}
+    | {".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".eggs", ".cache"}
+)
+"""Folders never walked: histories, environments and caches."""
+
+MARKERS = frozenset({"pyvenv.cfg", "CACHEDIR.TAG"})
+"""A folder that holds one of these is an environment or a cache."""
+
+# O_NONBLOCK: opening a FIFO that was swapped in must not wait for its other end.
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+
+
+class PathRefused(AgentflowError, PermissionError):
+    """The path leads out of the root, or to something that is not a file or folder."""
+
+
+class PathNotFound(AgentflowError, FileNotFoundError):
+    """Nothing is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An open file or folder.
+
+    Attributes:
+        path: Relative to the root, with ``/``, links resolved.
+        fd: Descriptor; closed by whoever opened it.
+        folder: Whether it is a folder.
+    """
+
+    path: str
+    fd: int
+    folder: bool
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The way from the root to where we are: one open descriptor per folder."""
+
+    fds: list[int]
+    names: list[str] = field(default_factory=list)
+    links: int = 0
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+
+class Root:
+    """A folder whose files can be opened and walked, and nothing else.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        DefinitionError: It is no folder, or the system cannot open relative to a descriptor.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if os.open not in os.supports_dir_fd:
+            raise DefinitionError("file tools need a POSIX system (openat)")
+        self.path = Path(path).expanduser().resolve()
+        if not self.path.is_dir():
+            raise DefinitionError(f"the root {str(path)!r} is not a folder")
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Entry]:
+        """Open a regular file or a folder; closed at the end of the block.
+
+        Raises:
+            PathRefused: It leads out of the root, or is a device, FIFO or socket.
+            PathNotFound: Nothing is there; the message names what is like it.
+        """
+        entry = self._resolve(path)
+        try:
+            yield entry
+        finally:
+            os.close(entry.fd)
+
+    def files(self, folder: Entry) -> Generator[Entry, None, None]:
+        """Every regular file below an open folder, sorted by name at each level.
+
+        Links are not followed; `SKIPPED` folders, environments and caches are left out. A
+        file's descriptor is the one of its *folder*: open it with `open_file`.
+        """
+        yield from self._files(folder.fd, "" if folder.path == "." else folder.path + "/", 0)
+
+    def open_file(self, entry: Entry) -> int | None:
+        """A descriptor of a file that `files` named, or None if it is gone or no file now."""
+        try:
+            return self._open_regular(entry.path.rpartition("/")[2], entry.fd)
+        except OSError:
+            return None
+
+    def _files(self, fd: int, prefix: str, depth: int) -> Generator[Entry, None, None]:
+        with os.scandir(fd) as scan:
+            entries = sorted((e for e in scan if _printable(e.name)), key=lambda e: e.name)
+        if depth and not MARKERS.isdisjoint(entry.name for entry in entries):
+            return
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield Entry(prefix + entry.name, fd, folder=False)
+            elif entry.is_dir(follow_symlinks=False) and entry.name not in SKIPPED:
+                yield from self._below(entry.name, fd, prefix, depth + 1)
+
+    def _below(self, name: str, fd: int, prefix: str, depth: int) -> Generator[Entry, None, None]:
+        if depth > MAX_DEPTH:
+            return
+        try:
+            folder = os.open(name, _FOLDER, dir_fd=fd)
+        except OSError:  # not ours to read, or gone since it was listed
+            return
+        try:
+            yield from self._files(folder, f"{prefix}{name}/", depth)
+        finally:
+            os.close(folder)
+
+    def _resolve(self, path: str) -> Entry:
+        todo = _components(path, path)
+        walk = _Walk([os.open(self.path, _FOLDER)])
+        try:
+            while todo:
+                name = todo.pop()
+                if name == "..":
+                    self._up(walk, path)
+                elif (file := self._down(walk, name, todo, path)) is not None:
+                    return Entry("/".join([*walk.names, name]), file, folder=False)
+            return Entry("/".join(walk.names) or ".", walk.fds.pop(), folder=True)
+        finally:
+            walk.close()
+
+    def _up(self, walk: _Walk, path: str) -> None:
+        if not walk.names:
+            raise PathRefused(f"{path!r} leads out of the root: use a path inside it")
+        os.close(walk.fds.pop())
+        walk.names.pop()
+
+    def _down(self, walk: _Walk, name: str, todo: list[str], path: str) -> int | None:
+        """Take one component: a folder is entered, a link unfolded, a file's descriptor given."""
+        here = walk.fds[-1]
+        try:
+            mode = self._mode(name, here)
+            if stat.S_ISLNK(mode):
+                self._unfold(walk, name, todo, path)
+            elif stat.S_ISDIR(mode):
+                walk.fds.append(os.open(name, _FOLDER, dir_fd=here))
+                walk.names.append(name)
+            elif stat.S_ISREG(mode) and not todo:
+                return self._open_regular(name, here)
+            else:
+                what = "a file, not a folder" if stat.S_ISREG(mode) else "not a regular file"
+                raise PathRefused(f"{path!r}: {name!r} is {what}")
+        except (OSError, ValueError) as error:
+            _explain(error, path, name, here)
+        return None
+
+    def _unfold(self, walk: _Walk, name: str, todo: list[str], path: str) -> None:
+        walk.links += 1
+        if walk.links > MAX_LINKS:
+            raise PathRefused(f"{path!r} goes through more than {MAX_LINKS} links")
+        todo += _components(os.readlink(name, dir_fd=walk.fds[-1]), path)
+
+    def _mode(self, name: str, folder: int) -> int:
+        """What a component is. What it says may be outdated when it is opened."""
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+
+    def _open_regular(self, name: str, folder: int) -> int:
+        fd = os.open(name, _FILE, dir_fd=folder)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise PathRefused(f"{name!r} is not a regular file")
+
+
+def _components(text: str, path: str) -> list[str]:
+    """The names of a path, last first."""
+    if text.startswith("/"):
+        raise PathRefused(f"{path!r} is absolute: write it relative to the root")
+    return [name for name in reversed(text.split("/")) if name not in ("", ".")]
+
+
+def _printable(name: str) -> bool:
+    """Whether a name is UTF-8: any other could not be passed on in JSON."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _explain(error: Exception, path: str, name: str, folder: int) -> NoReturn:
+    """Say where, relative to the root, and what is there instead."""
+    if isinstance(error, AgentflowError):
+        raise error
+    if not isinstance(error, FileNotFoundError):
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PathRefused(f"{path!r}: {name!r} cannot be opened: {reason}") from error
+    known: list[str] = []
+    with suppress(OSError):
+        known = [entry for entry in os.listdir(folder) if _printable(entry)]
+    hint = nearest(name, known) if known else "The folder is empty."
+    raise PathNotFound(f"{path!r}: there is no {name!r}. {hint}") from error
