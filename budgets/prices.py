@@ -1,0 +1,193 @@
+"""What model calls cost: USD per million tokens, by model name, as exact decimals."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+from agentflow.errors import DefinitionError
+
+MILLION = Decimal(1_000_000)
+
+
+class Counts(Protocol):
+    """The tokens of one call."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All of the input."""
+        ...
+
+    @property
+    def completion_tokens(self) -> int:
+        """All of the output."""
+        ...
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Input the backend had cached; None if it does not say."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per million tokens.
+
+    Attributes:
+        input: Of input that is not cached.
+        output: Of output.
+        cached_input: Of cached input; None means as `input`.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+
+    def cost(self, prompt: int, completion: int, cached: int = 0) -> Decimal:
+        """USD of so many tokens; `cached` is part of `prompt`."""
+        cached_input = self.input if self.cached_input is None else self.cached_input
+        cached = min(cached, prompt)
+        total = (prompt - cached) * self.input + cached * cached_input + completion * self.output
+        return total / MILLION
+
+
+FREE = Price(Decimal(0), Decimal(0), Decimal(0))
+
+PriceLike: TypeAlias = "Price | Mapping[str, Any] | tuple[Any, ...]"
+"""A `Price`, ``{"input": ..., "output": ..., "cached_input": ...}`` or ``(input, output)``."""
+
+
+def _listed(input: str, cached_input: str, output: str) -> Price:
+    return Price(Decimal(input), Decimal(output), Decimal(cached_input))
+
+
+LIST_PRICES: Mapping[str, Price] = {
+    "gpt-4o": _listed("2.50", "1.25", "10.00"),
+    "gpt-4o-mini": _listed("0.15", "0.075", "0.60"),
+    "gpt-4.1": _listed("2.00", "0.50", "8.00"),
+    "gpt-4.1-mini": _listed("0.40", "0.10", "1.60"),
+    "gpt-4.1-nano": _listed("0.10", "0.025", "0.40"),
+    "gpt-5": _listed("1.25", "0.125", "10.00"),
+    "gpt-5-mini": _listed("0.25", "0.025", "2.00"),
+    "gpt-5-nano": _listed("0.05", "0.005", "0.40"),
+    "gpt-5.1": _listed("1.25", "0.125", "10.00"),
+}
+"""OpenAI's list prices as last revised in November 2026; what a user gives comes first.
+
+A dated snapshot (``gpt-4o-2024-08-06``) costs what its model costs.
+"""
+
+
+class Prices:
+    """Prices by model name.
+
+    Looked up in this order: what the user gave (exact names, then patterns in the order
+    written), nothing to pay on a loopback address, `LIST_PRICES`. A model that is found
+    nowhere has no price, which is not the same as a price of 0.
+
+    Args:
+        table: Prices by name or pattern (``*``, ``?``, ``[...]``).
+    """
+
+    def __init__(self, table: Mapping[str, PriceLike] | None = None) -> None:
+        self._own = {name: _price(name, given) for name, given in (table or {}).items()}
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Prices:
+        """Read a TOML or JSON file: a table ``prices`` (or the whole file) of names to prices.
+
+        Raises:
+            DefinitionError: The file is not such a table.
+        """
+        path = Path(path)
+        text = path.read_text("utf-8")
+        try:
+            if path.suffix == ".json":
+                data = json.loads(text, parse_float=Decimal)
+            else:
+                data = tomllib.loads(text, parse_float=Decimal)
+        except ValueError as error:
+            raise DefinitionError(f"{path}: {error}") from None
+        table = data.get("prices", data) if isinstance(data, dict) else None
+        if not isinstance(table, dict):
+            raise DefinitionError(f"{path}: expected a table of model names to prices")
+        return cls(table)
+
+    def price(self, model: str, *, url: str = "") -> Price | None:
+        """The price of a model, at a base URL if given; None when it is not known."""
+        if (own := _match(self._own, model)) is not None:
+            return own
+        if _is_loopback(url):
+            return FREE
+        return _match(LIST_PRICES, _without_date(model))
+
+    def require(self, model: str, *, url: str = "") -> Price:
+        """The price of a model, for whoever keeps a budget in USD.
+
+        Raises:
+            DefinitionError: It is not known; the message says how to add it.
+        """
+        if (price := self.price(model, url=url)) is not None:
+            return price
+        raise DefinitionError(
+            f"the price of model {model!r} is not known, so a budget in USD cannot be kept: "
+            f'add it with Prices({{"{model}": {{"input": ..., "output": ...}}}}), in USD per '
+            f"million tokens, or give a budget in tokens"
+        )
+
+    def cost(self, model: str, usage: Counts, *, url: str = "") -> Decimal | None:
+        """USD of a call; None when the model's price is not known."""
+        price = self.price(model, url=url)
+        if price is None:
+            return None
+        return price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
+
+
+def _match(table: Mapping[str, Price], model: str) -> Price | None:
+    if model in table:
+        return table[model]
+    return next((price for name, price in table.items() if fnmatchcase(model, name)), None)
+
+
+def _without_date(model: str) -> str:
+    name, date = model[:-11], model[-11:]
+    return name if fnmatchcase(date, "-20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]") else model
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _price(name: str, given: PriceLike) -> Price:
+    if isinstance(given, Price):
+        return given
+    try:
+        if isinstance(given, Mapping):
+            return Price(**{key: _usd(value) for key, value in given.items()})
+        return Price(*(_usd(value) for value in given))
+    except (TypeError, ValueError, InvalidOperation) as error:
+        raise DefinitionError(
+            f"the price of {name!r} is not usable ({error}): give input, output and perhaps "
+            f"cached_input, in USD per million tokens"
+        ) from None
+
+
+def _usd(value: Any) -> Decimal:
+    amount = Decimal(str(value))
+    if not amount >= 0 or not amount.is_finite():
+        raise ValueError(f"{value} is not an amount of USD")
+    return amount

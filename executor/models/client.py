@@ -1,0 +1,216 @@
+"""A chat model behind any OpenAI-compatible base URL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentflow import _http
+from agentflow.budgets.prices import Prices
+from agentflow.clock import now
+from agentflow.errors import BackendError, DefinitionError
+from agentflow.executor.models import wire
+from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
+from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.models.retry import Retry, RetryPolicy
+from agentflow.executor.models.stream import OpenAIStream, Timeouts
+from agentflow.executor.models.usage import prompt_bound
+
+
+class OpenAIBackend:
+    """One model of one OpenAI-compatible endpoint.
+
+    Replies are always streamed and always closed: leaving `stream`, by whatever way, ends the
+    call on the server as well. Failed attempts are repeated only while nothing of the reply
+    has been handed out.
+
+    Args:
+        base_url: Such as ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
+        model: Name of the model there.
+        api_key: Empty for servers that ask for none.
+        http: A shared client from `agentflow._http.client`, closed by whoever made it; by
+            default the backend makes and closes its own.
+        timeouts: Limits on waiting.
+        max_concurrent: Calls in flight at once; further ones wait.
+        limiter: Limits on requests and tokens per minute.
+        prices: What the model costs; see `Prices`.
+        headers: Sent with every request.
+        retry: How often a failed call is repeated.
+        on_retry: Called with a `Retry` before the wait for the next attempt.
+        max_tokens_field: The request field that bounds the output; by default what the
+            endpoint is known to want.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str = "",
+        http: Any = None,
+        timeouts: Timeouts | None = None,
+        max_concurrent: int = 256,
+        limiter: RateLimiter | None = None,
+        prices: Prices | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
+        on_retry: Callable[[Retry], object] | None = None,
+        max_tokens_field: str = "",
+    ) -> None:
+        self.url = _checked(base_url)
+        self.name = model
+        self.prices = prices or Prices()
+        self.timeouts = timeouts or Timeouts()
+        self._key = api_key
+        self._http = http
+        self._owns_http = http is None
+        self._headers = dict(headers or {})
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._limiter = limiter
+        self._retry = retry or RetryPolicy()
+        self._on_retry = on_retry
+        self._max_tokens_field = max_tokens_field or _max_tokens_field(self.url)
+        self._client: Any = None
+        self._connecting = asyncio.Lock()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[OpenAIStream]:
+        """Start a call; the block is entered when the first piece is there.
+
+        Raises:
+            BackendError: No attempt gave a piece; iterating raises what goes wrong later.
+        """
+        async with self._slots:
+            reserved = prompt_bound(request) + request.max_tokens if self._limiter else 0
+            stream = await self._begin(request, reserved)
+            try:
+                yield stream
+            finally:
+                try:
+                    await stream.aclose()
+                finally:
+                    self._settle(reserved, stream.usage)
+
+    async def complete(
+        self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
+    ) -> Reply:
+        """Make a call and wait for the whole reply; `on_delta` sees each piece as it comes.
+
+        Raises:
+            BackendError: The call failed; the class says how.
+        """
+        async with self.stream(request) as stream:
+            async for delta in stream:
+                if on_delta is not None:
+                    on_delta(delta)
+            return stream.reply
+
+    async def connect(self) -> Any:
+        """Load the client library and build the client now rather than in the first call.
+
+        This takes half a second the first time in a process, in a thread.
+        """
+        if self._client is None:
+            async with self._connecting:
+                if self._client is None:
+                    self._client = await asyncio.to_thread(self._build)
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close the HTTP client, if it is the backend's own."""
+        if self._owns_http and self._http is not None:
+            http, self._http, self._client = self._http, None, None
+            await http.aclose()
+
+    def _build(self) -> Any:
+        from openai import AsyncOpenAI
+
+        if self._http is None:
+            self._http = _http.client(connect=self.timeouts.connect)
+        return AsyncOpenAI(
+            base_url=self.url,
+            api_key=self._key or "none",
+            max_retries=0,
+            http_client=self._http,
+            timeout=self._http.timeout,
+            default_headers=self._headers,
+        )
+
+    async def _begin(self, request: ChatRequest, reserved: int) -> OpenAIStream:
+        """A stream that has its first piece, after as many attempts as it takes."""
+        client = await self.connect()
+        await self._wait_for_turn(reserved)
+        started = now()
+        attempt = 1
+        while True:
+            stream = OpenAIStream(
+                request, self.url, self.timeouts, self._usd, started=started, attempt=attempt
+            )
+            try:
+                await self._open(client, request, stream)
+                return stream
+            except BackendError as error:
+                await self._wait_to_retry(request, attempt, error, started)
+            attempt += 1
+
+    async def _open(self, client: Any, request: ChatRequest, stream: OpenAIStream) -> None:
+        fields = wire.body(request, model=self.name, max_tokens_field=self._max_tokens_field)
+        try:
+            await stream.open(client.chat.completions.with_streaming_response.create(**fields))
+        except BaseException:
+            await stream.aclose()
+            raise
+
+    async def _wait_to_retry(
+        self, request: ChatRequest, attempt: int, error: BackendError, started: float
+    ) -> None:
+        """Wait for the next attempt, or raise the error if there is none."""
+        if self._limiter is not None and error.retry_after is not None:
+            self._limiter.pause(now() + error.retry_after)
+        delay = self._retry.delay(attempt, error)
+        total = self.timeouts.total
+        if delay is None or (total is not None and now() + delay >= started + total):
+            raise error
+        if self._on_retry is not None:
+            self._on_retry(Retry(request, attempt, delay, error))
+        await asyncio.sleep(delay)
+
+    async def _wait_for_turn(self, tokens: int) -> None:
+        limiter = self._limiter
+        if limiter is None:
+            return
+        wait = limiter.delay(now(), tokens)
+        try:
+            while wait > 0:
+                await asyncio.sleep(wait)
+                wait = limiter.held(now())  # a pause may have begun meanwhile
+        except asyncio.CancelledError:
+            limiter.give_back(now(), tokens, request=True)
+            raise
+
+    def _settle(self, reserved: int, used: Usage) -> None:
+        if self._limiter is not None:
+            unused = reserved - used.prompt_tokens - used.completion_tokens
+            self._limiter.give_back(now(), unused)
+
+    def _usd(self, used: Usage) -> Decimal | None:
+        return self.prices.cost(self.name, used, url=self.url)
+
+
+def _checked(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise DefinitionError(
+            f"{base_url!r} is not a base URL: write something like 'http://127.0.0.1:8000/v1'"
+        )
+    return base_url.rstrip("/")
+
+
+def _max_tokens_field(url: str) -> str:
+    """OpenAI's own endpoint refuses ``max_tokens`` for its newer models; others know no other."""
+    own = urlsplit(url).hostname == "api.openai.com"
+    return "max_completion_tokens" if own else "max_tokens"

@@ -1,0 +1,39 @@
+"""How many tokens a call can take, and how many it took when the backend does not say."""
+
+from __future__ import annotations
+
+import json
+
+from agentflow.executor.models.base import ChatRequest, Usage
+
+PER_MESSAGE = 16
+"""Tokens that a chat template may add around one message, on the safe side."""
+
+BYTES_PER_TOKEN = 4
+"""UTF-8 bytes in a token of ordinary text, for estimates (never for bounds)."""
+
+
+def prompt_bound(request: ChatRequest) -> int:
+    """Tokens the input cannot exceed: its UTF-8 bytes plus a constant per message.
+
+    No tokenizer in use makes more than one token of a byte.
+    """
+    return _prompt_bytes(request) + PER_MESSAGE * (len(request.messages) + len(request.tools) + 1)
+
+
+def estimate(request: ChatRequest, output_bytes: int, output_pieces: int) -> Usage:
+    """Tokens of a call whose backend did not say, from what was sent and received.
+
+    Args:
+        request: What was sent.
+        output_bytes: UTF-8 bytes of text, reasoning and arguments received.
+        output_pieces: Streamed pieces received; a piece holds a token or more.
+    """
+    prompt = -(-_prompt_bytes(request) // BYTES_PER_TOKEN) + PER_MESSAGE * len(request.messages)
+    completion = max(output_pieces, -(-output_bytes // BYTES_PER_TOKEN))
+    return Usage(prompt, completion, None, estimated=True)
+
+
+def _prompt_bytes(request: ChatRequest) -> int:
+    parts = [*request.messages, *request.tools, request.response_format or ""]
+    return sum(len(json.dumps(part, ensure_ascii=False, default=str).encode()) for part in parts)

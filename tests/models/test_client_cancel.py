@@ -1,0 +1,123 @@
+"""Whoever leaves a stream, in whatever way, ends the call on the server at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentflow.executor.models.base import ChatRequest
+
+pytestmark = pytest.mark.virtual
+
+ASK = ChatRequest(messages=[{"role": "user", "content": "hello"}])
+
+
+async def server_sees_it(wire: Any) -> None:
+    """Wait for the disconnect; on the virtual clock a minute passes at once if none comes."""
+    async with asyncio.timeout(60):
+        await wire.seen[0].gone.wait()
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_cancelled_while_waiting_for_the_first_piece(wire: Any, backend: Any) -> None:
+    wire.reply(asyncio.Event())
+    task = asyncio.create_task(backend().complete(ASK))
+    await wire.arrived.wait()
+
+    await cancel(task)
+
+    await server_sees_it(wire)
+
+
+async def test_cancelled_between_pieces(wire: Any, backend: Any) -> None:
+    wire.reply(wire.text("Hel"), asyncio.Event())
+    begun = asyncio.Event()
+    task = asyncio.create_task(backend().complete(ASK, lambda _: begun.set()))
+    await begun.wait()
+
+    await cancel(task)
+
+    await server_sees_it(wire)
+
+
+async def test_cancelled_while_the_consumer_awaits_something_else(wire: Any, backend: Any) -> None:
+    wire.reply(wire.text("Hel"), asyncio.Event())
+    begun = asyncio.Event()
+
+    async def consume() -> None:
+        async with backend().stream(ASK) as stream:
+            async for _ in stream:
+                begun.set()
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(consume())
+    await begun.wait()
+
+    await cancel(task)
+
+    await server_sees_it(wire)
+
+
+async def test_left_by_break(wire: Any, backend: Any) -> None:
+    wire.reply(wire.text("Hel"), asyncio.Event())
+
+    async with backend().stream(ASK) as stream:
+        async for _ in stream:
+            break
+
+    await server_sees_it(wire)
+
+
+async def test_left_by_an_error_of_the_consumer(wire: Any, backend: Any) -> None:
+    wire.reply(wire.text("Hel"), asyncio.Event())
+
+    def on_delta(_: Any) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await backend().complete(ASK, on_delta)
+
+    await server_sees_it(wire)
+
+
+async def test_entered_and_never_read(wire: Any, backend: Any) -> None:
+    wire.reply(wire.text("Hel"), asyncio.Event())
+
+    async with backend().stream(ASK):
+        pass
+
+    await server_sees_it(wire)
+
+
+async def test_a_cancelled_call_gives_its_place_to_the_next(wire: Any, backend: Any) -> None:
+    wire.reply(wire.text("Hel"), asyncio.Event())
+    wire.reply(*wire.HELLO)
+    client = backend(max_concurrent=1)
+    task = asyncio.create_task(client.complete(ASK))
+    await wire.arrived.wait()
+    waiting = asyncio.create_task(client.complete(ASK))
+
+    await cancel(task)
+
+    assert (await waiting).text == "Hello"
+
+
+async def test_no_task_is_left_behind(wire: Any, backend: Any) -> None:
+    gate = asyncio.Event()
+    wire.reply(wire.text("Hel"), gate)
+    before = asyncio.all_tasks()
+
+    async with backend().stream(ASK) as stream:
+        await anext(aiter(stream))
+    await server_sees_it(wire)
+    gate.set()  # lets the server's own task end
+    await asyncio.sleep(1)
+
+    assert asyncio.all_tasks() <= before
