@@ -60,7 +60,7 @@ def literals(arguments: list[ast.expr]) -> Iterator[str]:
 
 def faults(module: str, source: str, known: set[str]) -> Iterator[str]:
     """What is wrong with the imports of a module."""
-    for line, name in imported(ast.parse(source), known):
+    for line, name in imported(ast.parse(source, module), known):
         top = name.partition(".")[0]
         if name.startswith("."):
             yield f"{module}:{line}: write the import of {name} out in full"
