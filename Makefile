@@ -71,7 +71,7 @@ $(PEERS)/bin/python:
 	$(call CREATE,$(PEERS))
 
 $(PEERS)/.ready: pyproject.toml | $(PEERS)/bin/python
-	@echo "installing the peers in $(PEERS) (about 150 MB)"
+	@echo "installing the peers in $(PEERS) (about 300 MB)"
 	@$(PEERS)/bin/python $(INSTALL) "pip>=25.1"
 	@$(PEERS)/bin/python $(INSTALL) --group peers
 	@touch $@
