@@ -19,12 +19,19 @@ _PARAGRAPH = 6
 
 def answer(question: Question, evidence: Evidence) -> str:
     """The answer to a question from what is known, or plainly that nothing was found."""
-    parts = [f"{expression} = {value}" for expression, value in evidence.values]
+    if question.expression:
+        return _sum(question, evidence)
     if question.counted:
-        parts.append(_count(question, evidence))
-    elif question.terms:
-        parts.append(_passages(question, evidence))
-    return "\n\n".join(parts) or f"Nothing was found that answers: {question.text}"
+        return _count(question, evidence)
+    if question.terms:
+        return _passages(question, evidence)
+    return f"Nothing was found that answers: {question.text}"
+
+
+def _sum(question: Question, evidence: Evidence) -> str:
+    if not evidence.values:
+        return f"{question.expression} could not be worked out."
+    return "\n".join(f"{expression} = {value}" for expression, value in evidence.values)
 
 
 def _count(question: Question, evidence: Evidence) -> str:

@@ -50,12 +50,10 @@ def opening(question: Question) -> list[Move]:
     listings = [_listing(term) for term in question.terms[:4]]
     readings = [_reading(move) for move in [*searches[:4], *listings]]
     moves = [*searches, *listings, *readings]
-    spare = _AT_LEAST - len(moves)
-    return moves + list(
-        islice(
-            _variants(question.terms, {m.arguments.get("pattern") for m in moves}), max(0, spare)
-        )
-    )
+    if len(moves) < _AT_LEAST:
+        asked = [move.arguments.get("pattern") for move in moves]
+        moves += _variants(question.terms, asked)
+    return moves if len(moves) >= _AT_LEAST else [*moves, *_overview()]
 
 
 def readings(question: Question, evidence: Evidence) -> list[Move]:
@@ -84,6 +82,12 @@ def _searches(question: Question) -> Iterator[Move]:
         name = term.text.split(".")[-1] if term.exact else term.text
         yield _search(f"def {name}", 10)
         yield _search(f"class {name}", 10)
+
+
+def _overview() -> list[Move]:
+    """What a folder says of itself."""
+    readme = Move(Role.LIST, {"pattern": "README*"})
+    return [readme, _reading(readme), Move(Role.LIST, {"pattern": "**/*.md"})]
 
 
 def _search(pattern: str, most: int) -> Move:

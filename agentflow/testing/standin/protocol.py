@@ -72,7 +72,7 @@ def plan_text(moves: Sequence[Move], toolbox: Toolbox) -> str:
         if not toolbox.offers(move.role) or (move.of is not None and id(move.of) not in ids):
             continue
         ids[id(move)] = len(lines) + 1
-        arguments = {name: json.dumps(value) for name, value in move.arguments.items()}
+        arguments = {name: _literal(value) for name, value in move.arguments.items()}
         source = f"${ids[id(move.of)]}" if move.of is not None else ""
         arguments |= _place(move, source)
         spelt = toolbox.arguments(move.role, arguments)
@@ -80,6 +80,11 @@ def plan_text(moves: Sequence[Move], toolbox: Toolbox) -> str:
         guard = f" if {source}" if source and not move.every else ""
         lines.append(f"${len(lines) + 1} = {toolbox.name(move.role)}({written}){guard}")
     return "\n".join([*lines, "join()"])
+
+
+def _literal(value: Any) -> str:
+    """A value in the notation; a dollar sign in it is never a reference."""
+    return json.dumps(value, ensure_ascii=False).replace("$", "\\u0024")
 
 
 def _place(move: Move, source: str) -> dict[str, str]:

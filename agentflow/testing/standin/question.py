@@ -19,7 +19,7 @@ _OPERATOR = re.compile(
 _SIGNS = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "×": "*", "÷": "/"}
 _SUM = re.compile(r"[-+(\s]*\d[\d\s.()+*/%-]*")
 _SUM_WORDS = {"calculate", "compute", "evaluate", "result", "value", "sum", "equals", "much"}
-_COUNTED = re.compile(r"\b(?:how many|number of|count)\s+(?:the\s+)?([^?.!,;]*)", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(?:how many|number of|count)\s+(?:the\s+)?([^?!,;]*)", re.IGNORECASE)
 _KINDS = {
     "python": "*.py",
     "markdown": "*.md",

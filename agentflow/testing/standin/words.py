@@ -63,9 +63,12 @@ def variants(term: str) -> list[str]:
     found.append("-".join(split).lower())
     found.extend(stem(part) for part in split)
     found.extend(stem(part)[:-2] for part in split if len(stem(part)) > _LONG)
-    unique = {variant.lower(): variant for variant in reversed(found) if len(variant) > 2}
+    unique: dict[str, str] = {}
+    for variant in found:
+        if len(variant) > 2:
+            unique.setdefault(variant.lower(), variant)
     unique.pop(term.lower(), None)
-    return list(reversed(unique.values()))
+    return list(unique.values())
 
 
 def _without_suffix(word: str) -> str:
