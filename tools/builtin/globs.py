@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from agentflow.tools.builtin.patterns import Search
+from agentflow.tools.builtin.regex import PatternError, parse
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|\{|\}|,|[^*?\[{},]+|\[")
 _PLAIN = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -18,33 +19,43 @@ def glob(pattern: str) -> Callable[[str], bool]:
     against the last name at any depth, as in ``.gitignore``.
 
     Raises:
-        PatternError: The pattern cannot be read.
+        PatternError: The pattern cannot be read; the message says where.
+        PatternTooCostly: It is too large.
     """
-    if "/" not in pattern:
-        pattern = f"**/{pattern}"
-    return Search(f"^{_regex(pattern.removeprefix('./'))}$").matches
+    regex = _regex(pattern)
+    anywhere = "" if "/" in pattern else _PLAIN["**/"]
+    return Search(f"^{anywhere}{regex}$").matches
 
 
 def _regex(pattern: str) -> str:
-    out = []
-    depth = 0
-    for token in _TOKEN.findall(pattern):
-        if token in _PLAIN:
-            out.append(_PLAIN[token])
-        elif token.startswith("[") and len(token) > 1:
-            out.append(_set(token))
-        elif token == "{":
-            depth += 1
+    out: list[str] = []
+    braces: list[int] = []
+    for match in _TOKEN.finditer(pattern, 2 if pattern.startswith("./") else 0):
+        token = match[0]
+        if token == "{":
+            braces.append(match.start())
             out.append("(?:")
-        elif token == "}" and depth:
-            depth -= 1
+        elif token == "}" and braces:
+            braces.pop()
             out.append(")")
+        elif token == "," and braces:
+            out.append("|")
+        elif token.startswith("[") and len(token) > 1:
+            out.append(_set(token, match.start()))
         else:
-            out.append("|" if token == "," and depth else re.escape(token))
+            out.append(_PLAIN.get(token) or re.escape(token))
+    if braces:
+        raise PatternError("this '{' is never closed; write '[{]' for the character", braces[-1])
     return "".join(out)
 
 
-def _set(token: str) -> str:
+def _set(token: str, at: int) -> str:
     negated = token[1] == "!"
     members = token[1 + negated : -1].replace("\\", "\\\\").replace("^", "\\^")
-    return f"[{'^' if negated else ''}{members}]"
+    text = f"[{'^/' if negated else ''}{members}]"
+    try:
+        parse(text)
+    except PatternError:
+        message = "a range in [...] goes from the lower character to the higher"
+        raise PatternError(message, at) from None
+    return text

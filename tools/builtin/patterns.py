@@ -17,7 +17,7 @@ from agentflow.tools.builtin.regex import Assert, CharSet, Node, Repeat, Sequenc
 MAX_PROGRAM = 1_000
 """Instructions a pattern may compile to."""
 
-MAX_MEMORY = 20_000
+MAX_MEMORY = 200_000
 """Transitions remembered before the memory is emptied."""
 
 MAX_WORK = 5_000_000
