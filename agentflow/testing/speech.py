@@ -79,8 +79,7 @@ class Speech:
         """The role, then the content, each when it is due."""
         await self._pacer.first()
         yield dict(ROLE)
-        async for piece in _each(self._pieces):
-            self._pacer.catch_up()
+        async for piece in self._each_piece():
             call_id = f"call_{self._number}_{self._calls}"
             async for delta in self._paced(deltas(piece, self._calls, self._size, call_id)):
                 yield delta
@@ -92,6 +91,15 @@ class Speech:
         async for delta in self._paced(refusal_deltas(self._refusal, self._size)):
             yield delta
 
+    async def _each_piece(self) -> AsyncIterator[Piece]:
+        if isinstance(self._pieces, AsyncIterator):
+            async for piece in self._pieces:
+                self._pacer.catch_up()
+                yield piece
+        else:
+            for piece in self._pieces:
+                yield piece
+
     async def _paced(self, counted: Iterator[tuple[Delta, int]]) -> AsyncIterator[Delta]:
         for delta, count in counted:
             if self._limit is not None and self.completion_tokens + count > self._limit:
@@ -100,12 +108,3 @@ class Speech:
             await self._pacer.tokens(count)
             self.completion_tokens += count
             yield delta
-
-
-async def _each(pieces: AsyncIterator[Piece] | Iterable[Piece]) -> AsyncIterator[Piece]:
-    if isinstance(pieces, AsyncIterator):
-        async for piece in pieces:
-            yield piece
-    else:
-        for piece in pieces:
-            yield piece

@@ -66,8 +66,9 @@ def text(received: list[Any]) -> str:
 
 async def ended(exchange: Exchange) -> Exchange:
     """The exchange, once the server has noticed its end."""
-    while exchange.ended is None:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while exchange.ended is None:
+            await asyncio.sleep(0)
     return exchange
 
 
@@ -359,8 +360,9 @@ async def test_a_cut_breaks_the_connection(fault: Fault) -> None:
 async def test_a_stall_lasts_until_the_client_leaves(fault: Fault) -> None:
     async with serving([fault]) as (server, client):
         task = asyncio.create_task(chunks(client))
-        while not server.requests or len(server.requests[0].sent) < (3 if fault.after else 0):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while not server.requests or len(server.requests[0].sent) < (3 if fault.after else 0):
+                await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
