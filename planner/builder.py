@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
-from agentflow.planner.canonical import NotCanonical, canonical
+from agentflow.planner.canonical import bound, canonical
 from agentflow.planner.order import EffectOrder
-from agentflow.planner.plan import Answer, Arg, Each, Node, Plan, Ref, Template
-from agentflow.tools.effects import UNDECLARED
+from agentflow.planner.plan import GATHER, Answer, Arg, Each, Node, Plan, Ref, Template
+from agentflow.tools.effects import PURE, UNDECLARED, Effect
 from agentflow.tools.spec import ToolSpec
 
 
@@ -27,6 +27,7 @@ class Builder:
     def __init__(self, spec: Callable[[str], ToolSpec | None], base: int = 0) -> None:
         self._spec = spec
         self._ids: dict[Hashable, int] = {}
+        self._forgotten: set[int] = set()
         self._order = EffectOrder()
         self._nodes: list[Node] = []
         self._base = base
@@ -39,9 +40,9 @@ class Builder:
     def add(self, node: Node) -> int:
         """Add a call and return its id; an equal pure call gives the id it has already."""
         spec = self._spec(node.tool)
-        effect = UNDECLARED if spec is None else spec.effect
+        effect = effect_of(node.tool, spec)
         if effect.kind == "pure":
-            return self._intern(node)
+            return self._intern(node, spec)
         index = self.next_id
         if effect.resources and spec is not None:
             note = self._order.write if effect.kind == "writes" else self._order.read
@@ -53,7 +54,7 @@ class Builder:
 
     def forget(self, index: int) -> None:
         """A pure call failed or was cancelled: an equal call is made anew."""
-        self._ids = {key: known for key, known in self._ids.items() if known != index}
+        self._forgotten.add(index)
 
     def cut(self, result: Arg | Answer = Answer.NOTHING) -> Plan:
         """The nodes added since the last cut, as a plan of their own."""
@@ -62,13 +63,10 @@ class Builder:
         self._nodes = []
         return plan
 
-    def _intern(self, node: Node) -> int:
-        try:
-            key = identity(node)
-            known = self._ids.get(key)
-        except (NotCanonical, TypeError):
-            key = known = None
-        if known is not None:
+    def _intern(self, node: Node, spec: ToolSpec | None) -> int:
+        key = identity(node, spec)
+        known = None if key is None else self._ids.get(key)
+        if known is not None and known not in self._forgotten:
             return known
         index = self.next_id
         self._nodes.append(node)
@@ -77,21 +75,21 @@ class Builder:
         return index
 
 
-def identity(node: Node) -> Hashable:
-    """Equal for calls that are interchangeable if their tool is pure.
+def effect_of(tool: str, spec: ToolSpec | None) -> Effect:
+    """The effect of calls of a tool; `gather` is pure."""
+    if spec is None:
+        return PURE if tool == GATHER else UNDECLARED
+    return spec.effect
 
-    Raises:
-        NotCanonical: An argument has no canonical form.
-    """
-    return (
-        node.tool,
-        tuple(canonical(value) for value in node.args),
-        frozenset((name, canonical(value)) for name, value in node.kwargs),
-        node.guard,
-        node.join,
-        node.options,
-        node.after,
-    )
+
+def identity(node: Node, spec: ToolSpec | None = None) -> Hashable:
+    """Equal for calls that are interchangeable if their tool is pure; None if it has no key."""
+    try:
+        arguments = frozenset((k, canonical(v)) for k, v in bound(node, spec).items())
+        hash(node.options)
+    except (TypeError, RecursionError):  # an argument, or the options, cannot be compared
+        return None
+    return (node.tool, arguments, node.guard, node.join, node.options, node.after)
 
 
 def renumbered(value: Arg, ids: Callable[[Ref], Ref]) -> Arg:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
-from agentflow.planner.plan import Each, Ref, Template
+from agentflow.planner.plan import Arg, Each, Node, Ref, Template
+from agentflow.tools.spec import ToolSpec
 
 _SCALARS = frozenset((str, int, bool, type(None), bytes))
+_SPELLED = frozenset((float, datetime, date, time, timedelta, Decimal, UUID))
 
 
 class NotCanonical(TypeError):
@@ -35,8 +41,6 @@ def canonical(value: Any, where: str = "") -> Hashable:
     kind = type(value)
     if kind in _SCALARS:
         return (kind, value)
-    if kind is float:
-        return (float, repr(value))  # tells -0.0 from 0.0, and finds nan equal to itself
     if kind is Ref:
         return value  # type: ignore[no-any-return]
     if kind is Template:
@@ -50,16 +54,33 @@ def canonical(value: Any, where: str = "") -> Hashable:
         return (dict, frozenset(items))
     if kind is set or kind is frozenset:
         return (kind, frozenset(canonical(item, where) for item in value))
+    if kind in _SPELLED or isinstance(value, PurePath):
+        return (kind, repr(value))  # tells -0.0 from 0.0, and finds nan equal to itself
     if isinstance(value, Enum):
         return (kind, value.name)
     return (kind, *_fields(value, where))
 
 
+def bound(node: Node, spec: ToolSpec | None) -> dict[str | int, Arg]:
+    """The arguments of a call by parameter name; by position where the name is not known."""
+    if not node.args:
+        return dict(node.kwargs)
+    parameters = () if spec is None else spec.parameters
+    named: dict[str | int, Arg] = {}
+    for position, value in enumerate(node.args):
+        named[parameters[position].name if position < len(parameters) else position] = value
+    named.update(node.kwargs)
+    return named
+
+
 def _fields(value: Any, where: str) -> tuple[Hashable, ...]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
+        extra = None
     elif hasattr(type(value), "model_fields"):
         names = list(type(value).model_fields)
+        extra = value.model_extra
     else:
         raise NotCanonical(value, where)
-    return tuple(canonical(getattr(value, name), f"{where}.{name}") for name in names)
+    fields = (canonical(getattr(value, name), f"{where}.{name}") for name in names)
+    return (*fields, canonical(extra, where)) if extra else tuple(fields)

@@ -14,11 +14,15 @@ from agentflow.tools.effects import Resource
 
 @dataclass(slots=True)
 class _Place:
-    """A resource path and what last happened there."""
+    """A resource path and what last happened there.
+
+    The first `passed` of its readers come before some write, and so before every later reader.
+    """
 
     children: dict[str, _Place] = field(default_factory=dict)
     writer: int | None = None
     readers: list[int] = field(default_factory=list)
+    passed: int = 0
 
     def below(self) -> Iterator[_Place]:
         for child in self.children.values():
@@ -27,7 +31,12 @@ class _Place:
 
 
 class EffectOrder:
-    """Remembers the calls that touched each resource, in program order."""
+    """Remembers the calls that touched each resource, in program order.
+
+    What it returns is a relation whose transitive closure orders every two calls that conflict:
+    it relies on a call never being settled before the calls it comes after, not even when it is
+    skipped or cancelled.
+    """
 
     def __init__(self) -> None:
         self._root = _Place()
@@ -39,8 +48,10 @@ class EffectOrder:
             for place in self._touching(resource):
                 if place.writer is not None:
                     after[place.writer] = None
-            self._at(resource).readers.append(node)
-        after.pop(node, None)
+            place = self._at(resource)
+            del place.readers[: place.passed]  # the writes found above come after them
+            place.passed = 0
+            place.readers.append(node)
         return tuple(after)
 
     def write(self, node: int, resources: Iterable[Resource]) -> tuple[int, ...]:
@@ -52,13 +63,10 @@ class EffectOrder:
                 if place.writer is not None:
                     after[place.writer] = None
                 after.update(dict.fromkeys(place.readers))
+                place.passed = len(place.readers)
         for resource in resources:
-            place = self._at(resource)
-            place.writer = node
-            place.readers = []
-            if "*" not in resource:
-                place.children.clear()  # whatever touched them comes before this write
-        after.pop(node, None)
+            self._forget(resource)
+            self._at(resource).writer = node
         return tuple(after)
 
     def _at(self, resource: Resource) -> _Place:
@@ -66,6 +74,18 @@ class EffectOrder:
         for segment in resource:
             place = place.children.setdefault(segment, _Place())
         return place
+
+    def _forget(self, resource: Resource) -> None:
+        """Drop the places a write covers: whoever meets one of them later meets the write."""
+        *way, last = resource
+        parents = [self._root]
+        for segment in way:
+            parents = [place for parent in parents for place in _covered(parent, segment)]
+        for parent in parents:
+            if last == "*":
+                parent.children.clear()
+            else:
+                parent.children.pop(last, None)
 
     def _touching(self, resource: Resource) -> Iterator[_Place]:
         """Places on the way to the resource, at it, and below it; ``*`` matches any segment."""
@@ -81,3 +101,9 @@ def _matching(parent: _Place, segment: str) -> Iterable[_Place]:
     if segment == "*":
         return parent.children.values()
     return [parent.children[name] for name in (segment, "*") if name in parent.children]
+
+
+def _covered(parent: _Place, segment: str) -> Iterable[_Place]:
+    if segment == "*":
+        return parent.children.values()
+    return [parent.children[segment]] if segment in parent.children else []
