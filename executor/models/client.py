@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +14,14 @@ from agentflow import _http
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now
 from agentflow.errors import BackendError, DefinitionError
-from agentflow.executor.models import wire
+from agentflow.executor.models import probe, wire
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import Retry, RetryPolicy
 from agentflow.executor.models.stream import OpenAIStream, Timeouts
 from agentflow.executor.models.usage import prompt_bound
+
+_PING = ChatRequest(messages=[{"role": "user", "content": "Say ok."}], max_tokens=8)
 
 
 class OpenAIBackend:
@@ -119,6 +122,17 @@ class OpenAIBackend:
                 if self._client is None:
                     self._client = await asyncio.to_thread(self._build)
         return self._client
+
+    async def probe(self, *, measure: bool = False) -> probe.Endpoint:
+        """Ask the endpoint what it is and offers, and with `measure` make one tiny call.
+
+        Raises:
+            BackendError: It cannot be reached, or does not speak the API.
+        """
+        await self.connect()
+        key = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        found = await probe.look(self._http, self.url, {**self._headers, **key})
+        return replace(found, reply=await self.complete(_PING)) if measure else found
 
     async def aclose(self) -> None:
         """Close the HTTP client, if it is the backend's own."""

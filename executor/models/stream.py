@@ -17,6 +17,7 @@ from agentflow.executor.models import failures, wire
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.collect import Collected
 from agentflow.executor.models.sse import EventSplitter, NotEvents
+from agentflow.executor.models.watch import Expired, Watch
 
 DRAIN = 0.05
 """Seconds to wait for the body's end after ``[DONE]``, so that the connection can be reused."""
@@ -73,6 +74,7 @@ class OpenAIStream:
         self._attempt = attempt
         self._attempt_started = now()
         self._first_at: float | None = None
+        self._watch = Watch()
         self._exit = AsyncExitStack()
         self._body: AsyncIterator[bytes] | None = None
         self._content_type = ""
@@ -130,6 +132,7 @@ class OpenAIStream:
             if self._reply is not None and not self._at_eof:
                 await self._drain()
         finally:
+            self._watch.stop()
             await self._exit.aclose()
 
     async def _fill(self) -> None:
@@ -221,10 +224,9 @@ class OpenAIStream:
     async def _in_time(self, step: Awaitable[R]) -> R:
         """Await a step of the HTTP call within its limits, and map what goes wrong."""
         try:
-            async with asyncio.timeout_at(self._wait_until()) as limit:
-                return await step
-        except TimeoutError as error:
-            raise (self._too_slow() if limit.expired() else error) from None
+            return await self._watch.wait(step, self._wait_until())
+        except Expired:
+            raise self._too_slow() from None
         except Exception as error:
             failure = failures.from_exception(error, self._url)
             if failure is None:

@@ -74,6 +74,7 @@ class _Protocol(asyncio.StreamReaderProtocol):
 class Wire:
     """The server: answers requests in order; the last answer repeats."""
 
+    Answer = Answer
     RESET = RESET
     FINISH = FINISH
     USAGE = USAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_every_chunking_closes_exactly_at_the_end(
 
     closed = [
         any(isinstance(event, CallClosed) for event in assembler.feed(more(0, text[a:b])))
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        for a, b in pairwise(bounds)
     ]
 
     assert closed == [False] * len(cuts) + [True]

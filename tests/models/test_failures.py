@@ -90,7 +90,9 @@ def test_asking_for_an_error_kind_imports_no_http_library() -> None:
         "import sys; from agentflow import _http; _http.error_kind(ValueError());"
         "print(_http.loaded(), 'openai' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.split() == ["[]", "False"]
 
