@@ -112,6 +112,8 @@ class _Rewriter:
                 raise self._error(f"{self.source[at]!r} has no meaning here", at)
             start = match.start(match.lastgroup)
             at = self._number(start) if match["number"] else self._other(match, start)
+        if self.before == "sign":
+            raise self._error("something is missing after this", self.out.places[-1])
         return self.out
 
     def _number(self, start: int) -> int:
