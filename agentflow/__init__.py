@@ -1,1 +1,88 @@
-"""agentflow: an asyncio-native engine for agentic workflows."""
+"""agentflow: an asyncio-native engine for agentic workflows.
+
+The face of the package. Everything public is here, and is imported when first used, so that
+``import agentflow`` stays light. May import every part.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentflow.budgets.budget import Budget
+    from agentflow.budgets.prices import Prices
+    from agentflow.context import Context
+    from agentflow.engine import Engine, run_sync
+    from agentflow.errors import AgentflowError
+    from agentflow.executor.llm import llm
+    from agentflow.executor.run import Run
+    from agentflow.executor.services import Limits
+    from agentflow.executor.strategies.task import Task
+    from agentflow.planner.plan import Plan
+    from agentflow.tools.handle import Handle
+    from agentflow.tools.tool import Tool, tool
+    from agentflow.tools.values import Outcome
+    from agentflow.workflows import Workflow, first, gather, quorum, settled, workflow
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "AgentflowError": "errors",
+    "Budget": "budgets.budget",
+    "Context": "context",
+    "Engine": "engine",
+    "Handle": "tools.handle",
+    "Limits": "executor.services",
+    "Outcome": "tools.values",
+    "Plan": "planner.plan",
+    "Prices": "budgets.prices",
+    "Run": "executor.run",
+    "Task": "executor.strategies.task",
+    "Tool": "tools.tool",
+    "Workflow": "workflows",
+    "first": "workflows",
+    "gather": "workflows",
+    "llm": "executor.llm",
+    "quorum": "workflows",
+    "run_sync": "engine",
+    "settled": "workflows",
+    "tool": "tools.tool",
+    "workflow": "workflows",
+}
+
+__all__ = [
+    "AgentflowError",
+    "Budget",
+    "Context",
+    "Engine",
+    "Handle",
+    "Limits",
+    "Outcome",
+    "Plan",
+    "Prices",
+    "Run",
+    "Task",
+    "Tool",
+    "Workflow",
+    "first",
+    "gather",
+    "llm",
+    "quorum",
+    "run_sync",
+    "settled",
+    "tool",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'agentflow' has no attribute {name!r}")
+    value = getattr(import_module(f"agentflow.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,10 +6,8 @@ but the clock.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agentflow.clock import now
@@ -29,12 +27,15 @@ recorder: ContextVar[Recorder | None] = ContextVar("agentflow_recorder", default
 run_scope: ContextVar[Any] = ContextVar("agentflow_run_scope", default=None)
 """The run that the current code belongs to (inside tools too), or None."""
 
+# structlog merges the context variables of this prefix into every line that is logged.
+logged_run: ContextVar[str] = ContextVar("structlog_run")
+logged_node: ContextVar[int] = ContextVar("structlog_node")
+
 
 def _ignore(_data: Any) -> None:
     """The sink of a context outside a run."""
 
 
-@dataclass(slots=True)
 class Context:
     """Handed to a tool whose signature has a parameter annotated `Context`.
 
@@ -45,27 +46,38 @@ class Context:
         node: Id of the call in its run.
         attempt: Counts from 1.
         deadline: Loop time after which the run gives up, or None.
-        idempotency_key: The same for every attempt of this step, also after a resume.
     """
 
-    run: str = ""
-    node: int = 0
-    attempt: int = 1
-    deadline: float | None = None
-    idempotency_key: str = ""
-    sink: Callable[[Any], None] = _ignore
+    __slots__ = ("_key", "_sink", "attempt", "deadline", "node", "run")
+
+    def __init__(
+        self,
+        run: str = "",
+        node: int = 0,
+        attempt: int = 1,
+        deadline: float | None = None,
+        sink: Callable[[Any], None] = _ignore,
+        key: Callable[[], str] = str,
+    ) -> None:
+        self.run = run
+        self.node = node
+        self.attempt = attempt
+        self.deadline = deadline
+        self._sink = sink
+        self._key = key
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this step, also after a resume; empty when detached."""
+        return self._key()
 
     def emit(self, data: Any) -> None:
         """Report progress: subscribers see a `NodeEmitted`, and the idle timeout starts anew.
 
         Safe to call from the tool's thread.
         """
-        self.sink(data)
+        self._sink(data)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, never negative; None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - now())
-
-    async def checkpoint(self) -> None:
-        """Let other work run, and be cancelled here if the run is."""
-        await asyncio.sleep(0)

@@ -10,6 +10,7 @@ AgentflowError
     CallCancelled        the call was cancelled by name while its run went on
     CallSkipped          a guard was false, or a call it depends on was skipped
     DependencyFailed     a call it depends on failed; __cause__ is that failure
+  WorkflowError          a tool was called where its workflow cannot take the call
   RunError               results, pending, unfinished: the run ended without a value
     RunFailed            failures; __cause__ is the first failure
     RunCancelled         somebody cancelled the run (not the task that awaits it)
@@ -110,6 +111,10 @@ class CallSkipped(CallError):
 
 class DependencyFailed(CallError):
     """A call it depends on failed; ``__cause__`` is that failure."""
+
+
+class WorkflowError(AgentflowError, RuntimeError):
+    """A tool was called where its workflow cannot take the call."""
 
 
 class RunError(AgentflowError):

@@ -107,7 +107,6 @@ class NodeCancelled(NodeEvent):
     """A call was stopped before it gave a value."""
 
 
-
 @dataclass(slots=True)
 class TextDelta(Event):
     """More text of a model's reply. `role` is ``plan``, ``answer``, ``thought`` or ``call``."""
@@ -127,7 +126,6 @@ class ModelReplied(Event):
     cached_tokens: int | None
     usd: str
     seconds: float
-    first_token_seconds: float | None
     estimated: bool = False
     node: int | None = None
 

@@ -100,8 +100,14 @@ else:
         # A Future, so that gather and wait_for take it without a task of their own;
         # with send, throw and close, so that create_task takes it as a coroutine.
 
-        def __init__(self, owner: Owner, tool: str, site: tuple[str, int]) -> None:
-            super().__init__()
+        def __init__(
+            self,
+            owner: Owner,
+            tool: str,
+            site: tuple[str, int],
+            loop: asyncio.AbstractEventLoop,
+        ) -> None:
+            super().__init__(loop=loop)
             self.owner = owner
             self.tool = tool
             self.site = site

@@ -68,6 +68,7 @@ class Tool(Generic[P, R]):
         effect: What a call may do to the world.
         policy: How calls are made.
         kind: ``async``, ``thread`` (a plain function) or ``stream`` (an async generator).
+        origin: The tool that `with_` was called on; itself otherwise.
         batch: Tool that takes a list of this tool's argument and gives the list of results.
     """
 
@@ -91,6 +92,7 @@ class Tool(Generic[P, R]):
         self.policy = policy
         self.version = version
         self.batch = batch
+        self.origin: Tool[..., Any] = self
         self.join = ""
         self.when: Any = None
         self.kind = _kind(fn)
@@ -114,6 +116,9 @@ class Tool(Generic[P, R]):
             returns=self.signature.result_schema,
             version=self.version,
             definitions=self.signature.json_schema.get("$defs", {}),
+            rest=self.signature.positional,
+            batch="" if self.batch is None else self.batch.name,
+            check=self.signature.validate,
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -160,6 +165,11 @@ class Tool(Generic[P, R]):
         twin.join = join or self.join
         twin.when = self.when if when is None else when
         return twin
+
+    @property
+    def implementation(self) -> Callable[..., Any]:
+        """What a node of a plan calls: the undecorated function."""
+        return self.fn
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the undecorated function, with a detached `Context` if it wants one."""

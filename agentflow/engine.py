@@ -1,0 +1,326 @@
+"""The engine: what runs share, and the door through which they are started."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from agentflow import events
+from agentflow.budgets.budget import Budget
+from agentflow.budgets.ledger import Ledger
+from agentflow.budgets.prices import Prices
+from agentflow.clock import now, seconds
+from agentflow.errors import DefinitionError
+from agentflow.executor.bodies import plan_body, workflow_body
+from agentflow.executor.models.base import Model
+from agentflow.executor.run import Body, Run, Subscriber
+from agentflow.executor.services import Limits, Services
+from agentflow.executor.strategies.task import Task
+from agentflow.planner.plan import Plan
+from agentflow.planner.verify import verify
+from agentflow.settings import Settings
+from agentflow.tools.tool import Tool
+from agentflow.tools.toolbox import Toolbox
+from agentflow.workflows import Workflow
+
+T = TypeVar("T")
+AnyTool = Tool[..., Any]
+
+
+class Engine:
+    """Runs workflows, plans and agent tasks.
+
+    An engine owns its threads, gates, model clients and budget; nothing is global, and two
+    engines in one process do not know of each other. Use it as an async context manager, or
+    call `aclose`.
+
+    Args:
+        tools: Tools that plans and tasks may call.
+        model: A model client, or the name of a model at the configured endpoint.
+        models: Further models by name.
+        base_url: OpenAI-compatible endpoint; otherwise see `Settings`.
+        api_key: Its key; otherwise see `Settings`.
+        prices: What models cost.
+        limits: Ceilings on what runs at once.
+        budget: What all runs together may spend.
+        subscribers: Called with every event of every run.
+        seed: Makes the chance in runs (jitter) repeatable.
+    """
+
+    def __init__(
+        self,
+        *,
+        tools: Iterable[AnyTool] = (),
+        model: Model | str | None = None,
+        models: Mapping[str, Model] | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        prices: Prices | None = None,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+        subscribers: Iterable[Subscriber] = (),
+        seed: int | None = None,
+    ) -> None:
+        self.tools = Toolbox(tools)
+        self.services = Services(limits or Limits())
+        self.ledger = Ledger(budget)
+        self._settings: Settings | None = None
+        self._given = {"base_url": base_url, "api_key": api_key}
+        self._prices = prices or Prices()
+        self._models: dict[str, Model] = dict(models or {})
+        self._default = model
+        self._owned: list[Any] = []
+        self._http: Any = None
+        self._subscribers = list(subscribers)
+        self._seed = seed
+        self._prefix = secrets.token_hex(4)
+        self._count = itertools.count(1)
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> list[str]:
+        """Cancel what still runs and close every connection.
+
+        Returns:
+            Names of calls that would not end in the grace period and were abandoned.
+        """
+        self._closed = True
+        left = await self.services.aclose()
+        if self._http is not None:
+            http, self._http = self._http, None
+            await http.aclose()
+        return left
+
+    # Running
+
+    async def run(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run something and wait for its value; see `start` for what it takes.
+
+        Raises:
+            RunError: It failed, was cancelled, or passed its deadline.
+        """
+        return await self.start(target, *args, **kwargs)
+
+    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncIterator[events.Event]:
+        """Run something and yield its events, and those of the runs it starts, as they happen.
+
+        The last one is terminal. Leaving the loop early cancels the run.
+        """
+        queue: asyncio.Queue[events.Event] = asyncio.Queue()
+        run = self._make(target, args, kwargs, (queue.put_nowait,)).start()
+        try:
+            while True:
+                event = await queue.get()
+                yield event
+                if isinstance(event, events.TERMINAL) and event.run == run.id:
+                    return
+        finally:
+            if not run.done:
+                run.cancel("whoever read its events stopped")
+            await run.ended()
+
+    def start(self, target: Any, *args: Any, **kwargs: Any) -> Run[Any]:
+        """Begin a run; await it for its value.
+
+        Args:
+            target: A workflow (with its arguments), a `Plan`, a `Task`, or a sentence, which
+                is a task.
+            *args: Arguments of the workflow.
+            **kwargs: Arguments of the workflow. For a plan ``tools``, ``deadline`` and
+                ``budget``; for a sentence the fields of `Task`.
+
+        Raises:
+            PlanError: The plan cannot be run.
+            DefinitionError: The target is none of these.
+        """
+        return self._make(target, args, kwargs, ()).start()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with every event of runs started from now on.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def start_child(
+        self,
+        workflow: Workflow[..., T],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        parent: Run[Any],
+        node: int,
+    ) -> Coroutine[Any, Any, T]:
+        """Run a workflow within another run: its deadline and budget lie within its parent's."""
+        run: Run[T] = self._new(
+            workflow.name,
+            workflow_body(workflow.fn, args, kwargs),
+            {},
+            parent.subscribers,
+            budget=workflow.budget,
+            parent=(parent, node),
+        )
+        return run.start().result()
+
+    # Making runs
+
+    def _make(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        subscribers: tuple[Subscriber, ...],
+    ) -> Run[Any]:
+        if self._closed:
+            raise DefinitionError("this engine is closed: make a new one")
+        if isinstance(target, Workflow):
+            target.signature.validate(args, kwargs)
+            body = workflow_body(target.fn, args, kwargs)
+            return self._new(target.name, body, {}, subscribers, budget=target.budget)
+        if isinstance(target, Plan):
+            return self._plan_run(target, subscribers, *args, **kwargs)
+        if isinstance(target, str):
+            target = Task(target, *args, **kwargs)
+        if isinstance(target, Task):
+            tools = Toolbox(target.tools) if target.tools is not None else self.tools
+            return self._new("task", target.body(), tools, subscribers, budget=target.budget)
+        raise DefinitionError(
+            f"an engine runs a @workflow, a Plan, a Task or a sentence, not {target!r}"
+        )
+
+    def _plan_run(
+        self,
+        plan: Plan,
+        subscribers: tuple[Subscriber, ...],
+        *,
+        tools: Iterable[AnyTool] | None = None,
+        deadline: float | str | None = None,
+        budget: Budget | None = None,
+    ) -> Run[Any]:
+        box = self.tools if tools is None else Toolbox(tools)
+        verify(plan, {name: tool.spec for name, tool in box.items()}, after="reading")
+        if deadline is not None:
+            budget = Budget(
+                usd=budget and budget.usd, tokens=budget and budget.tokens, deadline=deadline
+            )
+        return self._new("plan", plan_body(plan), box, subscribers, budget=budget, fail_fast=True)
+
+    def _new(
+        self,
+        name: str,
+        body: Body[T],
+        tools: Mapping[str, AnyTool],
+        subscribers: tuple[Subscriber, ...],
+        *,
+        budget: Budget | None,
+        parent: tuple[Run[Any], int] | None = None,
+        fail_fast: bool = False,
+    ) -> Run[T]:
+        number = next(self._count)
+        ledger = self.ledger if parent is None else parent[0].ledger
+        limit = None if budget is None else budget.deadline
+        return Run(
+            self,
+            f"{self._prefix}-{number}",
+            name,
+            body,
+            tools=tools,
+            subscribers=subscribers if parent else (*self._subscribers, *subscribers),
+            parent=parent,
+            deadline=None if limit is None else now() + seconds(limit),
+            ledger=ledger.child(budget),
+            fail_fast=fail_fast,
+            seed=None if self._seed is None else self._seed + number,
+        )
+
+    # Models
+
+    def model(self, name: str | None = None) -> Model:
+        """A model by name; without a name the default one.
+
+        Raises:
+            DefinitionError: No endpoint is configured.
+        """
+        if name is None:
+            if self._default is not None and not isinstance(self._default, str):
+                return self._default
+            name = self._default or self.settings.model
+        if (known := self._models.get(name)) is None:
+            known = self._models[name] = self._backend(name)
+        return known
+
+    @property
+    def settings(self) -> Settings:
+        """How models are reached."""
+        if self._settings is None:
+            self._settings = Settings.load(**self._given)
+        return self._settings
+
+    def _backend(self, name: str) -> Model:
+        from agentflow import _http
+        from agentflow.executor.models.client import OpenAIBackend
+
+        settings = self.settings
+        if not settings.base_url:
+            raise DefinitionError(
+                "no model endpoint is configured: set OPENAI_BASE_URL (and OPENAI_API_KEY), "
+                "or pass Engine(base_url=..., model=...)"
+            )
+        if not name:
+            raise DefinitionError(
+                f"no model is named for {settings.base_url}: pass Engine(model=...) "
+                "or set AGENTFLOW_MODEL; 'agentflow doctor' lists what it offers"
+            )
+        if self._http is None:
+            self._http = _http.client()
+        return OpenAIBackend(
+            settings.base_url,
+            name,
+            api_key=settings.api_key,
+            http=self._http,
+            max_concurrent=self.services.limits.backend,
+            prices=self._prices,
+        )
+
+
+def run_sync(
+    target: Any, *args: Any, engine: Mapping[str, Any] | None = None, **kwargs: Any
+) -> Any:
+    """Run something from synchronous code, with an engine of its own.
+
+    Args:
+        target: As for `Engine.start`.
+        *args: As for `Engine.start`.
+        engine: Arguments of the engine.
+        **kwargs: As for `Engine.start`.
+
+    Raises:
+        RuntimeError: A loop is running already in this thread.
+        RunError: It failed, was cancelled, or passed its deadline.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            "run_sync cannot be used where an event loop is running (a notebook, an async "
+            "function): write 'await engine.run(...)' there"
+        )
+
+    async def main() -> Any:
+        async with Engine(**(engine or {})) as made:
+            return await made.run(target, *args, **kwargs)
+
+    return asyncio.run(main())

@@ -1,0 +1,141 @@
+"""`workflow`: an async function whose tool calls become a plan, segment by segment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from agentflow.budgets.budget import Budget
+from agentflow.context import logged_node, recorder, run_scope
+from agentflow.errors import DefinitionError
+from agentflow.planner.plan import Join, Plan
+from agentflow.planner.trace import Trace
+from agentflow.tools.effects import UNDECLARED
+from agentflow.tools.handle import Handle
+from agentflow.tools.policy import Policy
+from agentflow.tools.tool import Tool
+from agentflow.tools.values import Outcome
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_NO_LIMIT = Policy(timeout=None)
+
+
+class Workflow(Tool[P, R]):
+    """A workflow: called like the function it decorates, run by an engine.
+
+    Inside another workflow a call is a `Handle`, and a run of its own, whose deadline and
+    budget lie within its caller's. Elsewhere it is a coroutine; without an engine around it,
+    it makes one for the call.
+
+    Attributes:
+        budget: What one run may spend, and how long it may take; None for no limit of its own.
+    """
+
+    def __init__(self, fn: Callable[P, Any], *, budget: Budget | None, local: Any) -> None:
+        if not inspect.iscoroutinefunction(fn):
+            raise DefinitionError(f"@workflow needs 'async def {fn.__name__}'")
+        super().__init__(fn, effect=UNDECLARED, policy=_NO_LIMIT, local=local)
+        self.budget = budget
+
+    @property
+    def implementation(self) -> Callable[..., Any]:
+        """What a node of a plan calls: it starts a run."""
+        return self._launch
+
+    async def _launch(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it within the run that is going on, or with an engine of its own."""
+        around = run_scope.get()
+        if around is not None:
+            return await around.host.start_child(self, args, kwargs, around, logged_node.get(0))
+        from agentflow.engine import Engine
+
+        async with Engine() as engine:
+            return await engine.run(self, *args, **kwargs)
+
+    async def _plain(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        return await self._launch(*args, **kwargs)
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """The plan as far as it is known without running anything.
+
+        The function runs up to the first await that has to wait.
+        """
+        running = asyncio._get_running_loop()
+        loop = running or asyncio.new_event_loop()
+        trace = Trace(self.name, loop)
+        context = contextvars.copy_context()
+        context.run(recorder.set, trace)
+        work: Coroutine[Any, Any, Any] = context.run(self.fn, *args, **kwargs)
+        try:
+            context.run(work.send, None)
+        except StopIteration:
+            pass
+        finally:
+            trace.ended = True
+            context.run(work.close)
+            if running is None:
+                loop.close()
+        return trace.builder.cut()
+
+
+class _Decorator(Protocol):
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+
+@overload
+def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(*, budget: Budget | None = None) -> _Decorator: ...
+def workflow(fn: Callable[..., Any] | None = None, /, *, budget: Budget | None = None) -> Any:
+    """Make an async function a workflow.
+
+    Args:
+        fn: The function. Tools it calls give handles.
+        budget: What one run may spend, and how long it may take.
+
+    Raises:
+        DefinitionError: It is not an ``async def``.
+    """
+    local = sys._getframe(1).f_locals
+
+    def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
+        made: Workflow[..., Any] = Workflow(fn, budget=budget, local=local)
+        return made
+
+    return decorate if fn is None else decorate(fn)
+
+
+def gather(*handles: Handle[T]) -> Handle[list[T]]:
+    """Wait for all handles; the value is the list of their values."""
+    return _gather(Join("all"), handles)  # type: ignore[no-any-return]
+
+
+def settled(*handles: Handle[T]) -> Handle[list[Outcome[T]]]:
+    """Wait until all have ended, however; the value says how each did."""
+    return _gather(Join("settled"), handles)  # type: ignore[no-any-return]
+
+
+def first(*handles: Handle[T]) -> Handle[T]:
+    """The first value; the other calls are cancelled unless something else needs them."""
+    return _gather(Join("first"), handles)  # type: ignore[no-any-return]
+
+
+def quorum(count: int, *handles: Handle[T]) -> Handle[list[T]]:
+    """The first `count` values, in the order of the handles; the rest is cancelled."""
+    if not 0 < count <= len(handles):
+        raise DefinitionError(f"quorum({count}) of {len(handles)} calls cannot be met")
+    return _gather(Join("quorum", count), handles)  # type: ignore[no-any-return]
+
+
+def _gather(join: Join, handles: Iterable[Any]) -> Any:
+    workflow = recorder.get()
+    if not isinstance(workflow, Trace):
+        raise DefinitionError(f"{join.kind}(...) joins handles: call it inside a workflow")
+    return workflow.gather(join, tuple(handles))

@@ -1,0 +1,175 @@
+"""Calls, composed once per tool: validate, invoke, check. A step that is not needed is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from agentflow.context import Context
+from agentflow.errors import AgentflowError, BackendError, CallTimeout
+from agentflow.executor.gates import Gate
+from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.threads import DaemonThreads
+from agentflow.tools.policy import UNSET, Policy
+from agentflow.tools.tool import Tool
+
+
+class Site(Protocol):
+    """Where a call is made: what a tool may ask of its run."""
+
+    def context(self) -> Context:
+        """The `Context` of this attempt."""
+        ...
+
+    def emit(self, data: Any) -> None:
+        """Report something while the tool works."""
+        ...
+
+
+Invoke = Callable[[list[Any], dict[str, Any], "Site | None"], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class BoundCall:
+    """A tool and a policy, ready to be called.
+
+    Attributes:
+        invoke: Makes one attempt.
+        tool: The tool.
+        policy: The policy, per-call overrides included.
+        gate: Limits how many run at once.
+        limiter: Limits how many start a second, or None.
+        wants_site: Whether `invoke` needs to know where it is called.
+        simple: One attempt, no fallback, no rate limit.
+    """
+
+    invoke: Invoke
+    tool: Tool[..., Any]
+    policy: Policy
+    gate: Gate
+    limiter: RateLimiter | None
+    wants_site: bool
+    simple: bool
+
+    def may_retry(self, attempt: int, error: BaseException) -> bool:
+        """Whether another attempt is worth making."""
+        if attempt > self.policy.retries or not isinstance(error, self.policy.retry_on):
+            return False
+        if isinstance(error, BackendError):
+            return error.retryable
+        return isinstance(error, CallTimeout) or not isinstance(error, AgentflowError)
+
+    def pause(self, attempt: int, error: BaseException, chance: random.Random) -> float:
+        """Seconds before the next attempt: exponential backoff with full jitter.
+
+        What the server asked for (``Retry-After``) is the least. The jitter is drawn from
+        the run's own generator.
+        """
+        from tenacity import AsyncRetrying, RetryCallState, wait_exponential
+
+        state = RetryCallState(AsyncRetrying(), None, (), {})
+        state.attempt_number = attempt
+        backoff = wait_exponential(self.policy.backoff, max=self.policy.backoff_limit)
+        asked: float = getattr(error, "retry_after", None) or 0.0
+        return max(asked, chance.uniform(0.0, backoff(state)))
+
+
+def bind_call(
+    tool: Tool[..., Any], policy: Policy, gate: Gate, threads: DaemonThreads
+) -> BoundCall:
+    """Compose the call of a tool."""
+    limiter = None if policy.rate is None else RateLimiter(policy.rate * 60.0, burst=1.0)
+    simple = policy.retries == 0 and policy.fallback is UNSET and limiter is None
+    wants_site = tool.kind == "stream" or tool.signature.context is not None
+    invoke = _checked(tool, _invoke(tool, threads))
+    return BoundCall(invoke, tool, policy, gate, limiter, wants_site, simple)
+
+
+def _invoke(tool: Tool[..., Any], threads: DaemonThreads) -> Invoke:
+    fn, name = tool.implementation, tool.signature.context
+    if name is not None:
+        fn = partial(_with_context, fn, name)
+    if tool.kind == "thread":
+        return partial(_in_thread, fn, threads, name is not None)
+    if tool.kind == "stream":
+        return partial(_collected, fn, name is not None)
+    if name is not None:
+        return lambda args, kwargs, site: fn(site, *args, **kwargs)
+    return lambda args, kwargs, _site: fn(*args, **kwargs)
+
+
+def _with_context(fn: Callable[..., Any], name: str, site: Site, *args: Any, **kwargs: Any) -> Any:
+    return fn(*args, **kwargs, **{name: site.context()})
+
+
+async def _in_thread(
+    fn: Callable[..., Any],
+    threads: DaemonThreads,
+    with_site: bool,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    site: Site | None,
+) -> Any:
+    tracked = _Tracked(threads)
+    work = partial(fn, *([site] if with_site else []), *args, **kwargs)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(tracked, copy_context().run, work)
+    except asyncio.CancelledError:
+        tracked.abandon()
+        raise
+
+
+class _Tracked(Executor):
+    """Remembers the job it was given, so that it can be abandoned."""
+
+    def __init__(self, threads: DaemonThreads) -> None:
+        self._threads = threads
+        self._job: Future[Any] | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self._job = self._threads.submit(fn, *args, **kwargs)
+        return self._job
+
+    def abandon(self) -> None:
+        if self._job is not None:
+            self._threads.abandon(self._job)
+
+
+async def _collected(
+    fn: Callable[..., Any],
+    with_site: bool,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    site: Site | None,
+) -> list[Any]:
+    assert site is not None, "a generator reports its items"
+    items = []
+    generator = fn(*([site] if with_site else []), *args, **kwargs)
+    try:
+        async for item in generator:
+            site.emit(item)
+            items.append(item)
+    finally:
+        await generator.aclose()
+    return items
+
+
+def _checked(tool: Tool[..., Any], invoke: Invoke) -> Invoke:
+    """Validation of the arguments before, and of the result after, as far as types say."""
+    validate = tool.signature.validate if tool.signature.typed else None
+    check = tool.signature.check_result
+
+    async def both(args: list[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
+        if validate is not None:
+            valid, kwargs = validate(tuple(args), kwargs)
+            args = list(valid)
+        value = await invoke(args, kwargs, site)
+        return value if check is None else check(value)
+
+    return invoke if validate is None and check is None else both

@@ -1,0 +1,430 @@
+"""The driver: carries out the run state's commands and reports back what happened.
+
+One task per call. The task that ends runs the pump itself, so that a dependent starts in the
+same step of the loop; whoever awaits the run sleeps on a single future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from agentflow import events
+from agentflow.context import Context, logged_node
+from agentflow.errors import CallTimeout
+from agentflow.executor.bind import bind_arguments
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.commands import (
+    Admitted,
+    Command,
+    Dropped,
+    Extended,
+    Failed,
+    Finished,
+    Halted,
+    Happening,
+    Settle,
+    Start,
+    Status,
+    Stop,
+    Stopped,
+    Wake,
+)
+from agentflow.executor.gates import Gate
+from agentflow.executor.services import Services
+from agentflow.executor.state import RunState
+from agentflow.executor.timers import Timers
+from agentflow.planner.plan import GATHER, Node, Plan
+from agentflow.tools.policy import UNSET
+from agentflow.tools.tool import Tool
+
+_OPEN_GATE = Gate(1 << 60)  # for what is not a call
+
+Watcher = Callable[["RunState", int], None]
+"""Called once, when a slot is settled."""
+
+
+class Driver:
+    """Runs the calls of one run.
+
+    Args:
+        services: What the engine's runs share.
+        tools: The tool of a node.
+        run: Id of the run.
+        context: Context variables that calls see.
+        fail_fast: The first failure that no join policy tolerates halts the run.
+        chance: Seeded generator of the run.
+        key: Idempotency key of a plan id.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        tools: Callable[[str], Tool[..., Any]],
+        *,
+        run: str,
+        context: contextvars.Context,
+        fail_fast: bool,
+        chance: random.Random,
+        key: Callable[[int], str],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._services = services
+        self._tools = tools
+        self._run = run
+        self._context = context
+        self._chance = chance
+        self._key = key
+        self._calls: dict[Any, BoundCall] = {}
+        self._bound: list[BoundCall | None] = []  # by slot
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._contexts: dict[int, contextvars.Context] = {}
+        self._late: dict[int, float] = {}
+        self._watchers: dict[int, list[Watcher]] = {}
+        self._inbox: deque[Happening] = deque()
+        self._pumping = False
+        self._closed = False
+        self._timers = Timers(self._loop, self._expired)
+        self.deadline: float | None = None
+        self.emit: Callable[[events.Event], None] | None = None
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self.state = RunState(
+            self._gate,
+            window=services.limits.run,
+            fail_fast=fail_fast,
+            takes_none=self._takes_none,
+        )
+        self.state.wake = self._wake
+
+    # From outside
+
+    def extend(self, plan: Plan, contexts: dict[int, contextvars.Context] | None = None) -> None:
+        """Nodes join the plan; those that can start do."""
+        if contexts:
+            self._contexts.update(contexts)
+        self._tell(Extended(plan))
+
+    def close(self) -> None:
+        """No further nodes will come; the run is over when all are settled."""
+        self._closed = True
+        self._check_over()
+
+    def halt(self) -> None:
+        """Nothing new starts; what runs is stopped."""
+        self._closed = True
+        self._tell(Halted())
+
+    def drop(self, node: int) -> None:
+        """Cancel the call of a plan id."""
+        self._tell(Dropped(self.state.slot(node)))
+
+    def watch(self, node: int, watcher: Watcher) -> None:
+        """Call `watcher` when a plan id is settled; at once if it is."""
+        slot = self.state.slot(node)
+        if self.state.status[slot] >= Status.DONE:
+            watcher(self.state, slot)
+        else:
+            self._watchers.setdefault(slot, []).append(watcher)
+
+    def unfinished(self) -> list[str]:
+        """Names of the tools whose calls are still running."""
+        return [self.state.nodes[slot].tool for slot in self._tasks]
+
+    # The pump
+
+    def _tell(self, happening: Happening) -> None:
+        self._inbox.append(happening)
+        if not self._pumping:
+            self._pump()
+
+    def _pump(self) -> None:
+        self._pumping = True
+        inbox, react, perform = self._inbox, self.state.react, self._perform
+        try:
+            while inbox:
+                happening = inbox.popleft()
+                if type(happening) is Finished:
+                    self._note_finished(happening)
+                for command in react(happening):
+                    if type(command) is Start:
+                        self._start(command.slot)
+                    else:
+                        perform(command)
+                if self._watchers and type(happening) is Finished:
+                    self._notify(happening.slot)
+        finally:
+            self._pumping = False
+        if not self.state.open:
+            self._check_over()
+
+    def _check_over(self) -> None:
+        if self._closed and not self.state.open and not self.over.done():
+            self._timers.close()
+            self.over.set_result(None)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Settle(slot):
+                self._emit_settled(slot)
+                self._notify(slot)
+            case Stop(slot):
+                self._stop(slot)
+            case Wake(state, slot):
+                state.wake(slot)
+
+    def _wake(self, slot: int) -> None:
+        self._tell(Admitted(slot))
+
+    def _notify(self, slot: int) -> None:
+        for watcher in self._watchers.pop(slot, ()):
+            watcher(self.state, slot)
+
+    # Calls
+
+    def _call(self, node: Node) -> BoundCall:
+        key = node.tool if node.options is None else (node.tool, node.options)
+        if (call := self._calls.get(key)) is None:
+            call = self._services.call(self._tools(node.tool), node.options)
+            self._calls[key] = call
+        return call
+
+    def _gate(self, node: Node) -> Gate:
+        """The gate of the next slot; its composed call is kept for when it starts."""
+        call = None if node.tool == GATHER else self._call(node)
+        self._bound.append(call)
+        return _OPEN_GATE if call is None else call.gate
+
+    def _takes_none(self, node: Node, used: int) -> bool:
+        """Whether every argument that is just the value of `used` may be None."""
+        spec = self._tools(node.tool).spec
+        nullable = {p.name for p in spec.parameters if p.accepts_none}
+        bound = spec.bind(node.args, dict(node.kwargs))
+        users = [name for name, arg in bound.items() if Node(node.tool, (arg,)).uses() == (used,)]
+        guarded = node.guard is not None and node.guard.node == used
+        return bool(users) and nullable.issuperset(users) and not guarded
+
+    def _start(self, slot: int) -> None:
+        call = self._bound[slot]
+        assert call is not None, "only calls start"
+        if self.emit is not None:
+            self._emit_started(slot, 1)
+        if call.policy.timeout is not None:
+            self._timers.start(slot, call.policy.timeout)
+        context = self._context
+        if self._contexts:
+            context = self._contexts.get(self.state.where(slot)[0], context)
+        self._tasks[slot] = self._loop.create_task(self._child(slot, call), context=context.copy())
+
+    async def _child(self, slot: int, call: BoundCall) -> None:
+        """One call, from its arguments to its report."""
+        happening: Happening
+        logged_node.set(self.state.where(slot)[0])
+        try:
+            if call.simple:
+                site = _Site(self, slot, 1, call) if call.wants_site else None
+                args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
+                value = await call.invoke(args, kwargs, site)
+                happening = Finished(slot, value)
+            else:
+                happening = Finished(slot, await self._attempts(slot, call))
+        except asyncio.CancelledError:
+            happening = self._cancelled(slot, call)
+        except Exception as error:  # noqa: BLE001  # a failure is a value here
+            happening = Failed(slot, error)
+        except BaseException as error:
+            self._report(slot, Failed(slot, error))
+            raise
+        self._report(slot, happening)
+
+    def _report(self, slot: int, happening: Happening) -> None:
+        if self._timers.any:
+            self._timers.stop(slot)
+            self._late.pop(slot, None)
+        if self._tasks.pop(slot, None) is not None:  # else it was abandoned
+            self._inbox.append(happening)
+            if not self._pumping:
+                self._pump()
+
+    async def _attempts(self, slot: int, call: BoundCall) -> Any:
+        """Attempts until one succeeds or none is left, then the fallback."""
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(slot, call, attempt)
+            except Exception as error:
+                if not call.may_retry(attempt, error):
+                    if call.policy.fallback is UNSET:
+                        raise
+                    return await self._fall_back(slot, call)
+                self._timers.stop(slot)
+                delay = call.pause(attempt, error, self._chance)
+                self._emit_retrying(slot, attempt, delay, error)
+                await asyncio.sleep(delay)
+            attempt += 1
+            if self.emit is not None:
+                self._emit_started(slot, attempt)
+            if call.policy.timeout is not None:
+                self._timers.start(slot, call.policy.timeout)
+
+    async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
+        if call.limiter is not None and (wait := call.limiter.delay(self._loop.time())) > 0:
+            self._timers.stop(slot)  # waiting for its turn is not its time
+            await asyncio.sleep(wait)
+            if call.policy.timeout is not None:
+                self._timers.start(slot, call.policy.timeout)
+        site = _Site(self, slot, attempt, call) if call.wants_site else None
+        args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
+        try:
+            return await call.invoke(args, kwargs, site)
+        except asyncio.CancelledError:
+            task = self._tasks.get(slot)
+            if task is None or slot not in self._late or task.uncancel() > 0:
+                raise
+            raise self._timeout(slot, call) from None
+
+    async def _fall_back(self, slot: int, call: BoundCall) -> Any:
+        fallback = call.policy.fallback
+        if not isinstance(fallback, Tool):
+            return fallback
+        args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
+        other = self._services.call(fallback, None)
+        site = _Site(self, slot, 1, other) if other.wants_site else None
+        return await other.invoke(args, kwargs, site)
+
+    # Stopping
+
+    def _expired(self, slot: int, limit: float) -> None:
+        """A time limit passed: cancel the attempt, and give up on it after the grace."""
+        if (task := self._tasks.get(slot)) is not None:
+            self._late[slot] = limit
+            self._cancel(slot, task)
+
+    def _stop(self, slot: int) -> None:
+        task = self._tasks.get(slot)
+        if task is None:
+            return
+        if self._call(self.state.nodes[slot]).tool.effect.kind == "writes":
+            # A write that has started is given its grace before it is cut off.
+            self._loop.call_later(self._services.limits.grace, self._cut, slot, task)
+        else:
+            self._cancel(slot, task)
+
+    def _cut(self, slot: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(slot) is task:
+            self._cancel(slot, task)
+
+    def _cancel(self, slot: int, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never runs its body.
+        task.add_done_callback(lambda _: self._report(slot, Stopped(slot)))
+        task.cancel()
+        self._loop.call_later(self._services.limits.grace, self._give_up, slot, task)
+
+    def _give_up(self, slot: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(slot) is not task or not task.cancelling():
+            return
+        call = self._call(self.state.nodes[slot])
+        happening = self._cancelled(slot, call)
+        self._services.abandon(task, f"{call.tool.name} (run {self._run}, slot {slot})")
+        self._report(slot, happening)
+
+    def _cancelled(self, slot: int, call: BoundCall) -> Happening:
+        return Failed(slot, self._timeout(slot, call)) if slot in self._late else Stopped(slot)
+
+    def _timeout(self, slot: int, call: BoundCall) -> CallTimeout:
+        limit = self._late.pop(slot)
+        name = call.tool.name
+        what = "was silent for" if limit == call.policy.idle else "took longer than"
+        return CallTimeout(
+            f"{name} {what} {limit:g} s. Raise it with @tool(timeout=...) "
+            f"or {name}.with_(timeout=...), or see why it is slow.",
+            tool=name,
+            seconds=limit,
+            node=self.state.where(slot)[0],
+        )
+
+    # Events
+
+    def _emit_started(self, slot: int, attempt: int) -> None:
+        assert self.emit is not None
+        node, element = self.state.where(slot)
+        tool = self.state.nodes[slot].tool
+        self.emit(events.NodeStarted(self._run, self._loop.time(), node, tool, element, attempt))
+
+    def _note_finished(self, happening: Finished) -> None:
+        if self.emit is not None and self.state.status[happening.slot] is Status.RUNNING:
+            node, element = self.state.where(happening.slot)
+            tool = self.state.nodes[happening.slot].tool
+            now = self._loop.time()
+            self.emit(events.NodeFinished(self._run, now, node, tool, element, happening.value))
+
+    def _emit_retrying(self, slot: int, attempt: int, delay: float, error: Exception) -> None:
+        if self.emit is not None:
+            node, element = self.state.where(slot)
+            tool = self.state.nodes[slot].tool
+            now = self._loop.time()
+            self.emit(
+                events.NodeRetrying(self._run, now, node, tool, element, attempt, delay, error)
+            )
+
+    def _emit_settled(self, slot: int) -> None:
+        if self.emit is None:
+            return
+        node, element = self.state.where(slot)
+        at = (self._run, self._loop.time(), node, self.state.nodes[slot].tool, element)
+        match self.state.status[slot]:
+            case Status.DONE:
+                self.emit(events.NodeFinished(*at, self.state.values[slot]))
+            case Status.FAILED:
+                self.emit(events.NodeFailed(*at, self.state.errors[slot]))
+            case Status.SKIPPED:
+                self.emit(events.NodeSkipped(*at, str(self.state.errors[slot])))
+            case _:
+                self.emit(events.NodeCancelled(*at))
+
+
+class _Site:
+    """Where a call is made."""
+
+    __slots__ = ("_attempt", "_call", "_driver", "_slot")
+
+    def __init__(self, driver: Driver, slot: int, attempt: int, call: BoundCall) -> None:
+        self._driver = driver
+        self._slot = slot
+        self._attempt = attempt
+        self._call = call
+
+    def context(self) -> Context:
+        driver = self._driver
+        node, element = driver.state.where(self._slot)
+        suffix = "" if element is None else f"[{element}]"
+        return Context(
+            driver._run,
+            node,
+            self._attempt,
+            driver.deadline,
+            self._from_anywhere,
+            lambda: driver._key(node) + suffix,
+        )
+
+    def _from_anywhere(self, data: Any) -> None:
+        driver = self._driver
+        if asyncio._get_running_loop() is driver._loop:
+            self.emit(data)
+        else:
+            driver._loop.call_soon_threadsafe(self.emit, data)
+
+    def emit(self, data: Any) -> None:
+        driver, slot = self._driver, self._slot
+        if driver.state.status[slot] is not Status.RUNNING:
+            return  # it was abandoned
+        if (idle := self._call.policy.idle) is not None:
+            driver._timers.touch(slot, idle)
+        if driver.emit is not None:
+            node, element = driver.state.where(slot)
+            tool = driver.state.nodes[slot].tool
+            now = driver._loop.time()
+            driver.emit(events.NodeEmitted(driver._run, now, node, tool, element, data))

@@ -1,0 +1,146 @@
+"""Runs the calls a workflow makes between two awaits as a segment of its plan.
+
+Between two awaits no task of the loop can run, so nothing is lost by waiting: the calls made
+there form a segment that is compiled as a whole. The first call of a segment schedules its
+flush with ``call_soon``; leaving the workflow flushes too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from agentflow.errors import CallSkipped
+from agentflow.executor.commands import Status
+from agentflow.executor.run import Run
+from agentflow.executor.state import RunState
+from agentflow.planner.plan import Plan, Ref
+from agentflow.planner.trace import Trace
+from agentflow.tools.paths import resolve
+from agentflow.tools.values import fresh
+
+_Contexts = dict[int, contextvars.Context]
+
+
+class WorkflowRecorder(Trace):
+    """The calls of one running workflow.
+
+    Args:
+        run: Where segments are run.
+        compile_segment: Rewrites a segment of several nodes before it starts.
+    """
+
+    def __init__(self, run: Run[Any], compile_segment: Callable[[Plan], Plan]) -> None:
+        super().__init__(run.name, asyncio.get_running_loop())
+        self._run = run
+        self._driver = run.driver
+        self._compile = compile_segment
+        self._open: dict[int, Any] = {}  # handles not settled, or never used, by identity
+
+    def collected(self, handle: Any) -> None:
+        """A call was noted: it starts when the loop gets a turn."""
+        if not self.pending:
+            self.loop.call_soon(self.flush)
+        self.pending.append(handle)
+        self._open[id(handle)] = handle
+
+    def flush(self) -> None:
+        """Start the calls collected so far."""
+        if not self.pending:
+            return
+        handles, self.pending = self.pending, []
+        contexts, self.contexts = self.contexts, {}
+        plan = self.builder.cut()
+        if len(plan.nodes) > 1:
+            plan, contexts = self._compiled(plan, handles, contexts)
+        self._run.extend(plan, contexts)
+        for handle in handles:
+            self._driver.watch(handle.node, self._settler(handle))
+
+    def _compiled(
+        self, plan: Plan, handles: list[Any], contexts: _Contexts
+    ) -> tuple[Plan, _Contexts]:
+        """The segment after its passes; every node of it is a root."""
+        roots = [Ref(index) for index, _ in plan.items()]
+        done = self._compile(Plan(plan.nodes, roots, plan.base))
+        if done.result != roots:
+            homes = {old.node: new for old, new in zip(roots, done.result, strict=True)}
+            self.builder.moved(homes, plan.base + len(done.nodes))
+            for handle in handles:
+                home = homes.get(handle.node, Ref(handle.node))
+                handle.node, handle.path = home.node, home.path
+            contexts = {homes[index].node: context for index, context in contexts.items()}
+        return Plan(done.nodes, base=plan.base), contexts
+
+    def _settler(self, handle: Any) -> Callable[[RunState, int], None]:
+        """Gives a settled call's value, or its error, to a handle."""
+
+        def settle(state: RunState, slot: int) -> None:
+            if handle.used:
+                self._open.pop(id(handle), None)
+            if state.status[slot] is not Status.DONE:
+                self.builder.forget(handle.node)
+            if handle.done():
+                return
+            if state.status[slot] is Status.DONE:
+                value = state.values[slot]
+                handle.set_result(fresh(resolve(value, handle.path)))
+            else:
+                handle.set_exception(state.errors[slot])
+                handle.exception()  # `finish` looks at it, not the garbage collector
+
+        return settle
+
+    def cancel_handle(self, handle: Any) -> None:
+        """A handle was cancelled: so is its call, unless another handle needs it."""
+        self.flush()
+        others = (other for other in self._open.values() if other.node == handle.node)
+        if all(other.done() for other in others):
+            self._driver.drop(handle.node)
+
+    async def finish(self) -> None:
+        """The workflow returned: wait for every call it made.
+
+        Raises:
+            Exception: What a call raised that nobody awaited; several as an `ExceptionGroup`.
+        """
+        self.flush()
+        self.ended = True
+        self._driver.close()
+        await self._driver.over
+        lost = [e for e in map(self._unseen, self._open.values()) if e is not None]
+        self._open.clear()
+        if len(lost) > 1:
+            raise ExceptionGroup(f"calls of {self.name} that nobody awaited", lost)
+        if lost:
+            raise lost[0]
+
+    def _unseen(self, handle: Any) -> Exception | None:
+        """What went wrong in a call whose handle was never used."""
+        error = None if handle.cancelled() else handle.exception()
+        if handle.used or isinstance(error, CallSkipped):
+            return None
+        if isinstance(error, Exception):
+            return error
+        filename, line = handle.site
+        warnings.warn_explicit(
+            f"{handle.tool}(...) in workflow {self.name!r} was never awaited nor passed on; "
+            "it was run all the same",
+            RuntimeWarning,
+            filename,
+            line,
+        )
+        return None
+
+    def abort(self) -> None:
+        """The workflow raised: calls not started yet are discarded, the rest is cancelled."""
+        self.ended = True
+        self.builder.cut()
+        for handle in self.pending:
+            asyncio.Future.cancel(handle)
+        self.pending = []
+        self._open.clear()
+        self._driver.halt()

@@ -1,0 +1,302 @@
+"""A run: one execution of one plan, workflow or agent task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from agentflow import events
+from agentflow.budgets.ledger import Ledger
+from agentflow.context import logged_run, recorder, run_scope
+from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed
+from agentflow.executor.driver import Driver
+from agentflow.executor.services import Services
+from agentflow.planner.plan import Node, Plan
+from agentflow.planner.printer import print_node
+from agentflow.planner.steps import StepTable
+from agentflow.tools.tool import Tool
+
+T = TypeVar("T")
+
+Subscriber = Callable[[events.Event], None]
+Body = Callable[["Run[T]"], Awaitable[T]]
+"""What a run does: a coroutine function that gets the run."""
+
+
+class Host(Protocol):
+    """The engine, as its runs see it."""
+
+    services: Services
+
+    def model(self, name: str | None) -> Any:
+        """A model client by name, or the default one."""
+        ...
+
+
+class Run(Generic[T]):
+    """One execution; await it for its value.
+
+    Attributes:
+        id: Unique in its engine.
+        name: Of the workflow, plan or task.
+        parent: The run whose call started it, or None.
+        deadline: Loop time after which it gives up, or None.
+        ledger: What it may spend, and has.
+        driver: Carries out its calls.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        identity: str,
+        name: str,
+        body: Body[T],
+        *,
+        tools: Mapping[str, Tool[..., Any]],
+        subscribers: tuple[Subscriber, ...] = (),
+        parent: tuple[Run[Any], int] | None = None,
+        deadline: float | None = None,
+        ledger: Ledger,
+        fail_fast: bool = False,
+        seed: int | None = None,
+        path: str = "",
+    ) -> None:
+        self.host = host
+        self.id = identity
+        self.name = name
+        self.parent = parent
+        self.tools = tools
+        self.ledger = ledger
+        self.path = path or name
+        self.chance = random.Random(seed)
+        self._loop = asyncio.get_running_loop()
+        self._subscribers = list(subscribers)
+        self._body = body
+        self._cause: RunError | None = None
+        self._future: asyncio.Future[T] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._context = contextvars.copy_context()
+        self._context.run(self._enter)
+        self._steps = StepTable(self.path, self._spec)
+        self.driver = Driver(
+            host.services,
+            self.tool,
+            run=self.id,
+            context=self._context,
+            fail_fast=fail_fast,
+            chance=self.chance,
+            key=self.idempotency_key,
+        )
+        self.deadline = self.driver.deadline = _earliest(deadline, parent)
+        self._task: asyncio.Task[None] | None = None
+
+    def _enter(self) -> None:
+        run_scope.set(self)
+        recorder.set(None)
+        logged_run.set(self.id)
+
+    # For the engine and for bodies
+
+    def start(self) -> Run[T]:
+        """Begin; nothing runs before the caller awaits something."""
+        if self._subscribers:
+            self.driver.emit = self.emit
+        above = (None, None) if self.parent is None else (self.parent[0].id, self.parent[1])
+        self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
+        if self.deadline is not None:
+            self._timer = self._loop.call_at(self.deadline, self._expire)
+        work = self._supervise()
+        self._task = self._context.copy().run(self.host.services.spawn, work, f"run {self.id}")
+        self._task.add_done_callback(self._never_began)
+        return self
+
+    def tool(self, name: str) -> Tool[..., Any]:
+        """A tool of this run by the name its nodes have."""
+        return self.tools[name]
+
+    def emit(self, event: events.Event) -> None:
+        """Tell the subscribers; one that raises is told nothing more."""
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception as error:  # noqa: BLE001  # its fault must not end the run
+                self._subscribers.remove(subscriber)
+                self._loop.call_exception_handler(
+                    {"message": f"a subscriber of run {self.id} raised", "exception": error}
+                )
+
+    @property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Who is told; runs it starts tell them too."""
+        return tuple(self._subscribers)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody reads the events."""
+        return bool(self._subscribers)
+
+    def extend(self, plan: Plan, contexts: dict[int, contextvars.Context] | None = None) -> None:
+        """Nodes join the run's plan."""
+        if self._subscribers and plan.nodes:
+            ids = tuple(range(plan.base, plan.base + len(plan.nodes)))
+            lines = tuple(print_node(index, node) for index, node in plan.items())
+            self.emit(events.PlanExtended(self.id, self._loop.time(), ids, lines))
+        self.driver.extend(plan, contexts)
+
+    def idempotency_key(self, node: int) -> str:
+        """The key of a call: the same for all its attempts, also after a resume."""
+        return self._steps.step(self._nodes(), node).key(self.id)
+
+    def _nodes(self) -> list[Node]:
+        state = self.driver.state
+        return [state.nodes[slot] for slot in state.slots]
+
+    def _spec(self, name: str) -> Any:
+        return self.tool(name).spec if name in self.tools else None
+
+    # For users
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.result().__await__()
+
+    async def result(self) -> T:
+        """The value.
+
+        Cancelling whoever waits here cancels the run and waits for it to end.
+
+        Raises:
+            RunError: The run failed, was cancelled, or passed its deadline.
+        """
+        try:
+            return await asyncio.shield(self._future)
+        except asyncio.CancelledError:
+            if not self._future.done():
+                self.cancel("whoever awaited it was cancelled")
+                await self.ended()
+            raise
+
+    async def ended(self) -> None:
+        """Wait until nothing of the run is left, at most for the grace period."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def cancel(self, reason: str = "", *, call: int | None = None) -> None:
+        """Cancel the run, or one call of it by its plan id."""
+        if call is not None:
+            self.driver.drop(call)
+        elif self._cause is None and not self._future.done():
+            why = f": {reason}" if reason else ""
+            self._stop(RunCancelled(f"{self.name} was cancelled{why}", **self._kept()))
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a value or an error."""
+        return self._future.done()
+
+    @property
+    def results(self) -> dict[int, Any]:
+        """Value by plan id of everything that is done."""
+        return self.driver.state.results()
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Names of the tools whose calls are still running."""
+        return self.driver.unfinished()
+
+    # The end
+
+    def _expire(self) -> None:
+        """The deadline passed: the caller is answered now, cleaning up goes on."""
+        if self._future.done() or self._cause is not None:
+            return
+        kept = self._kept()
+        waiting = f"; {len(kept['pending'])} calls were not done" if kept["pending"] else ""
+        self._stop(DeadlineExceeded(f"{self.name} passed its deadline{waiting}", **kept))
+        self._settle()
+
+    def _stop(self, cause: RunError) -> None:
+        self._cause = cause
+        if self._task is not None:
+            self._task.cancel()
+
+    def _kept(self) -> dict[str, Any]:
+        state = self.driver.state
+        return {
+            "results": state.results(),
+            "pending": state.pending(),
+            "unfinished": self.unfinished,
+        }
+
+    async def _supervise(self) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = await self._body(self)
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        except Exception as failure:  # noqa: BLE001  # it reaches the caller as RunFailed
+            error = failure
+        finally:
+            await self._clean_up()
+        self._settle(value, error)
+
+    async def _clean_up(self) -> None:
+        """End what the body left running; cancelled work has the grace period."""
+        self.driver.halt()
+        while not self.driver.over.done():
+            try:
+                await asyncio.shield(self.driver.over)
+            except asyncio.CancelledError:
+                continue  # the driver gives up on every call by itself
+
+    def _settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Give the outcome to whoever awaits it, and the terminal event to the subscribers."""
+        if self._future.done():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        at, cause = self._loop.time(), self._cause
+        last: events.Event
+        if cause is None and isinstance(error, asyncio.CancelledError):
+            cause = RunCancelled(f"{self.name} was cancelled: its engine closed", **self._kept())
+        if cause is None and error is not None:
+            cause = self._failed(error)
+        if cause is None:
+            last = events.RunFinished(self.id, at, value)
+            self._future.set_result(value)
+        else:
+            if isinstance(cause, RunCancelled):
+                last = events.RunCancelled(self.id, at, str(cause))
+            else:
+                last = events.RunFailed(self.id, at, cause)
+            self._future.set_exception(cause)
+            self._future.exception()  # nobody may await a run that was only watched
+        self.emit(last)
+        self.driver.emit = None
+        self._subscribers.clear()
+
+    def _failed(self, error: BaseException) -> RunFailed:
+        failures = self.driver.state.failures()
+        failed = RunFailed(
+            f"{self.name} failed: {type(error).__name__}: {error}",
+            failures=failures,
+            **self._kept(),
+        )
+        failed.__cause__ = error
+        return failed
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never runs its body."""
+        if task.cancelled():
+            self.driver.halt()
+            self._settle(error=asyncio.CancelledError())
+
+
+def _earliest(deadline: float | None, parent: tuple[Run[Any], int] | None) -> float | None:
+    """A deadline shrinks down the tree: a run never has longer than its parent."""
+    above = None if parent is None else parent[0].deadline
+    known = [when for when in (deadline, above) if when is not None]
+    return min(known, default=None)

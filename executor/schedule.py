@@ -1,0 +1,219 @@
+"""Which call starts next: in-degree counters, gates, and a window on what runs at once.
+
+This half of the run state knows that calls wait for calls; `RunState` knows what values mean.
+Calls live in *slots*, numbered in the order they joined. A node of the plan has one slot;
+a map has one more for every element.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from agentflow.errors import CallCancelled
+from agentflow.executor.commands import Command, Settle, Start, Status, Stop, Wake
+from agentflow.executor.gates import Gate
+from agentflow.planner.plan import Node
+
+End: TypeAlias = tuple[Status, Any]
+"""How a call ends without running: its status, and its value or error."""
+
+
+class Schedule:
+    """Calls that wait for calls.
+
+    Attributes:
+        nodes: By slot.
+        values: By slot, of calls that are done.
+        errors: By slot, of calls that ended without a value.
+        status: By slot.
+        open: How many slots are not settled.
+        halted: Nothing new starts.
+        wake: Called when another run's call made way for one of ours; set by the driver.
+    """
+
+    def __init__(self, gates: Callable[[Node], Gate], window: int) -> None:
+        self._gate_of = gates
+        self._gates: list[Gate] = []
+        self._free = window
+        self._queue: list[tuple[float, int]] = []
+        self._ripe: deque[int] = deque()
+        self._ends: deque[tuple[int, Status, Any]] = deque()
+        self._missing: list[int] = []
+        self._users: list[list[int] | tuple[int, ...]] = []  # shared with the plan until they grow
+        self._special: set[int] = set()
+        self.nodes: list[Node] = []
+        self.values: list[Any] = []
+        self.errors: dict[int, BaseException] = {}
+        self.status: list[Status] = []
+        self.open = 0
+        self.halted = False
+        self.wake: Callable[[int], None] = self._nobody_wakes
+
+    def _nobody_wakes(self, slot: int) -> None:
+        raise AssertionError(f"slot {slot} was let through a gate, and no driver listens")
+
+    def waits_at_gate(self, slot: int) -> bool:
+        """Whether the call still wants to start."""
+        return self.status[slot] is Status.PARKED
+
+    # What the other half decides
+
+    def _decide(self, slot: int, out: list[Command]) -> bool:
+        """Whether a special call is to be started; if not, it has been dealt with."""
+        raise NotImplementedError
+
+    def _without(self, user: int, lost: int) -> End | None:
+        """How `user` ends because `lost` has no value; None if it can do without."""
+        raise NotImplementedError
+
+    def _ended(self, slot: int, out: list[Command]) -> None:
+        """A call has settled: joins and policies that watch it."""
+        raise NotImplementedError
+
+    def _followers(self, slot: int) -> list[int]:
+        """Calls besides its users that wait for `slot`, which has ended without a value."""
+        raise NotImplementedError
+
+    # Growing
+
+    def _join(self, nodes: Sequence[Node], missing: Sequence[int]) -> int:
+        """Give nodes slots, without edges yet; the first slot."""
+        first, count = len(self.nodes), len(nodes)
+        self.nodes += nodes
+        self.values += [None] * count
+        self.status += [Status.WAITING] * count
+        self._missing += missing
+        self._users += [()] * count
+        self._gates += map(self._gate_of, nodes)
+        self.open += count
+        return first
+
+    def _wait(self, user: int, source: int) -> None:
+        """One more call waits for `source`."""
+        users = self._users[source]
+        if isinstance(users, tuple):
+            users = self._users[source] = list(users)
+        users.append(user)
+
+    # Starting
+
+    def _drain(self, out: list[Command]) -> None:
+        """Deal with everything that has become ripe or has ended, then start what can start."""
+        starting: list[int] = []
+        ripe, ends = self._ripe, self._ends
+        while ripe or ends:
+            if ends:
+                self._end(*ends.popleft(), out)
+                continue
+            slot = ripe.popleft()
+            status = self.status[slot]
+            if status >= Status.RUNNING:
+                continue
+            if slot in self._special and status is Status.WAITING and not self._decide(slot, out):
+                continue
+            starting.append(slot)
+        if starting:
+            self._start(starting, out)
+
+    def _start(self, starting: list[int], out: list[Command]) -> None:
+        if len(starting) <= self._free and not self.halted:
+            for slot in starting:
+                self._admit(slot, out)
+            return
+        for slot in starting:
+            self.status[slot] = Status.PARKED
+            heapq.heappush(self._queue, (-self.nodes[slot].rank, slot))
+        self._refill(out)
+
+    def _admit(self, slot: int, out: list[Command]) -> None:
+        gate = self._gates[slot]
+        if gate.free > 0:
+            gate.free -= 1
+            self._free -= 1
+            self.status[slot] = Status.RUNNING
+            out.append(Start(slot))
+        else:
+            self.status[slot] = Status.PARKED
+            gate.park(self.nodes[slot].rank, self, slot)
+
+    def _refill(self, out: list[Command]) -> None:
+        while self._queue and self._free > 0 and not self.halted:
+            _, slot = heapq.heappop(self._queue)
+            if self.status[slot] is Status.PARKED:
+                self._admit(slot, out)
+
+    def _release(self, slot: int, out: list[Command]) -> None:
+        """A running call ended: its place goes to the next in line."""
+        gate = self._gates[slot]
+        gate.free += 1
+        self._free += 1
+        if gate.waiting and (waiter := gate.next()) is not None:
+            state, other = waiter
+            if state is self:
+                self._ripe.append(other)
+            else:
+                out.append(Wake(state, other))
+        if self._queue:
+            self._refill(out)
+
+    # Settling
+
+    def _count_down(self, slot: int) -> None:
+        """The call has its value: whoever waited for nothing else is ripe."""
+        missing = self._missing
+        for user in self._users[slot]:
+            left = missing[user] - 1
+            missing[user] = left
+            if not left:
+                self._ripe.append(user)
+
+    def _end(self, slot: int, status: Status, value: Any, out: list[Command]) -> None:
+        """End a call that does not run, or not to its end."""
+        if self.status[slot] >= Status.DONE:
+            return
+        self.status[slot] = status
+        self.open -= 1
+        out.append(Settle(slot))
+        if status is Status.DONE:
+            self.values[slot] = value
+            self._count_down(slot)
+        else:
+            self.errors[slot] = value
+            self._bereave(slot)
+        self._ended(slot, out)
+
+    def _bereave(self, slot: int) -> None:
+        """The value will never exist: whoever cannot do without it ends too."""
+        for user in (*self._users[slot], *self._followers(slot)):
+            if self.status[user] >= Status.DONE:
+                continue
+            if (end := self._without(user, slot)) is not None:
+                self._ends.append((user, *end))
+            elif self._waits_for_loss(user):
+                self._missing[user] -= 1
+                if not self._missing[user]:
+                    self._ripe.append(user)
+
+    def _waits_for_loss(self, _user: int) -> bool:
+        """Whether the end of an input counts even when it has no value."""
+        return True
+
+    def _drop(self, slot: int, out: list[Command]) -> None:
+        """Cancel a call, wherever it is."""
+        if self.status[slot] is Status.RUNNING:
+            out.append(Stop(slot))
+        elif self.status[slot] < Status.DONE:
+            tool = self.nodes[slot].tool
+            error = CallCancelled(f"{tool} was cancelled before it started", tool=tool)
+            self._ends.append((slot, Status.CANCELLED, error))
+
+    def _halt(self, out: list[Command]) -> None:
+        """Nothing new starts; what runs is stopped and what waits is cancelled."""
+        if not self.halted:
+            self.halted = True
+            for slot, status in enumerate(self.status):
+                if status < Status.DONE:
+                    self._drop(slot, out)

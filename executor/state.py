@@ -1,0 +1,430 @@
+"""The run state: every decision of a run, and no I/O.
+
+`RunState.react` takes what happened and returns commands. It reads no clock, awaits nothing
+and starts nothing, so a run can be tested, and replayed, without a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed
+from agentflow.executor.bind import Element
+from agentflow.executor.commands import (
+    Admitted,
+    Command,
+    Dropped,
+    Extended,
+    Failed,
+    Finished,
+    Halted,
+    Happening,
+    Status,
+    Stopped,
+)
+from agentflow.executor.gates import Gate
+from agentflow.executor.joins import Fanning, Gathering, Joining, common_length, expand
+from agentflow.executor.schedule import End, Schedule
+from agentflow.planner.plan import ALL, GATHER, Each, Node, Plan, Ref, refs
+from agentflow.tools.paths import resolve
+from agentflow.tools.values import Outcome
+
+_OUTCOME = {
+    Status.DONE: "done",
+    Status.FAILED: "failed",
+    Status.SKIPPED: "skipped",
+    Status.CANCELLED: "cancelled",
+}
+
+
+class RunState(Schedule):
+    """The state of one run.
+
+    Args:
+        gates: The gate that a node's calls go through.
+        window: How many calls of this run may run at once.
+        fail_fast: A failure that no join policy tolerates halts the run.
+        takes_none: Whether the parameter of a node that uses a plan id accepts None.
+
+    Attributes:
+        slots: Slot by plan id.
+        first_failure: Slot of the first failure that no join policy tolerated, or None.
+    """
+
+    def __init__(
+        self,
+        gates: Callable[[Node], Gate],
+        *,
+        window: int,
+        fail_fast: bool,
+        takes_none: Callable[[Node, int], bool],
+    ) -> None:
+        super().__init__(gates, window)
+        self._fail_fast = fail_fast
+        self._takes_none = takes_none
+        self.slots: list[int] = []  # by plan id
+        self._ids: dict[int, int] = {}  # plan id by slot, where they differ
+        self._joins: dict[int, Joining] = {}
+        self._parents: dict[int, tuple[int, int]] = {}
+        self._expecting: dict[int, list[int]] = {}
+        self.first_failure: int | None = None
+        self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
+            Finished: self._on_finished,
+            Extended: self._on_extended,
+            Failed: self._on_failed,
+            Stopped: self._on_stopped,
+            Admitted: self._on_admitted,
+            Dropped: self._on_dropped,
+            Halted: self._on_halted,
+        }
+
+    def react(self, happening: Happening) -> list[Command]:
+        """Take in what happened; what is to be done about it."""
+        out: list[Command] = []
+        self._reactions[type(happening)](happening, out)
+        if self._ripe or self._ends:
+            self._drain(out)
+        return out
+
+    # Questions
+
+    def slot(self, node: int) -> int:
+        """The slot of a plan id."""
+        return self.slots[node]
+
+    def where(self, slot: int) -> tuple[int, int | None]:
+        """The plan id of a slot, and the index of the element if it is one."""
+        if (parent := self._parents.get(slot)) is not None:
+            return self.where(parent[0])[0], parent[1]
+        return self._ids.get(slot, slot), None
+
+    def outcome(self, slot: int) -> Outcome[Any]:
+        """How a settled call ended."""
+        return Outcome(
+            _OUTCOME[self.status[slot]],  # type: ignore[arg-type]  # the four literals
+            self.values[slot],
+            self.errors.get(slot),
+        )
+
+    def results(self) -> dict[int, Any]:
+        """Value by plan id, of everything that is done."""
+        return {
+            node: self.values[slot]
+            for node, slot in enumerate(self.slots)
+            if self.status[slot] is Status.DONE
+        }
+
+    def failures(self) -> dict[int, BaseException]:
+        """Exception by plan id, of every failure that does not follow from another."""
+        return {
+            node: self.errors[slot]
+            for node, slot in enumerate(self.slots)
+            if self.status[slot] is Status.FAILED
+            and not isinstance(self.errors[slot], DependencyFailed)
+        }
+
+    def pending(self) -> list[int]:
+        """Plan ids that are not settled, or were cancelled before they were."""
+        return [
+            node
+            for node, slot in enumerate(self.slots)
+            if self.status[slot] < Status.DONE or self.status[slot] is Status.CANCELLED
+        ]
+
+    # What happened
+
+    def _on_finished(self, happening: Finished, out: list[Command]) -> None:
+        slot = happening.slot
+        if self.status[slot] is not Status.RUNNING:
+            return  # it came too late
+        self.values[slot] = happening.value
+        self.status[slot] = Status.DONE
+        self.open -= 1
+        self._release(slot, out)
+        self._count_down(slot)
+        if slot in self._parents:
+            self._ended(slot, out)
+
+    def _on_failed(self, happening: Failed, out: list[Command]) -> None:
+        if self.status[happening.slot] is Status.RUNNING:
+            self._release(happening.slot, out)
+            self._ends.append((happening.slot, Status.FAILED, happening.error))
+
+    def _on_stopped(self, happening: Stopped, out: list[Command]) -> None:
+        slot = happening.slot
+        if self.status[slot] is Status.RUNNING:
+            self._release(slot, out)
+            tool = self.nodes[slot].tool
+            error = CallCancelled(f"{tool} was cancelled", tool=tool, node=self.where(slot)[0])
+            self._ends.append((slot, Status.CANCELLED, error))
+
+    def _on_admitted(self, happening: Admitted, _out: list[Command]) -> None:
+        self._ripe.append(happening.slot)
+
+    def _on_dropped(self, happening: Dropped, out: list[Command]) -> None:
+        self._drop(happening.slot, out)
+
+    def _on_halted(self, _happening: Halted, out: list[Command]) -> None:
+        self._halt(out)
+
+    # Growing
+
+    def _on_extended(self, happening: Extended, _out: list[Command]) -> None:
+        plan = happening.plan
+        assert plan.base == len(self.slots), "segments join in order"
+        edges = plan.edges
+        aligned = len(self.nodes) == plan.base  # no map has expanded yet: slots are plan ids
+        first = self._join(plan.nodes, edges.indegree)
+        self.slots += range(first, first + len(plan.nodes))
+        if aligned:
+            self._users[first:] = edges.users
+        else:
+            self._ids.update(zip(range(first, len(self.nodes)), count(plan.base), strict=False))
+        if plan.base or not aligned:
+            self._connect(plan, first, aligned)
+        for position in edges.special:
+            self._prepare(first + position, plan.nodes[position])
+        missing = self._missing
+        self._ripe += [slot for slot in range(first, len(missing)) if not missing[slot]]
+
+    def _connect(self, plan: Plan, first: int, aligned: bool) -> None:
+        """Edges from earlier segments; all edges once slots are no longer plan ids."""
+        for slot, node in enumerate(plan.nodes, first):
+            for dep in node.waits_for():
+                if aligned and dep >= plan.base:
+                    continue
+                source = self.slots[dep]
+                if self.status[source] < Status.DONE:
+                    self._wait(slot, source)
+                    continue
+                self._missing[slot] -= 1
+                if self.status[source] is not Status.DONE and dep in node.uses():
+                    self._special.add(slot)
+                    self._joins.setdefault(slot, Joining()).lost.append(source)
+
+    def _prepare(self, slot: int, node: Node) -> None:
+        """What a call that is not plain must watch while it waits."""
+        lost = self._joins[slot].lost if slot in self._joins else []
+        self._special.add(slot)
+        if node.tool == GATHER:
+            self._prepare_gather(slot, node, lost)
+        elif node.mapped:
+            self._joins[slot] = Fanning(lost, node.join)
+            for source in _streamed(node):
+                self._hasten(slot, self.slots[source])
+        else:
+            self._joins[slot] = Joining(lost)
+
+    def _prepare_gather(self, slot: int, node: Node, lost: list[int]) -> None:
+        inputs = [self.slots[arg.node] for arg in node.args if type(arg) is Ref]
+        join = Gathering(lost if node.join.kind == "all" else [], node.join, inputs)
+        self._joins[slot] = join
+        wanted = join.wanted(len(node.args) - len(inputs))
+        if wanted is not None:
+            done = sum(self.status[i] is Status.DONE for i in inputs)
+            self._missing[slot] = max(0, wanted - done)
+            if (end := self._unreachable(slot, join)) is not None:
+                self._ends.append((slot, *end))
+
+    def _hasten(self, slot: int, source: int) -> None:
+        """A map over a map waits for its length only; then its elements wait for elements."""
+        joined = self._joins.get(source)
+        if self.status[source] >= Status.DONE or not isinstance(joined, Fanning):
+            return
+        self._users[source] = [user for user in self._users[source] if user != slot]
+        if joined.elements is None:
+            self._expecting.setdefault(source, []).append(slot)
+        else:
+            self._missing[slot] -= 1
+
+    # Calls that are not plain
+
+    def _decide(self, slot: int, out: list[Command]) -> bool:
+        node, join = self.nodes[slot], self._joins[slot]
+        ends = (self._without(slot, lost) for lost in join.lost)
+        end = next((e for e in ends if e is not None), None) or self._guarded(slot, node)
+        if end is not None:
+            self._ends.append((slot, *end))
+        elif isinstance(join, Gathering):
+            self._gather(slot, node, join, out)
+        elif isinstance(join, Fanning):
+            self._expand(slot, node, join)
+        else:
+            return True
+        return False
+
+    def _guarded(self, slot: int, node: Node) -> End | None:
+        """How the call ends because of its guard; None if the guard holds."""
+        if node.guard is None:
+            return None
+        try:
+            if resolve(self.values[self.slots[node.guard.node]], node.guard.path):
+                return None
+        except LookupError as error:
+            return Status.FAILED, error
+        index = self.where(slot)[0]
+        return Status.SKIPPED, CallSkipped(
+            f"{node.tool} was skipped: its guard was false", tool=node.tool, node=index
+        )
+
+    def _gather(self, slot: int, node: Node, join: Gathering, out: list[Command]) -> None:
+        try:
+            end: End = Status.DONE, join.value(self, node.args)
+        except LookupError as error:
+            end = Status.FAILED, error
+        self._ends.append((slot, *end))
+        for loser in join.inputs:
+            if all(u == slot or self.status[u] >= Status.DONE for u in self._users[loser]):
+                self._drop(loser, out)
+
+    def _expand(self, slot: int, node: Node, join: Fanning) -> None:
+        """Make the elements of a map."""
+        try:
+            columns = {
+                id(arg): self._column(arg.source) for arg in node.values() if type(arg) is Each
+            }
+            length = common_length(list(columns.values()))
+        except (LookupError, ValueError) as error:
+            self._ends.append((slot, Status.FAILED, error))
+            return
+        self.status[slot] = Status.PARKED  # it runs as its elements do
+        join.elements = []
+        for index in range(length):
+            element = self._join((expand(node, columns, index),), (0,))
+            self._parents[element] = (slot, index)
+            join.elements.append(element)
+            for column in columns.values():
+                if type(column[index]) is Element:
+                    self._await(element, column[index].slot)
+            if not self._missing[element]:
+                self._ripe.append(element)
+        for follower in self._expecting.pop(slot, ()):
+            self._missing[follower] -= 1
+            if not self._missing[follower]:
+                self._ripe.append(follower)
+        self._judge(slot, join)
+
+    def _column(self, source: Any) -> list[Any]:
+        """The items a map goes over: values, or elements to come."""
+        if type(source) is not Ref:
+            return list(source)
+        slot = self.slots[source.node]
+        joined = self._joins.get(slot)
+        if self.status[slot] < Status.DONE and isinstance(joined, Fanning) and joined.elements:
+            return [Element(element, source.path[1:]) for element in joined.elements]
+        if self.status[slot] < Status.DONE:
+            return []  # a map over an empty map that is about to settle
+        path = source.path if ALL in source.path else (*source.path, ALL)
+        items: list[Any] = resolve(self.values[slot], path)
+        return items
+
+    def _await(self, element: int, source: int) -> None:
+        if self.status[source] < Status.DONE:
+            self._wait(element, source)
+            self._missing[element] += 1
+        elif self.status[source] is not Status.DONE:
+            self._special.add(element)
+            self._joins.setdefault(element, Joining()).lost.append(source)
+
+    # Policies
+
+    def _ended(self, slot: int, out: list[Command]) -> None:
+        if isinstance(joined := self._joins.get(slot), Fanning):
+            for element in joined.elements or ():
+                self._drop(element, out)  # not needed any more
+        if slot in self._parents:
+            parent = self._parents[slot][0]
+            join = self._joins[parent]
+            assert isinstance(join, Fanning)
+            if self.status[slot] is Status.DONE:
+                join.done += 1
+            else:
+                join.ended += 1
+            self._judge(parent, join)
+        elif self.status[slot] is Status.FAILED and self.first_failure is None:
+            self._note_failure(slot, out)
+
+    def _judge(self, slot: int, join: Fanning) -> None:
+        """Settle a map if its policy says what becomes of it."""
+        if self.status[slot] >= Status.DONE or (verdict := join.verdict(self)) is None:
+            return
+        status, value = verdict
+        if status is Status.DONE:
+            self._ends.append((slot, status, value))
+        elif value is None:
+            error = DependencyFailed(
+                f"{self.nodes[slot].tool}: {join.join} over no elements", tool=self.nodes[slot].tool
+            )
+            self._ends.append((slot, Status.FAILED, error))
+        else:
+            self._ends.append((slot, self.status[value], self.errors[value]))
+
+    def _note_failure(self, slot: int, out: list[Command]) -> None:
+        users = self._users[slot]
+        if users and all(self._tolerates(user) for user in users):
+            return
+        self.first_failure = slot
+        if self._fail_fast:
+            self._halt(out)
+
+    def _tolerates(self, user: int) -> bool:
+        join = self._joins.get(user)
+        return isinstance(join, Gathering) and join.join.kind != "all"
+
+    def _waits_for_loss(self, user: int) -> bool:
+        join = self._joins.get(user)
+        return not isinstance(join, Gathering) or join.join.kind in ("all", "settled")
+
+    def _followers(self, slot: int) -> list[int]:
+        return self._expecting.pop(slot, [])
+
+    def _without(self, user: int, lost: int) -> End | None:
+        node, join = self.nodes[user], self._joins.get(user)
+        if isinstance(join, Gathering) and join.join.kind != "all":
+            return self._unreachable(user, join)
+        source, element = self.where(lost)
+        if element is None:
+            if source not in node.uses():
+                return None  # it only had to come after
+            if self.status[lost] is Status.SKIPPED and self._takes_none(node, source):
+                return None
+        return self._consequence(user, lost)
+
+    def _unreachable(self, slot: int, join: Gathering) -> End | None:
+        """How a gather ends because too few of its inputs are left."""
+        left = sum(self.status[i] < Status.DONE for i in join.inputs)
+        if join.join.kind == "settled" or left >= self._missing[slot]:
+            return None
+        error = DependencyFailed(
+            f"{join.join} of {len(join.inputs)} calls can no longer be reached",
+            tool=GATHER,
+            node=self.where(slot)[0],
+        )
+        error.__cause__ = next((self.errors[i] for i in join.inputs if i in self.errors), None)
+        return Status.FAILED, error
+
+    def _consequence(self, user: int, lost: int) -> End:
+        """How a call ends that needs a value which will never exist."""
+        tool, index, cause = self.nodes[user].tool, self.where(user)[0], self.errors[lost]
+        why = f"{tool} needs the value of {self.nodes[lost].tool}, which"
+        if self.status[lost] is Status.FAILED:
+            error = DependencyFailed(f"{why} failed: {cause}", tool=tool, node=index)
+            error.__cause__ = cause
+            return Status.FAILED, error
+        if self.status[lost] is Status.CANCELLED:
+            return Status.CANCELLED, CallCancelled(f"{why} was cancelled", tool=tool, node=index)
+        return Status.SKIPPED, CallSkipped(f"{why} was skipped", tool=tool, node=index)
+
+
+def _streamed(node: Node) -> set[int]:
+    """Ids that a map uses only to go over their elements."""
+    wholly: list[Ref] = [
+        arg.source
+        for arg in node.values()
+        if type(arg) is Each and type(arg.source) is Ref and arg.source.path[:1] in ((), (ALL,))
+    ]
+    others = [ref.node for arg in node.values() for ref in refs(arg) if ref not in wholly]
+    others += [] if node.guard is None else [node.guard.node]
+    return {ref.node for ref in wholly} - set(others)

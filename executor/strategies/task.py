@@ -1,0 +1,49 @@
+"""An agent task: a sentence, the tools it may use, and how to go about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agentflow.budgets.budget import Budget
+from agentflow.errors import DefinitionError
+from agentflow.executor.run import Body
+from agentflow.tools.tool import Tool
+
+
+@dataclass(frozen=True)
+class Task:
+    """A sentence for a model.
+
+    Attributes:
+        question: What is wanted.
+        strategy: ``plan`` writes plans and joins their results; ``react`` calls tools turn by turn.
+        tools: What it may call; the engine's tools by default.
+        model: Name of the model; the engine's default by default.
+        budget: What it may spend, and how long it may take.
+        rounds: Plans (or turns) at most.
+        max_tokens: Upper bound of one reply.
+    """
+
+    question: str
+    strategy: Literal["plan", "react"] = "plan"
+    tools: Iterable[Tool[..., Any]] | None = None
+    model: str | None = None
+    budget: Budget | None = None
+    rounds: int | None = None
+    max_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise DefinitionError("a task needs a question")
+        if self.strategy not in ("plan", "react"):
+            raise DefinitionError(f"there is no strategy {self.strategy!r}: 'plan' or 'react'")
+
+    def body(self) -> Body[str]:
+        """What a run of the task does."""
+        from agentflow.executor.strategies.plan import plan_task
+        from agentflow.executor.strategies.react import react_task
+
+        strategy = plan_task if self.strategy == "plan" else react_task
+        return lambda run: strategy(run, self)

@@ -1,0 +1,91 @@
+"""Threads for plain functions: daemons, so that one that never ends stops nobody.
+
+`concurrent.futures.ThreadPoolExecutor` joins its threads when the interpreter exits; a tool
+that hangs would then hang the program.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any
+
+Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class DaemonThreads(Executor):
+    """An executor of daemon threads that grows on demand and never joins them.
+
+    Args:
+        limit: How many threads may exist, abandoned ones not counted.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+        self._running: dict[Future[Any], str] = {}
+        self._abandoned: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function in a thread."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._jobs.put((future, fn, args, kwargs))
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._threads < self._limit:
+                self._threads += 1
+                threading.Thread(
+                    target=self._work, name=f"agentflow-{self._threads}", daemon=True
+                ).start()
+        return future
+
+    def abandon(self, future: Future[Any]) -> None:
+        """Nobody waits for a job any more; if it runs, another thread may take its place."""
+        if future.cancel():
+            return
+        with self._lock:
+            if future in self._running and future not in self._abandoned:
+                self._abandoned.add(future)
+                self._threads -= 1
+
+    @property
+    def abandoned(self) -> list[str]:
+        """Names of the threads whose jobs nobody waits for any more."""
+        with self._lock:
+            return [self._running[future] for future in self._abandoned]
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let idle threads end; running ones are left to themselves."""
+        with self._lock:
+            self._closed = True
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, fn, args, kwargs = job
+            if future.set_running_or_notify_cancel():
+                with self._lock:
+                    self._running[future] = threading.current_thread().name
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001  # the waiter gets it
+                    future.set_exception(error)
+            del job, fn, args, kwargs
+            with self._lock:
+                self._running.pop(future, None)
+                if future in self._abandoned:
+                    self._abandoned.discard(future)
+                    return
+                if self._jobs.empty():
+                    self._idle += 1
+            del future

@@ -1,0 +1,201 @@
+"""The Python front end: calls made in a workflow become nodes of a plan.
+
+Handles passed on become references, `Tool.map` becomes ``each``, ``when=`` a guard. What is
+not a handle is copied at the call, so changing a list afterwards changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+from agentflow.context import recorder
+from agentflow.errors import DefinitionError, WorkflowError
+from agentflow.planner.builder import Builder
+from agentflow.planner.plan import ALL, GATHER, JOIN_ALL, Each, Join, Node, Ref
+from agentflow.tools.handle import Handle, Reference, parts
+from agentflow.tools.spec import ToolSpec
+from agentflow.tools.tool import Call, Tool, has_each
+from agentflow.tools.values import IMMUTABLE, fresh
+
+
+class Trace:
+    """Collects the calls of one workflow.
+
+    Args:
+        name: Name of the workflow.
+        loop: The loop it runs in; its handles belong to it.
+
+    Attributes:
+        builder: Grows the plan.
+        tools: The tools called so far, by the name their nodes have.
+        pending: Handles of calls that are in no segment yet.
+        contexts: Context variables at each pending call, by plan id.
+        ended: Further calls are refused.
+    """
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self.loop = loop
+        self.tools: dict[str, Tool[..., Any]] = {}
+        self.builder = Builder(self._spec)
+        self.pending: list[Any] = []
+        self.contexts: dict[int, contextvars.Context] = {}
+        self.ended = False
+        self._names: dict[int, str] = {}
+
+    def record(self, call: Call) -> Any:
+        """Note a call and return its handle.
+
+        Raises:
+            ArgumentError: An argument is not what the signature asks for.
+            WorkflowError: The workflow cannot take calls here.
+        """
+        tool = call.tool
+        self._check_place(tool.name)
+        args = tuple([self._argument(value) for value in call.args])
+        kwargs = tuple([(name, self._argument(value)) for name, value in call.kwargs.items()])
+        if call.mapped:
+            args, kwargs = _mapped(call, args, kwargs)
+        elif (
+            tool.signature.typed and not _unknown(call.args) and not _unknown(call.kwargs.values())
+        ):
+            tool.signature.validate(call.args, call.kwargs)
+        node = Node(
+            self._name_of(tool.origin),
+            args,
+            kwargs,
+            None if call.when is None else self._guard(call.when),
+            join_policy(call.join) if call.join else JOIN_ALL,
+            options=None if tool.policy is tool.origin.policy else tool.policy,
+        )
+        return self._add(node, tool.name, sys._getframe(2))
+
+    def gather(self, join: Join, values: Iterable[Any]) -> Any:
+        """Note a wait for several handles by a policy, and return its handle."""
+        self._check_place(join.kind)
+        return self._add(
+            Node(GATHER, tuple(map(self._argument, values)), join=join), join.kind, sys._getframe(3)
+        )
+
+    def collected(self, handle: Any) -> None:
+        """A call was noted."""
+        self.pending.append(handle)
+
+    def cancel_handle(self, _handle: Any) -> None:
+        """A handle was cancelled; a trace that runs nothing has nothing to stop."""
+
+    def _check_place(self, tool: str) -> None:
+        if asyncio._get_running_loop() not in (self.loop, None):
+            raise WorkflowError(
+                f"{tool} was called in another loop than its workflow {self.name!r}"
+            )
+        if self.ended:
+            raise WorkflowError(
+                f"{tool} was called after workflow {self.name!r} had ended: "
+                "await the task that calls it before returning"
+            )
+
+    def _add(self, node: Node, tool: str, frame: FrameType) -> Any:
+        handle: Any = Handle(self, tool, (frame.f_code.co_filename, frame.f_lineno), self.loop)
+        handle.node = self.builder.add(node)
+        if handle.node not in self.contexts:
+            context = contextvars.copy_context()
+            context.run(recorder.set, None)
+            self.contexts[handle.node] = context
+        self.collected(handle)
+        return handle
+
+    def _argument(self, value: Any) -> Any:
+        """A value as it stands in a plan: handles become references, the rest a copy."""
+        kind = type(value)
+        if kind in IMMUTABLE:
+            return value
+        if kind is Handle:
+            value.used = True
+            return self._ref(value, ())
+        if kind is Reference:
+            return self._ref(*parts(value))
+        if kind is list or kind is tuple:
+            return kind([self._argument(item) for item in value])
+        if kind is dict:
+            return {key: self._argument(item) for key, item in value.items()}
+        return fresh(value)
+
+    def _ref(self, handle: Any, path: tuple[Any, ...]) -> Ref:
+        if handle.owner is not self:
+            raise WorkflowError(
+                f"{handle!r} belongs to another workflow: await it there and pass its value"
+            )
+        return Ref(handle.node, (*handle.path, *path))
+
+    def _guard(self, when: Any) -> Ref:
+        guard = self._argument(when)
+        if type(guard) is not Ref:
+            raise DefinitionError(f"when= takes a handle's .ref, not {when!r}")
+        return guard
+
+    def _name_of(self, tool: Tool[..., Any]) -> str:
+        """The name of a tool in this plan; two tools of one name are told apart."""
+        name = self._names.get(id(tool))
+        if name is None:
+            name, count = tool.name, 2
+            while name in self.tools:
+                name, count = f"{tool.name}.{count}", count + 1
+            self.tools[name] = tool  # keeps it alive, so that its id stays its own
+            self._names[id(tool)] = name
+        return name
+
+    def _spec(self, name: str) -> ToolSpec | None:
+        tool = self.tools.get(name)
+        return None if tool is None else tool.spec
+
+
+def join_policy(text: str) -> Join:
+    """Read the name of a policy: ``all``, ``settled``, ``first`` or ``quorum(2)``.
+
+    Raises:
+        DefinitionError: It is none of these.
+    """
+    if text in ("all", "settled", "first"):
+        return Join(text)
+    count = text.removeprefix("quorum(").removesuffix(")")
+    if text == f"quorum({count})" and count.isdecimal() and int(count) > 0:
+        return Join("quorum", int(count))
+    raise DefinitionError(
+        f"{text!r} is not a join policy: write 'all', 'settled', 'first' or 'quorum(2)'"
+    )
+
+
+def _mapped(
+    call: Call, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
+) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+    """The arguments of a map: those with ``.each``, or the first, are gone over."""
+    if any(has_each(value) for value in (*call.args, *call.kwargs.values())):
+        return tuple(map(_each, args)), tuple((name, _each(arg)) for name, arg in kwargs)
+    if not args or not isinstance(args[0], Ref | list | tuple):
+        raise DefinitionError(
+            f"{call.tool.name}.map needs a list or a handle first, or arguments with .each"
+        )
+    return (Each(args[0]), *args[1:]), kwargs
+
+
+def _each(arg: Any) -> Any:
+    return Each(arg) if type(arg) is Ref and arg.path[:1] == (ALL,) else arg
+
+
+def _unknown(values: Iterable[Any]) -> bool:
+    """Whether any of these values does not exist yet."""
+    for value in values:
+        kind = type(value)
+        if kind is Handle or kind is Reference:
+            return True
+        if kind in (list, tuple) and _unknown(value):
+            return True
+        if kind is dict and _unknown(value.values()):
+            return True
+    return False
