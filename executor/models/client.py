@@ -172,7 +172,7 @@ class OpenAIBackend:
             attempt += 1
 
     async def _open(self, client: Any, request: ChatRequest, stream: OpenAIStream) -> None:
-        fields = wire.body(request, model=self.name, max_tokens_field=self._max_tokens_field)
+        fields = wire.arguments(request, model=self.name, max_tokens_field=self._max_tokens_field)
         try:
             await stream.open(client.chat.completions.with_streaming_response.create(**fields))
         except BaseException:

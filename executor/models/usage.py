@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from agentflow.executor.models.base import ChatRequest, Usage
 
@@ -16,7 +17,8 @@ BYTES_PER_TOKEN = 4
 def prompt_bound(request: ChatRequest) -> int:
     """Tokens the input cannot exceed: its UTF-8 bytes plus a constant per message.
 
-    No tokenizer in use makes more than one token of a byte.
+    No tokenizer in use makes more than one token of a byte. This holds for text; what a
+    picture takes, its backend alone knows.
     """
     return _prompt_bytes(request) + PER_MESSAGE * (len(request.messages) + len(request.tools) + 1)
 
@@ -36,4 +38,9 @@ def estimate(request: ChatRequest, output_bytes: int, output_pieces: int) -> Usa
 
 def _prompt_bytes(request: ChatRequest) -> int:
     parts = [*request.messages, *request.tools, request.response_format or ""]
-    return sum(len(json.dumps(part, ensure_ascii=False, default=str).encode()) for part in parts)
+    return sum(_size(part) for part in parts)
+
+
+def _size(part: Any) -> int:
+    """Bytes of a part as JSON; indented, because some chat templates print tools that way."""
+    return len(json.dumps(part, ensure_ascii=False, indent=4, default=str).encode())

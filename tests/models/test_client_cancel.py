@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from agentflow.clock import now
 from agentflow.executor.models.base import ChatRequest
+from agentflow.executor.models.ratelimit import RateLimiter
 
 pytestmark = pytest.mark.virtual
 
@@ -121,3 +123,41 @@ async def test_no_task_is_left_behind(wire: Any, backend: Any) -> None:
     await asyncio.sleep(1)
 
     assert asyncio.all_tasks() <= before
+
+
+async def test_cancelled_while_waiting_to_try_again(wire: Any, backend: Any) -> None:
+    wire.fail(503, "", retry_after="30")
+    waiting = asyncio.Event()
+    client = backend(on_retry=lambda _: waiting.set(), max_concurrent=1)
+    task = asyncio.create_task(client.complete(ASK))
+    await waiting.wait()
+
+    await cancel(task)
+
+    wire.answers.clear()
+    wire.reply(*wire.HELLO)
+    assert (await client.complete(ASK)).text == "Hello"
+
+
+async def test_a_call_cancelled_in_the_queue_of_a_rate_limit_gives_its_turn_back(
+    wire: Any, backend: Any
+) -> None:
+    wire.reply(*wire.HELLO)
+    client = backend(limiter=RateLimiter(requests_per_minute=1, burst=1))
+    await client.complete(ASK)
+    task = asyncio.create_task(client.complete(ASK))
+    await asyncio.sleep(1)
+
+    await cancel(task)
+
+    begun = now()
+    await client.complete(ASK)
+    assert now() - begun == pytest.approx(59, abs=1)
+
+
+async def test_many_first_calls_build_one_client(wire: Any, backend: Any) -> None:
+    client = backend()
+
+    built = await asyncio.gather(*(client.connect() for _ in range(10)))
+
+    assert len({id(one) for one in built}) == 1
