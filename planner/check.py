@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from agentflow.errors import PlanError, nearest
-from agentflow.planner.plan import Ref, refs
+from agentflow.planner.plan import GATHER, Node, Ref, refs
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import End, JoinMark, Line, Return, Script
-from agentflow.tools.spec import ToolSpec, unknown_tool
+from agentflow.planner.toolbox import Tools
+from agentflow.planner.verify import verify_call
+from agentflow.tools.spec import unknown_tool
 
 
 class LineChecker:
     """Checks the lines of one script in their order.
 
     Args:
-        tools: The tools that may be called.
+        tools: Specs of the tools that may be called.
         known: Ids of earlier plans that may be referred to.
-        later: The whole script, if it has been read: then a reference to a line further
+        whole: The whole script, if it has been read: then a reference to a line further
             down is told from one to no line at all.
     """
 
     def __init__(
-        self, tools: Mapping[str, ToolSpec], known: Iterable[int] = (), later: Script | None = None
+        self, tools: Tools, known: Iterable[int] = (), whole: Script | None = None
     ) -> None:
         self._tools = tools
         self._known = frozenset(known)
         self._seen: set[int] = set()
-        self._later = {line.id: line for line in later.lines} if later else {}
-        self._join_id = later.end.id if later and isinstance(later.end, JoinMark) else None
+        self._whole = {line.id: line for line in whole.lines} if whole else {}
+        self._join_id = whole.end.id if whole and isinstance(whole.end, JoinMark) else None
 
-    def tool(self, at: int, name: str) -> ToolSpec:
-        """The tool that line `at` calls.
+    def opened(self, at: int, tool: str) -> None:
+        """Checks what is known of line `at` at its opening bracket.
 
         Raises:
-            PlanError: ``unknown_tool``.
+            PlanError: ``unknown_tool`` or ``duplicate_id``.
         """
-        if name not in self._tools:
-            raise PlanError("unknown_tool", unknown_tool(name, list(self._tools)), at)
-        return self._tools[name]
+        if tool not in self._tools and tool != GATHER:
+            raise PlanError("unknown_tool", unknown_tool(tool, list(self._tools)), at)
+        if at in self._seen:
+            raise PlanError("duplicate_id", "the id is taken by an earlier line", at)
 
     def call(self, line: Line) -> None:
-        """Checks a call, when its bracket is closed.
+        """Checks a call at its closing bracket, and takes its id.
 
         Raises:
-            PlanError: ``unknown_tool``, ``duplicate_id``, ``arity``, ``unknown_param``,
-                ``self_ref``, ``forward_ref``, ``cycle`` or ``missing_ref``.
+            PlanError: The call cannot be made.
         """
-        tool = self.tool(line.id, line.tool)
-        if line.id in self._seen:
-            raise PlanError(
-                "duplicate_id", "the id is used twice. Give every line its own.", line.id
-            )
-        _check_arguments(line, tool)
+        self.opened(line.id, line.tool)
+        self._check_names(line)
+        verify_call(Node(line.tool, line.args, line.kwargs), self._tools, line.id)
         for value in line.values():
             for ref in refs(value):
                 self._check_ref(ref, line)
         self._seen.add(line.id)
 
-    def guard(self, line: Line) -> None:
-        """Checks the guard, when the line is committed.
+    def suffix(self, line: Line) -> None:
+        """Checks the join policy and the guard, when the line is committed.
 
         Raises:
-            PlanError: One of the kinds ending in ``_ref``, or ``cycle``.
+            PlanError: The policy does not fit the call, or the guard is no earlier line.
         """
+        node = Node(line.tool, line.args, line.kwargs, join=line.join)
+        verify_call(node, self._tools, line.id)
         if line.guard is not None:
             self._check_ref(line.guard, line)
 
@@ -75,45 +76,64 @@ class LineChecker:
         """
         for ref in refs(end.value) if isinstance(end, Return) else ():
             if ref.node not in self._seen and ref.node not in self._known:
-                raise PlanError("missing_ref", f"return uses ${ref.node}, which is no line.")
+                text = f"'return' uses ${ref.node}, and no line has that id"
+                raise PlanError("missing_ref", text)
+
+    def _check_names(self, line: Line) -> None:
+        """A misspelt name is the cause, and the parameter that is then missing a symptom."""
+        spec = self._tools.get(line.tool)
+        names = [parameter.name for parameter in spec.parameters] if spec else []
+        for name, _ in line.kwargs if spec and not spec.open else ():
+            if name not in names:
+                hint = nearest(name, names) if names else "It takes none."
+                text = f"{line.tool} has no parameter {name!r}. {hint}"
+                raise PlanError("unknown_param", text, line.id)
 
     def _check_ref(self, ref: Ref, line: Line) -> None:
         wanted = ref.node
-        if wanted in self._known:
+        if wanted in self._known or (wanted in self._seen and wanted != line.id):
             return
         if wanted == line.id:
-            raise PlanError("self_ref", "it uses its own value. Refer to earlier lines.", line.id)
-        if wanted in self._seen:
-            return
-        user = f"{line.tool} uses ${wanted}"
-        if (later := self._later.get(wanted)) is not None:
+            raise PlanError("self_ref", "it uses its own value; refer to earlier lines", line.id)
+        if (later := self._whole.get(wanted)) is not None:
             if any(back.node == line.id for back in later.refs()):
-                raise PlanError("cycle", f"{user}, which uses ${line.id} itself.", line.id)
-            raise PlanError("forward_ref", f"{user}, which comes later. Write it first.", line.id)
+                text = f"it uses ${wanted}, and ${wanted} uses ${line.id}"
+                raise PlanError("cycle", f"{text}: one must do without the other", line.id)
+            raise PlanError(
+                "forward_ref", f"it uses ${wanted}, which comes later: move that up", line.id
+            )
         if wanted == self._join_id:
-            raise PlanError("forward_ref", f"{user}, which is the join and has no value.", line.id)
-        raise PlanError("missing_ref", f"{user}, which is no earlier line.", line.id)
+            text = f"it uses ${wanted}, which is the join and has no value"
+            raise PlanError("forward_ref", text, line.id)
+        raise PlanError(
+            "missing_ref", f"it uses ${wanted}, and no earlier line has that id", line.id
+        )
 
 
-def check(script: Script, tools: Mapping[str, ToolSpec], known: Iterable[int] = ()) -> None:
+def check(script: Script, tools: Tools, known: Iterable[int] = ()) -> None:
     """Checks a whole script.
+
+    Args:
+        script: What was read.
+        tools: Specs of the tools that may be called.
+        known: Ids of earlier plans that may be referred to.
 
     Raises:
         PlanError: The first thing that is wrong, in the order of the text.
     """
-    checker = LineChecker(tools, known, later=script)
+    checker = LineChecker(tools, known, whole=script)
     for line in script.lines:
         checker.call(line)
-        checker.guard(line)
+        checker.suffix(line)
     checker.end(script.end)
 
 
-def read_plan(text: str, tools: Mapping[str, ToolSpec], known: Iterable[int] = ()) -> Script:
+def read_plan(text: str, tools: Tools, known: Iterable[int] = ()) -> Script:
     """Reads and checks a whole plan.
 
     Args:
         text: The plan.
-        tools: The tools that may be called.
+        tools: Specs of the tools that may be called.
         known: Ids of earlier plans that may be referred to.
 
     Raises:
@@ -125,32 +145,7 @@ def read_plan(text: str, tools: Mapping[str, ToolSpec], known: Iterable[int] = (
         reader.feed(text)
         reader.finish()
     except PlanError:
-        check(reader.script, tools, known)  # what is wrong above comes first
+        check(reader.script, tools, known)  # what is wrong further up comes first
         raise
     check(reader.script, tools, known)
     return reader.script
-
-
-def _check_arguments(line: Line, tool: ToolSpec) -> None:
-    names = [parameter.name for parameter in tool.parameters]
-    signature = f"{tool.name}({', '.join(names)})"
-    if len(line.args) > len(names):
-        raise PlanError(
-            "arity", f"{len(line.args)} arguments are given, but it is {signature}.", line.id
-        )
-    given = set(names[: len(line.args)])
-    for name, _ in line.kwargs:
-        if name not in names and not tool.open:
-            raise PlanError(
-                "unknown_param",
-                f"{signature} has no parameter {name!r}. {nearest(name, names)}",
-                line.id,
-            )
-        if name in given:
-            raise PlanError(
-                "arity", f"{name} is given both by position and by name to {signature}.", line.id
-            )
-        given.add(name)
-    missing = [p.name for p in tool.parameters if p.required and p.name not in given]
-    if missing:
-        raise PlanError("arity", f"{signature} needs {', '.join(missing)} as well.", line.id)

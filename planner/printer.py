@@ -24,14 +24,14 @@ def print_script(script: Script) -> str:
 
 def print_line(line: Line) -> str:
     """One line of a script, its thoughts above it."""
-    thoughts = "".join(f"Thought: {text}\n" for text in line.thought.splitlines())
+    thoughts = "".join(f"Thought: {text}\n" for text in line.thought.split("\n") if text)
     call = _call(line.tool, line.args, line.kwargs, 0)
     return f"{thoughts}${line.id} = {call}{_suffix(line.join, line.guard, 0)}"
 
 
 def print_plan(plan: Plan) -> str:
-    """The plan as text: node 0 is ``$1``. Orderings by effect are shown as comments."""
-    lines = [print_node(index, node) for index, node in enumerate(plan.nodes)]
+    """The plan as text: node 0 is ``$1``. What must come first is shown in a comment."""
+    lines = [print_node(index, node) for index, node in plan.items()]
     if plan.result is Answer.JOIN:
         lines.append("join()")
     elif plan.result is not Answer.NOTHING:

@@ -16,7 +16,7 @@ WORD = re.compile(r"[\w.-]*")
 NUMBER = re.compile(r"[\w.+-]*")
 """What a number may consist of; the text is then checked by `number`."""
 
-MAX_NUMBER = 400
+MAX_NUMBER = 4300
 """Characters of the longest number read."""
 
 _INTEGER = re.compile(

@@ -40,9 +40,9 @@ class Head(NamedTuple):
 
 _DIGITS = rf"([0-9]{{1,{MAX_DIGITS}}})(?![0-9])"
 _SPACE = r"[*_`\s]*+"
-_DECORATION = r"[\s>*+_`•·–—|#-]*+"
+_DECORATION = r"(?:[^\w$(\[]|_)*+"  # bullets, quotes, bold, arrows, emoji
 _LABEL = r"(?i:(?:step|task|action|call|plan)\b[\s:#]*+)?+"
-_AFTER_NUMBER = r"(?:[\].):]{1,3}|:?=|[-–—](?=\s))"
+_AFTER_NUMBER = r"(?:[\].):、．：）]{1,3}|:?=|[-–—](?=\s))"
 _NUMBER = rf"(?:[(\[]?{_DIGITS}{_SPACE}{_AFTER_NUMBER}|\$\{{?{_DIGITS}\}}?{_SPACE}:?[:=])"
 _ASSIGNED = rf"(?:\$\{{?{_DIGITS}\}}?\s*+=)?"
 _ID = rf"{_NUMBER}{_SPACE}{_ASSIGNED}{_SPACE}"
@@ -57,6 +57,7 @@ _VALUE = re.compile(
     r"[$\[{]|(?:[+-]?\.?[0-9][\w.+-]*+|True|False|None|true|false|null)[*_`\s;]*+(?:#.*)?$"
 )
 _INLINE = re.compile(rf"(?<![\w$.])(?:{_ID})?{_NAME}[*`]*+\Z")
+_ALONE = re.compile(rf"{_DECORATION}[\w.-]++")
 _INLINE_JOIN = re.compile(rf"(?<![\w$.]){_ID}join[*_`\s;.]*+\Z")
 
 
@@ -85,7 +86,7 @@ def recognise_inline(text: str, stop: str, tools: Names, after_call: bool) -> He
     """A call or join that begins in the middle of a line and ends with `text`.
 
     After a call anything of the form ``2. name(`` begins the next one; in prose only a
-    known tool does.
+    known tool does. A call of a known tool that stands alone is found even without an id.
     """
     if stop != "(":
         match = _INLINE_JOIN.search(text) if after_call else None
@@ -95,8 +96,9 @@ def recognise_inline(text: str, stop: str, tools: Names, after_call: bool) -> He
     found = _named(match, 0, tools)
     if found.kind == "join":
         return found if after_call else None
-    known = tools is not None and found.tool in tools
-    return found if found.id is not None and (after_call or known) else None
+    if tools is not None and found.tool in tools:
+        return found if found.id is not None or _ALONE.fullmatch(text) else None
+    return found if found.id is not None and after_call else None
 
 
 def spaced(head: str) -> bool:

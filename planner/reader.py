@@ -113,6 +113,9 @@ class Reader:
         while head is not None or (yield from scanner.peek()):
             if head is None and (head := (yield from read_head(scanner, self._tools))) is None:
                 head = yield from read_rest(scanner, self._tools, after_call=False)
+            elif head.kind == "call" and head.id is None:
+                self._warnings.append(Diagnostic("call_without_id"))
+                head = yield from read_rest(scanner, self._tools, after_call=False)
             elif head.kind == "call":
                 head = yield from self._call(head)
             elif head.kind == "thought":
@@ -199,9 +202,10 @@ class Reader:
 
     def _close(self, end: End) -> None:
         """Ends the plan."""
-        if end is None and not self._lines:
+        if not self._lines and (end is None or Diagnostic("call_without_id") in self._warnings):
             raise PlanError(
-                "empty_plan", "there is no call in the plan. Write one a line: $1 = tool(argument)"
+                "empty_plan",
+                "there is no call with an id in it. Write one a line: $1 = tool(argument)",
             )
         if end is None:
             self._warnings.append(Diagnostic("missing_join"))
