@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -158,11 +159,12 @@ class OpenAIBackend:
         """A stream that has its first piece, after as many attempts as it takes."""
         client = await self.connect()
         await self._wait_for_turn(reserved)
+        price = partial(self._usd, request.model or self.name)
         started = now()
         attempt = 1
         while True:
             stream = OpenAIStream(
-                request, self.url, self.timeouts, self._usd, started=started, attempt=attempt
+                request, self.url, self.timeouts, price, started=started, attempt=attempt
             )
             try:
                 await self._open(client, request, stream)
@@ -211,8 +213,8 @@ class OpenAIBackend:
             unused = reserved - used.prompt_tokens - used.completion_tokens
             self._limiter.give_back(now(), unused)
 
-    def _usd(self, used: Usage) -> Decimal | None:
-        return self.prices.cost(self.name, used, url=self.url)
+    def _usd(self, model: str, used: Usage) -> Decimal | None:
+        return self.prices.cost(model, used, url=self.url)
 
 
 def _checked(base_url: str) -> str:

@@ -15,7 +15,12 @@ from agentflow.executor.models.base import Reply
 PATIENCE = 10.0
 """Seconds that each question to the endpoint may take."""
 
-_SERVERS = {"llamacpp": "llama.cpp", "vllm": "vllm", "sglang": "sglang"}
+_SERVERS = {
+    "llamacpp": "llama.cpp",
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "agentflow": "agentflow",
+}
 _CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_length")
 
 
@@ -34,7 +39,8 @@ class Endpoint:
 
     Attributes:
         url: The base URL.
-        server: ``llama.cpp``, ``vllm``, ``sglang``, ``openai`` or ``unknown``.
+        server: ``llama.cpp``, ``vllm``, ``sglang``, ``openai``, ``agentflow`` (our own stand-in)
+            or ``unknown``.
         version: As the server says, or empty.
         models: What it offers.
         reply: Of one tiny call, if it was asked for.

@@ -40,6 +40,16 @@ async def test_a_reply_carries_text_usage_and_price(wire: Any, backend: Any) -> 
     assert reply.usd == Decimal("0.000036")  # 6 at 2, 4 at 1 and 2 at 10 USD per million
 
 
+async def test_a_request_for_another_model_pays_that_models_price(wire: Any, backend: Any) -> None:
+    wire.reply(*wire.HELLO)
+    client = backend(prices=Prices({"tiny": (1, 1), "large": (100, 100)}))
+
+    reply = await client.complete(ask(model="large"))
+
+    assert wire.seen[0].body["model"] == "large"
+    assert reply.usd == Decimal("0.0012")
+
+
 async def test_a_local_endpoint_costs_nothing_unless_a_price_is_given(
     wire: Any, backend: Any
 ) -> None:
