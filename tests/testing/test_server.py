@@ -383,6 +383,14 @@ async def test_an_unfinished_stream_ends_without_finish_reason() -> None:
     assert all(chunk.choices[0].finish_reason is None for chunk in received)
 
 
+@pytest.mark.parametrize("after", [3, 99])
+async def test_a_fault_after_all_content_comes_before_the_finish(after: int) -> None:
+    async with serving([Fault.unfinished("a b c", after=after)]) as (_, client):
+        received = await chunks(client)
+    assert text(received) == "a b c"
+    assert received[-1].choices[0].finish_reason is None
+
+
 async def test_an_error_event_ends_the_stream() -> None:
     async with serving([Fault.error("out of memory", "a b c", after=1)]) as (_, client):
         with pytest.raises(openai.APIError, match="out of memory"):
@@ -443,6 +451,31 @@ async def test_wrong_requests_are_refused_with_a_reason() -> None:
     assert "messages" in empty.json()["error"]["message"]
     assert "/v1/completions" in lost.json()["error"]["message"]
     assert server.requests == []
+
+
+async def test_a_request_sent_while_another_is_answered_waits_its_turn() -> None:
+    gate = Gate()
+
+    async def model(call: ChatCall) -> str:
+        if call.number == 0:
+            await gate.wait()
+        return f"answer {call.number}"
+
+    body = json.dumps(BASIC).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    async with ScriptedServer(model) as server, asyncio.timeout(10):
+        host, port = server.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode() + body)
+        await gate.entered.wait()
+        writer.write(head.encode() + body)
+        await writer.drain()
+        gate.release.set()
+        await reader.readuntil(b"answer 0")
+        await reader.readuntil(b"answer 1")
+        writer.close()
+        await writer.wait_closed()
+    assert server.peak == 1
 
 
 async def test_what_is_not_http_is_answered_with_400() -> None:

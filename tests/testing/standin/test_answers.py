@@ -36,6 +36,37 @@ def test_the_definition_of_a_name_wins(project: Path) -> None:
     assert best(project, "Where is next_brew?") == "src/brewing_plan.py:6"
 
 
+def ranked(text: str, lines: dict[tuple[str, int], str]) -> list[tuple[str, int]]:
+    return [(p.file, p.line) for p in rank(read_question(text), Evidence(lines=lines))]
+
+
+def test_a_place_with_both_terms_beats_one_with_the_rarer_alone() -> None:
+    lines = {("a", 1): "zebra stripes", ("b", 1): "quagga"}
+    lines |= {("c", n): "stripes" for n in range(1, 40, 10)}
+    lines |= {("d", n): "zebra" for n in range(1, 80, 10)}
+    assert ranked("Do zebra or quagga have stripes?", lines)[0] == ("a", 1)
+
+
+def test_a_definition_beats_a_mention_of_the_same_name() -> None:
+    lines = {("a.py", 1): "see quota() for more", ("z.py", 1): "def quota():"}
+    assert ranked("What is `quota`?", lines)[0] == ("z.py", 1)
+
+
+def test_imports_and_data_come_last() -> None:
+    lines = {
+        ("a.json", 1): '{"zebra": 1}',
+        ("b.py", 1): "import zebra",
+        ("c.md", 1): "a zebra",
+        ("tests/test_d.md", 1): "a zebra",
+    }
+    assert [file for file, _ in ranked("zebra?", lines)][:2] == ["c.md", "tests/test_d.md"]
+
+
+def test_at_most_two_places_of_a_file_are_given() -> None:
+    lines = {("a", n): "zebra" for n in range(1, 100, 10)} | {("z", 1): "zebra"}
+    assert ranked("zebra?", lines) == [("a", 1), ("a", 11), ("z", 1)]
+
+
 def test_places_are_spread_over_files(project: Path) -> None:
     passages = rank(read_question("What do you know of the kettle?"), read_all(project), limit=9)
     files = [passage.file for passage in passages]
@@ -118,4 +149,13 @@ def test_other_spellings_are_tried_once_for_what_is_missing() -> None:
 
 
 def test_enough_is_enough(project: Path) -> None:
-    assert further(read_question("When is the kettle heated?"), read_all(project)) == []
+    question = read_question("When is the kettle heated before leaves are added to uranium?")
+    assert [term.text for term in missing(question, read_all(project))] == ["uranium"]
+    assert further(question, read_all(project)) == []
+
+
+def test_a_quotation_ends_with_its_docstring() -> None:
+    lines = ['"""Pours the tea', 'until none is left."""', "the pot goes round", "", "tea"]
+    evidence = Evidence(lines={("a.py", n): line for n, line in enumerate(lines, 1)})
+    told = answer(read_question("Who pours the tea?"), evidence)
+    assert told.startswith("Pours the tea until none is left. (a.py:1)")
