@@ -164,8 +164,7 @@ class Reservation:
     def release(self) -> None:
         """Give everything back. Does nothing once it is settled or released."""
         with self._ledger._lock:
-            if self._open:
-                self._close(NOTHING)
+            self._close(NOTHING)
 
     def extend(self, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
         """Set more aside.

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from agentflow.errors import DefinitionError
 from agentflow.tools.builtin import default_tools
+from agentflow.tools.builtin.files import FileText
+from agentflow.tools.builtin.http import Page
+from agentflow.tools.builtin.python import PythonResult
 
 
 def names(*args: Path, **kwargs: bool) -> list[str]:
@@ -30,3 +35,19 @@ def test_programs_run_only_if_asked_for(folder: Path) -> None:
 def test_a_root_that_is_no_folder_is_an_error(folder: Path) -> None:
     with pytest.raises(DefinitionError, match="not a folder"):
         default_tools(folder / "missing")
+
+
+def test_results_are_described_and_survive_json(folder: Path) -> None:
+    returns = {tool.name: tool.spec.returns for tool in default_tools(folder, python=True)}
+
+    assert sorted(returns["http_get"]["properties"]) == [
+        *("bytes", "content_type", "status", "text", "truncated", "url")
+    ]
+    assert returns["list_files"] == {"items": {"type": "string"}, "type": "array"}
+    for value in (
+        FileText("a", 1, 2, 3, "b", truncated=False),
+        Page("http://a/", 200, "text/plain", "é", 2, truncated=True),
+        PythonResult("out", "", 0),
+    ):
+        adapter: TypeAdapter[Any] = TypeAdapter(type(value))
+        assert adapter.validate_json(adapter.dump_json(value)) == value

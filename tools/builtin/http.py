@@ -288,7 +288,7 @@ def _parse(text: str, base: httpx.URL | None = None) -> httpx.URL:
     import httpx
 
     try:
-        url = httpx.URL(text) if base is None else base.join(text).copy_with(userinfo=b"")
+        url = httpx.URL(text) if base is None else base.join(text)
     except (httpx.InvalidURL, ValueError):
         shown = _redacted(text)
         raise FetchFailed("this is not a URL", url=shown) from None

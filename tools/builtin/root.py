@@ -32,9 +32,15 @@ SKIPPED = frozenset(
 MARKERS = frozenset({"pyvenv.cfg", "CACHEDIR.TAG"})
 """A folder that holds one of these is an environment or a cache."""
 
+
+def _flags(*names: str) -> int:
+    """Flags of `os.open`; one that a system does not have is left out."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for its other end.
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+_FILE = _flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY")
+_FOLDER = _flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY")
 
 
 class PathRefused(AgentflowError, PermissionError):
