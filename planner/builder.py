@@ -6,7 +6,7 @@ keeps one builder, and each segment is the part of the plan that joined since th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 
 from agentflow.planner.canonical import bound, canonical
@@ -55,6 +55,17 @@ class Builder:
     def forget(self, index: int) -> None:
         """A pure call failed or was cancelled: an equal call is made anew."""
         self._forgotten.add(index)
+
+    def moved(self, homes: Mapping[int, Ref], next_id: int) -> None:
+        """Passes rewrote the nodes of the last cut: where their values are now."""
+        self._base = next_id
+        self._order.moved({old: home.node for old, home in homes.items()})
+        for key, index in list(self._ids.items()):
+            if (home := homes.get(index)) is not None:
+                if home.path:
+                    del self._ids[key]
+                else:
+                    self._ids[key] = home.node
 
     def cut(self, result: Arg | Answer = Answer.NOTHING) -> Plan:
         """The nodes added since the last cut, as a plan of their own."""

@@ -81,7 +81,9 @@ class Lowering:
         if ref.node == at:
             raise PlanError("self_ref", "it uses its own value", at)
         user = "it" if at is not None else "'return'"
-        raise PlanError("missing_ref", f"{user} uses ${ref.node}, which no earlier line defines", at)
+        raise PlanError(
+            "missing_ref", f"{user} uses ${ref.node}, which no earlier line defines", at
+        )
 
 
 def lower(script: Script, tools: Tools) -> Plan:

@@ -6,7 +6,7 @@ else stays parallel. Resources are paths; a write touches ancestors and descenda
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agentflow.tools.effects import Resource
@@ -52,7 +52,7 @@ class EffectOrder:
             del place.readers[: place.passed]  # the writes found above come after them
             place.passed = 0
             place.readers.append(node)
-        return tuple(after)
+        return tuple(sorted(after))
 
     def write(self, node: int, resources: Iterable[Resource]) -> tuple[int, ...]:
         """Note a call that writes; the writers and readers it must come after."""
@@ -67,7 +67,14 @@ class EffectOrder:
         for resource in resources:
             self._forget(resource)
             self._at(resource).writer = node
-        return tuple(after)
+        return tuple(sorted(after))
+
+    def moved(self, homes: Mapping[int, int]) -> None:
+        """Calls have new ids: `homes` gives the new one for each old one that changed."""
+        for place in self._root.below():
+            place.readers = list(dict.fromkeys(homes.get(node, node) for node in place.readers))
+            if place.writer is not None:
+                place.writer = homes.get(place.writer, place.writer)
 
     def _at(self, resource: Resource) -> _Place:
         place = self._root

@@ -28,6 +28,7 @@ from agentflow.planner.plan import (
     Ref,
     Template,
 )
+from agentflow.planner.verify import line_id
 from agentflow.tools.policy import DEFAULT, Policy
 
 VERSION = 1
@@ -76,7 +77,7 @@ def plan_from_json(text: str) -> Plan:
 
 
 def _node(index: int, node: Node) -> dict[str, Any]:
-    at = index if node.label is None else node.label
+    at = line_id(index, node)
     data: dict[str, Any] = {
         "id": index,
         "tool": node.tool,

@@ -6,8 +6,7 @@ calls of a streamed plan one by one, as they join it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from agentflow.errors import ArgumentError, PlanError, nearest
 from agentflow.planner.literals import mismatch
@@ -29,18 +28,18 @@ def verify(plan: Plan, tools: Tools, after: str = READING, before: Plan | None =
         plan: What to check.
         tools: Specs of the tools it may call.
         after: Name of the pass that made the plan, for messages.
-        before: A verified plan: of nodes it shares with `plan` only the order is checked.
+        before: A verified plan: of calls it shares with `plan` only the order is checked.
 
     Raises:
         PlanError: A line cannot be run; `kind` and `at` say why and where.
     """
-    known = set() if before is None else set(map(id, before.nodes))
+    known = set() if before is None else set(map(_call, before.nodes))
     try:
         if not plan.nodes and not plan.base and isinstance(plan.result, Answer):
             raise PlanError("empty_plan", "the plan has no calls: there is nothing to run")
         for index, node in plan.items():
-            if id(node) not in known:
-                verify_call(node, tools, index if node.label is None else node.label)
+            if not known or _call(node) not in known:
+                verify_call(node, tools, line_id(index, node))
             _check_order(plan, index, node)
         _check_result(plan)
     except PlanError as error:
@@ -49,6 +48,11 @@ def verify(plan: Plan, tools: Tools, after: str = READING, before: Plan | None =
         broken = PlanError(error.kind, f"after {after}: {error}")
         broken.at = error.at
         raise broken from None
+
+
+def _call(node: Node) -> tuple[str, int, int, int]:
+    """The same for nodes that share their arguments and policy, as copies by `replace` do."""
+    return node.tool, id(node.args), id(node.kwargs), id(node.join)
 
 
 def verify_call(node: Node, tools: Tools, at: int) -> None:
@@ -169,10 +173,10 @@ def _check_order(plan: Plan, index: int, node: Node) -> None:
 
 
 def _fail_order(plan: Plan, index: int, node: Node, dep: int) -> NoReturn:
-    names = _names(plan)
+    names = {other: line_id(other, user) for other, user in plan.items()}
     at = names[index]
     if dep not in names:
-        raise PlanError("missing_ref", f"it uses ${dep}, and no line has that id", at)
+        raise PlanError("missing_ref", f"it uses ${dep + 1}, and no line has that id", at)
     if dep == index:
         raise PlanError("self_ref", "it uses its own value", at)
     if cycle := _cycle(plan, index):
@@ -198,13 +202,15 @@ def _check_result(plan: Plan) -> None:
     end = plan.base + len(plan.nodes)
     for ref in refs(plan.result):
         if not 0 <= ref.node < end:
-            raise PlanError("missing_ref", f"'return' uses ${ref.node}, and no line has that id")
+            text = f"'return' uses ${ref.node + 1}, and no line has that id"
+            raise PlanError("missing_ref", text)
     if type(plan.result) is Each or (type(plan.result) in _HOLDERS and _holds_each(plan.result)):
         raise PlanError("bad_args", "'return' takes a value: 'each' makes calls, and it makes none")
 
 
-def _names(plan: Plan) -> Mapping[int, Any]:
-    return {index: index if node.label is None else node.label for index, node in plan.items()}
+def line_id(index: int, node: Node) -> int:
+    """The id that messages call a node by: that of its line, or the one it is printed with."""
+    return index + 1 if node.label is None else node.label
 
 
 def _usage(spec: ToolSpec) -> str:

@@ -4,7 +4,7 @@ A pass is a function ``Plan, Tools -> Plan``; it gives the plan it was given if 
 to do. `docs/passes.md` says what each does and when that is legal.
 """
 
-from agentflow.planner.passes.driver import PASSES, SEGMENT_PASSES, Pass, optimise
+from agentflow.planner.passes.driver import PASSES, SEGMENT_PASSES, Pass, optimise, run_passes
 from agentflow.planner.passes.drop_unused import drop_unused
 from agentflow.planner.passes.explain import Change, annotated, explain
 from agentflow.planner.passes.fold_constants import fold_constants
@@ -31,4 +31,5 @@ __all__ = [
     "optimise",
     "order_effects",
     "rank",
+    "run_passes",
 ]

@@ -54,6 +54,20 @@ def optimise(
         PlanError: The plan cannot be run, or a pass broke it; the text names the pass.
     """
     verify(plan, tools)
+    return run_passes(plan, tools, passes, trace)
+
+
+def run_passes(
+    plan: Plan,
+    tools: Tools,
+    passes: Sequence[Pass] = SEGMENT_PASSES,
+    trace: list[Change] | None = None,
+) -> Plan:
+    """As `optimise`, for a plan that is known to be sound, such as a segment of a workflow.
+
+    Raises:
+        PlanError: A pass broke the plan; the text names it.
+    """
     for step in passes:
         before, plan = plan, step(plan, tools)
         if plan is before:

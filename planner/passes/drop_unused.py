@@ -20,6 +20,8 @@ def drop_unused(plan: Plan, tools: Tools) -> Plan:
         if index in needed or effect(tools, node.tool).kind != "pure":
             needed.add(index)
             needed.update(node.waits_for())
+    if needed.issuperset(range(plan.base, plan.base + len(plan.nodes))):
+        return plan
     rewrite = Rewrite(plan)
     for index, node in plan.items():
         if index in needed:

@@ -29,25 +29,20 @@ def explain(trace: Sequence[Change]) -> str:
 def annotated(plan: Plan) -> list[str]:
     """The printed lines of a plan, with what the notation does not say in a comment."""
     lines = print_plan(plan).splitlines()
-    notes = [_note(node) for node in plan.nodes]
-    marked = [f"{line}  # {note}" if note else line for line, note in zip(lines, notes)]
-    return marked + lines[len(notes) :]
+    for position, node in enumerate(plan.nodes):
+        if note := _note(node):
+            lines[position] += f", {note}" if node.after else f"  # {note}"
+    return lines
 
 
 def _lines(change: Change) -> Iterator[str]:
     yield f"{change.name}:"
-    before, after = annotated(change.before), annotated(change.after)
-    for line in difflib.ndiff(before, after):
+    for line in difflib.ndiff(annotated(change.before), annotated(change.after)):
         if not line.startswith("?"):
             yield f"  {line}"
 
 
 def _note(node: Node) -> str:
-    notes = []
-    if node.after:
-        notes.append("after " + ", ".join(f"${index}" for index in node.after))
-    if node.rank:
-        notes.append(f"rank {node.rank:g}")
-    if node.speculable:
-        notes.append("speculable")
-    return ", ".join(notes)
+    """What passes noted on a node; its order by effects is printed with the plan."""
+    rank = f"rank {node.rank:g}" if node.rank else ""
+    return ", ".join(filter(None, (rank, "speculable" if node.speculable else "")))

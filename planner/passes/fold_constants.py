@@ -12,6 +12,7 @@ from agentflow.planner.toolbox import Tools
 from agentflow.tools.paths import resolve
 
 _Known = Mapping[int, list[Any]]
+_SIMPLE = frozenset((str, int, float, bool, type(None), Ref))
 
 
 def fold_constants(plan: Plan, tools: Tools) -> Plan:
@@ -45,6 +46,8 @@ def _is_literal_list(node: Node) -> bool:
 
 
 def _folded(node: Node, known: _Known) -> Node:
+    if not known and all(type(value) in _SIMPLE for value in node.values()):
+        return node
     args = tuple(_value(value, known) for value in node.args)
     kwargs = tuple((name, _value(value, known)) for name, value in node.kwargs)
     guard = node.guard

@@ -8,7 +8,7 @@ from dataclasses import replace
 from agentflow.planner.builder import identity
 from agentflow.planner.canonical import bound
 from agentflow.planner.passes.rewrite import Rewrite
-from agentflow.planner.plan import JOIN_ALL, Arg, Node, Plan, Ref
+from agentflow.planner.plan import JOIN_ALL, Answer, Arg, Node, Plan, Ref
 from agentflow.planner.toolbox import Tools
 from agentflow.tools.spec import ToolSpec
 
@@ -16,7 +16,8 @@ from agentflow.tools.spec import ToolSpec
 def fuse_batches(plan: Plan, tools: Tools) -> Plan:
     """Make one call of `Tool.batch` out of calls that become ready together.
 
-    Legal for calls of one tool that
+    Legal in plans that say what they return (where a model reads the results, it reads them
+    line by line), for calls of one tool that
 
     - differ in the first parameter only; the batch tool has all the others they give by name;
     - are not maps, and have no join policy or options of their own;
@@ -27,7 +28,7 @@ def fuse_batches(plan: Plan, tools: Tools) -> Plan:
     The value of the k-th is then element k of the batch's value; a failure of the batch is
     the failure of each.
     """
-    groups = _groups(plan, tools)
+    groups = {} if isinstance(plan.result, Answer) else _groups(plan, tools)
     if not groups:
         return plan
     rewrite = Rewrite(plan)

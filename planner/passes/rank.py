@@ -29,6 +29,8 @@ def rank(plan: Plan, tools: Tools, seconds: Mapping[str, float] = _NONE) -> Plan
         tools: Specs of the tools it calls.
         seconds: Estimated latency by tool.
     """
+    if len(plan.nodes) < 2:
+        return plan
     cost = {name: _estimate(name, tools, seconds) for name in {n.tool for n in plan.nodes}}
     ranks = [0.0] * len(plan.nodes)
     for position in reversed(range(len(plan.nodes))):

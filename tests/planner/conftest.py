@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from agentflow.planner.builder import renumbered
 from agentflow.planner.plan import Answer, Arg, Each, Node, Plan, Ref, Template
+from agentflow.planner.reader import read_script
+from agentflow.planner.script import JoinMark, Line, Return
 from agentflow.tools.effects import PURE, SAMPLES, UNDECLARED, Effect
 from agentflow.tools.paths import resolve
 from agentflow.tools.spec import Parameter, ToolSpec
@@ -185,3 +188,30 @@ def interpret() -> type[Interpreter]:
 @pytest.fixture(scope="session")
 def any_order() -> Callable[[Plan, random.Random], list[int]]:
     return legal_order
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[str], Plan]:
+    """Reads a plan line by line, without merging or ordering anything."""
+
+    def plan(text: str) -> Plan:
+        script = read_script(text)
+        ids = {line.id: index for index, line in enumerate(script.lines)}
+        nodes = (_node(line, lambda ref: Ref(ids[ref.node], ref.path)) for line in script.lines)
+        result: Any = Answer.JOIN if isinstance(script.end, JoinMark) else Answer.NOTHING
+        if isinstance(script.end, Return):
+            result = renumbered(script.end.value, lambda ref: Ref(ids[ref.node], ref.path))
+        return Plan(tuple(nodes), result)
+
+    return plan
+
+
+def _node(line: Line, ids: Callable[[Ref], Ref]) -> Node:
+    return Node(
+        line.tool,
+        tuple(renumbered(value, ids) for value in line.args),
+        tuple((name, renumbered(value, ids)) for name, value in line.kwargs),
+        None if line.guard is None else ids(line.guard),
+        line.join,
+        label=line.id,
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,10 @@ DIFFERENT = [
     {1: "a"},
     {"1": "a"},
     {1},
-    Decimal("1"),
+    Decimal(1),
     Decimal("1.0"),
     datetime(2020, 1, 1),
-    datetime(2020, 1, 1, tzinfo=timezone.utc),
+    datetime(2020, 1, 1, tzinfo=UTC),
     Path("a"),
     Colour.RED,
     Colour.BLUE,

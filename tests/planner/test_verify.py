@@ -87,25 +87,25 @@ FAULTS: dict[str, tuple[Plan, str, int | None, str]] = {
         Plan((FIRST, Node("upper", (Template(("a", Ref(7))),), label=2))),
         "missing_ref",
         2,
-        "line $2: it uses $7, and no line has that id",
+        "line $2: it uses $8, and no line has that id",
     ),
     "guard": (
         Plan((FIRST, Node("upper", ("a",), guard=Ref(9), label=2))),
         "missing_ref",
         2,
-        "line $2: it uses $9, and no line has that id",
+        "line $2: it uses $10, and no line has that id",
     ),
     "after": (
-        Plan((Node("upper", ("a",), after=(1,), label=1), FIRST)),
+        Plan((Node("upper", ("a",), after=(1,)), Node("upper", ("b",)))),
         "forward_ref",
         1,
-        "line $1: it uses $1, which comes later: move it up",
+        "line $1: it uses $2, which comes later: move it up",
     ),
     "result": (
         Plan((FIRST,), [Ref(0), Ref(3)]),
         "missing_ref",
         None,
-        "'return' uses $3, and no line has that id",
+        "'return' uses $4, and no line has that id",
     ),
     "each in the result": (
         Plan((FIRST,), [Each(Ref(0))]),
@@ -254,7 +254,7 @@ def test_a_literal_that_cannot_be_right_is_refused(
     with pytest.raises(PlanError) as caught:
         verify(Plan((Node("f", (value,)),)), typed(schema))
     assert caught.value.kind == "bad_args"
-    assert str(caught.value) == f"line $0: f: argument 'x': {text}"
+    assert str(caught.value) == f"line $1: f: argument 'x': {text}"
 
 
 @pytest.mark.parametrize(
