@@ -72,10 +72,9 @@ def plan_text(moves: Sequence[Move], toolbox: Toolbox) -> str:
         if not toolbox.offers(move.role) or (move.of is not None and id(move.of) not in ids):
             continue
         ids[id(move)] = len(lines) + 1
-        arguments = {name: _literal(value) for name, value in move.arguments.items()}
         source = f"${ids[id(move.of)]}" if move.of is not None else ""
-        arguments |= _place(move, source)
-        spelt = toolbox.arguments(move.role, arguments)
+        literals = {name: _literal(value) for name, value in move.arguments.items()}
+        spelt = toolbox.arguments(move.role, {**_place(move, source), **literals})
         written = ", ".join(f"{name}={value}" for name, value in spelt.items())
         guard = f" if {source}" if source and not move.every else ""
         lines.append(f"${len(lines) + 1} = {toolbox.name(move.role)}({written}){guard}")

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from agentflow.engine import Engine
+from agentflow.events import NodeFailed, RunFinished
+from agentflow.planner.check import read_plan
+from agentflow.planner.lower import lower
 from agentflow.testing import Call, ChatCall, Pace
 from agentflow.testing.standin import MODEL, serve_standin, standin
 from agentflow.testing.standin.protocol import Kind, kind_of, observed, question_of
@@ -91,8 +95,20 @@ def test_a_plan_searches_reads_where_it_found_and_joins() -> None:
         *range(1, len(lines))
     ]
     assert len(lines) > 12
-    assert "read_file(lines=12, path=each $1[*].file, start=each $1[*].line)" in plan
-    assert re.search(r"read_file\(.*path=\$\d+\[0\].*\) if \$\d+$", plan, re.MULTILINE)
+    assert "read_file(path=each $1[*].file, start=each $1[*].line, lines=12)" in plan
+    assert re.search(r"read_file\(path=\$\d+\[0\].*\) if \$\d+$", plan, re.MULTILINE)
+
+
+@pytest.mark.parametrize("question", ["When is the kettle heated?", "`KettleError`", "Uranium?"])
+async def test_a_plan_is_read_without_complaint_and_runs(project: Path, question: str) -> None:
+    tools = file_tools(project)
+    specs = {tool.name: tool.spec for tool in tools}
+    script = read_plan(said(PLANNER, question), specs)
+    assert script.warnings == ()
+    async with Engine(tools=tools) as engine:
+        happened = [event async for event in engine.stream(lower(script, specs))]
+    assert isinstance(happened[-1], RunFinished)
+    assert not any(isinstance(event, NodeFailed) for event in happened)
 
 
 def test_a_plan_uses_only_what_is_offered() -> None:
