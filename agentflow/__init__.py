@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from agentflow.context import Context
     from agentflow.engine import Engine, run_sync
     from agentflow.errors import AgentflowError
-    from agentflow.executor.llm import llm
     from agentflow.executor.run import Run
     from agentflow.executor.services import Limits
     from agentflow.executor.strategies.task import Task
+    from agentflow.llms import llm
     from agentflow.planner.plan import Plan
     from agentflow.tools.handle import Handle
     from agentflow.tools.tool import Tool, tool
@@ -43,7 +43,7 @@ _HOME = {
     "Workflow": "workflows",
     "first": "workflows",
     "gather": "workflows",
-    "llm": "executor.llm",
+    "llm": "llms",
     "quorum": "workflows",
     "run_sync": "engine",
     "settled": "workflows",

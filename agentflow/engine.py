@@ -68,8 +68,9 @@ class Engine:
         self.tools = Toolbox(tools)
         self.services = Services(limits or Limits())
         self.ledger = Ledger(budget)
+        self.plain_models: set[str] = set()
         self._settings: Settings | None = None
-        self._given = {"base_url": base_url, "api_key": api_key}
+        self._base_url, self._api_key = base_url, api_key
         self._prices = prices or Prices()
         self._models: dict[str, Model] = dict(models or {})
         self._default = model
@@ -215,9 +216,8 @@ class Engine:
         box = self.tools if tools is None else Toolbox(tools)
         verify(plan, {name: tool.spec for name, tool in box.items()}, after="reading")
         if deadline is not None:
-            budget = Budget(
-                usd=budget and budget.usd, tokens=budget and budget.tokens, deadline=deadline
-            )
+            own = budget or Budget()
+            budget = Budget(own.usd, own.tokens, deadline)
         return self._new("plan", plan_body(plan), box, subscribers, budget=budget, fail_fast=True)
 
     def _new(
@@ -268,7 +268,7 @@ class Engine:
     def settings(self) -> Settings:
         """How models are reached."""
         if self._settings is None:
-            self._settings = Settings.load(**self._given)
+            self._settings = Settings.load(base_url=self._base_url, api_key=self._api_key)
         return self._settings
 
     def _backend(self, name: str) -> Model:

@@ -39,22 +39,27 @@ class Settings:
     def load(
         cls,
         *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        model: str | None = None,
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
-        **given: str | None,
     ) -> Settings:
         """Settings for this process.
 
         Args:
+            base_url: Wins over environment and file.
+            api_key: Likewise.
+            model: Likewise.
             environ: The environment; the process's own by default.
             folder: Where to look for pyproject.toml, upwards; the working folder by default.
-            **given: Values that win over both.
 
         Raises:
             DefinitionError: ``[tool.agentflow]`` has an unknown key or a wrong type.
         """
         environ = os.environ if environ is None else environ
         values = {**_from_pyproject(folder or Path.cwd()), **_from_environment(environ)}
+        given = {"base_url": base_url, "api_key": api_key, "model": model}
         values.update({name: value for name, value in given.items() if value})
         if values.get("api_key") and not values.get("base_url"):
             values["base_url"] = OPENAI_URL

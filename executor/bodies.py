@@ -49,7 +49,7 @@ def workflow_body(
         run.tools = record.tools
         recorder.set(record)
         try:
-            value = await _settled(await fn(*args, **kwargs))
+            value: T = await _settled(await fn(*args, **kwargs))
             await record.finish()
         except BaseException:
             record.abort()

@@ -66,8 +66,9 @@ class WorkflowRecorder(Trace):
         """The segment after its passes; every node of it is a root."""
         roots = [Ref(index) for index, _ in plan.items()]
         done = self._compile(Plan(plan.nodes, roots, plan.base))
-        if done.result != roots:
-            homes = {old.node: new for old, new in zip(roots, done.result, strict=True)}
+        found: Any = done.result
+        if found != roots:
+            homes = {old.node: new for old, new in zip(roots, found, strict=True)}
             self.builder.moved(homes, plan.base + len(done.nodes))
             for handle in handles:
                 home = homes.get(handle.node, Ref(handle.node))

@@ -30,6 +30,18 @@ class Host(Protocol):
     """The engine, as its runs see it."""
 
     services: Services
+    plain_models: set[str]  # names of models whose backend takes no JSON schema
+
+    def start_child(
+        self,
+        workflow: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        parent: Run[Any],
+        node: int,
+    ) -> Awaitable[Any]:
+        """Run a workflow within another run."""
+        ...
 
     def model(self, name: str | None) -> Any:
         """A model client by name, or the default one."""
@@ -74,6 +86,8 @@ class Run(Generic[T]):
         self.chance = random.Random(seed)
         self._loop = asyncio.get_running_loop()
         self._subscribers = list(subscribers)
+        self._held: dict[int, list[events.Event]] = {}
+        self._retracted: set[int] = set()
         self._body = body
         self._cause: RunError | None = None
         self._future: asyncio.Future[T] = self._loop.create_future()
@@ -103,7 +117,7 @@ class Run(Generic[T]):
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
         if self._subscribers:
-            self.driver.emit = self.emit
+            self.driver.emit = self._from_driver
         above = (None, None) if self.parent is None else (self.parent[0].id, self.parent[1])
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
         if self.deadline is not None:
@@ -133,18 +147,50 @@ class Run(Generic[T]):
         """Who is told; runs it starts tell them too."""
         return tuple(self._subscribers)
 
+    def now(self) -> float:
+        """Seconds on the run's clock."""
+        return self._loop.time()
+
     @property
     def watched(self) -> bool:
         """Whether anybody reads the events."""
         return bool(self._subscribers)
 
-    def extend(self, plan: Plan, contexts: dict[int, contextvars.Context] | None = None) -> None:
-        """Nodes join the run's plan."""
+    def extend(
+        self,
+        plan: Plan,
+        contexts: dict[int, contextvars.Context] | None = None,
+        *,
+        held: bool = False,
+    ) -> None:
+        """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`."""
+        if held:
+            self._held.update({index: [] for index, _ in plan.items()})
         if self._subscribers and plan.nodes:
             ids = tuple(range(plan.base, plan.base + len(plan.nodes)))
             lines = tuple(print_node(index, node) for index, node in plan.items())
-            self.emit(events.PlanExtended(self.id, self._loop.time(), ids, lines))
+            joined = events.PlanExtended(self.id, self._loop.time(), ids, lines)
+            if held:
+                self._held[plan.base].append(joined)
+            else:
+                self.emit(joined)
         self.driver.extend(plan, contexts)
+
+    def commit(self, node: int) -> None:
+        """A held node belongs to the plan: its events are told, and so are further ones."""
+        for event in self._held.pop(node, ()):
+            self.emit(event)
+
+    def retract(self, node: int) -> None:
+        """A held node does not belong to the plan: it is cancelled, and nobody hears of it."""
+        self._retracted.add(node)
+        self.driver.drop(node)
+
+    def _from_driver(self, event: events.Event) -> None:
+        if self._held and isinstance(event, events.NodeEvent) and event.node in self._held:
+            self._held[event.node].append(event)
+        else:
+            self.emit(event)
 
     def idempotency_key(self, node: int) -> str:
         """The key of a call: the same for all its attempts, also after a resume."""
@@ -199,7 +245,10 @@ class Run(Generic[T]):
     @property
     def results(self) -> dict[int, Any]:
         """Value by plan id of everything that is done."""
-        return self.driver.state.results()
+        return self._without_retracted(self.driver.state.results())
+
+    def _without_retracted(self, found: dict[int, Any]) -> dict[int, Any]:
+        return {node: value for node, value in found.items() if node not in self._retracted}
 
     @property
     def unfinished(self) -> list[str]:
@@ -223,10 +272,10 @@ class Run(Generic[T]):
             self._task.cancel()
 
     def _kept(self) -> dict[str, Any]:
-        state = self.driver.state
+        pending = self.driver.state.pending()
         return {
-            "results": state.results(),
-            "pending": state.pending(),
+            "results": self.results,
+            "pending": [node for node in pending if node not in self._retracted],
             "unfinished": self.unfinished,
         }
 
@@ -279,7 +328,7 @@ class Run(Generic[T]):
         self._subscribers.clear()
 
     def _failed(self, error: BaseException) -> RunFailed:
-        failures = self.driver.state.failures()
+        failures = self._without_retracted(self.driver.state.failures())
         failed = RunFailed(
             f"{self.name} failed: {type(error).__name__}: {error}",
             failures=failures,

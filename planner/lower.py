@@ -62,6 +62,11 @@ class Lowering:
         self._own.add(line.id)
         return index
 
+    def retract(self, line: int) -> int:
+        """Take a line back, so that it can be added differently; the id its node has."""
+        self._own.discard(line)
+        return self.ids.pop(line)
+
     def end(self, end: End) -> Arg | Answer:
         """The result of the plan, for the end of its text.
 

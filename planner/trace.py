@@ -101,7 +101,7 @@ class Trace:
             )
 
     def _add(self, node: Node, tool: str, frame: FrameType) -> Any:
-        handle: Any = Handle(self, tool, (frame.f_code.co_filename, frame.f_lineno), self.loop)
+        handle = _handle(self, tool, (frame.f_code.co_filename, frame.f_lineno), self.loop)
         handle.node = self.builder.add(node)
         if handle.node not in self.contexts:
             context = contextvars.copy_context()
@@ -169,6 +169,9 @@ def join_policy(text: str) -> Join:
     raise DefinitionError(
         f"{text!r} is not a join policy: write 'all', 'settled', 'first' or 'quorum(2)'"
     )
+
+
+_handle: Any = Handle  # a type for checkers, a Future at run time
 
 
 def _mapped(

@@ -24,6 +24,8 @@ class Task:
         budget: What it may spend, and how long it may take.
         rounds: Plans (or turns) at most.
         max_tokens: Upper bound of one reply.
+        commit: When writes of a streamed plan may start: at the ``plan``'s end, when all of it
+            has been read and checked, or at the end of their own ``line``.
     """
 
     question: str
@@ -33,6 +35,7 @@ class Task:
     budget: Budget | None = None
     rounds: int | None = None
     max_tokens: int = 2048
+    commit: Literal["plan", "line"] = "plan"
 
     def __post_init__(self) -> None:
         if not self.question.strip():
