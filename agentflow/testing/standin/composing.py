@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from agentflow.testing.standin.evidence import Evidence
+from agentflow.testing.standin.moves import parts_of
 from agentflow.testing.standin.question import Question
 from agentflow.testing.standin.ranking import Passage, is_code, missing, rank
 from agentflow.testing.standin.words import stems
@@ -38,6 +39,9 @@ def _count(question: Question, evidence: Evidence) -> str:
     if question.counted not in evidence.listings:
         return f"The files that match {question.counted} could not be listed."
     count, more = evidence.listings[question.counted]
+    parts = [evidence.listings.get(part, (0, True)) for part in parts_of(question.counted)]
+    if more and parts:
+        count, more = max(count, sum(n for n, _ in parts)), any(cut for _, cut in parts)
     first = ", ".join(list(evidence.files)[:3])
     files = "file matches" if count == 1 else "files match"
     number = f"At least {count}" if more else str(count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentflow.testing.standin.toolbox import Role, role_of
@@ -17,7 +17,8 @@ _GREP = re.compile(r"^\s*(?:[-*]\s+)?([^\s:][^:\n]*):(\d+):\s?(.*)$", re.MULTILI
 _PATH = ("file", "path", "filename", "name")
 _NUMBER = ("line", "line_number", "lineno", "number")
 _TEXT = ("text", "content", "match", "contents")
-_CUT = re.compile(r"…|\.\.\.|\[cut|truncated|\bmore\b", re.IGNORECASE)
+_CUT = re.compile(r"\s*(?:…|\.{3})\s*(?:\([^()\n]*\))?\s*\Z")
+_FAILED = re.compile(r"\s*(?:failed|skipped|cancelled|not called)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ class Evidence:
     listings: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
     def absorb(self, observation: Observation) -> None:
-        """Take in one more result."""
+        """Take in one more result; of a call that failed, only that it was tried."""
+        if _FAILED.match(observation.result):
+            observation = replace(observation, result="")
         match role_of(observation.tool):
             case Role.SEARCH:
                 self._absorb_search(observation)
@@ -98,15 +101,15 @@ class Evidence:
         self.tried.add(pattern.lower())
         found = list(_paths(observation.result))
         self.files.update(dict.fromkeys(found))
-        parsed = _parsed(observation.result)
-        cut = parsed is None and bool(_CUT.search(observation.result[-80:]))
-        self.listings[pattern] = (len(found), cut)
+        if observation.result:
+            self.listings[pattern] = (len(found), bool(_CUT.search(observation.result)))
 
     def _absorb_value(self, observation: Observation) -> None:
         parsed = _parsed(observation.result)
         value = parsed.get("result", parsed) if isinstance(parsed, dict) else parsed
         shown = observation.result.strip() if value is None else str(value)
-        self.values.append((_argument(observation, "expression"), shown))
+        if shown:
+            self.values.append((_argument(observation, "expression"), shown))
 
     def _add_line(self, path: str, number: int, text: str) -> None:
         self.files.setdefault(path)
@@ -178,7 +181,7 @@ def _salvaged(text: str) -> list[Any]:
 
 def _closed(text: str) -> Any:
     """A JSON object whose end is missing, closed after its last whole line or value."""
-    text = text.rstrip().rstrip("….").rstrip("\\")
+    text = _CUT.sub("", text).rstrip("\\")
     for end in ('"}', "}", '""}'):
         if (value := _parsed(text + end)) is not None:
             return value

@@ -11,7 +11,15 @@ from agentflow.testing.server import ScriptedServer
 from agentflow.testing.standin.composing import answer
 from agentflow.testing.standin.evidence import Evidence
 from agentflow.testing.standin.moves import Move, further, opening, readings
-from agentflow.testing.standin.protocol import Kind, kind_of, observed, plan_text, question_of
+from agentflow.testing.standin.protocol import (
+    Kind,
+    first_free_id,
+    kind_of,
+    must_answer,
+    observed,
+    plan_text,
+    question_of,
+)
 from agentflow.testing.standin.question import Question, read_question
 from agentflow.testing.standin.ranking import missing
 from agentflow.testing.standin.summary import summary
@@ -50,15 +58,23 @@ def _plan(call: ChatCall) -> str:
     moves = opening(question)
     if evidence.tried or evidence.read:
         moves = [*further(question, evidence), *readings(question, evidence)] or moves
-    return plan_text(moves, from_signatures(call.said_by("system")))
+    toolbox = from_signatures(call.said_by("system"))
+    return plan_text(moves, toolbox, first=first_free_id(call))
 
 
 def _join(call: ChatCall) -> str:
     question, evidence = read_question(question_of(call)), observed(call)
-    if further(question, evidence):
-        lost = ", ".join(f"'{term.text}'" for term in missing(question, evidence))
-        return f"Replan: nothing was found on {lost}; other spellings are left to try."
+    if not must_answer(call) and further(question, evidence):
+        return f"Replan: {_gap(question, evidence)}"
     return f"Answer: {answer(question, evidence)}"
+
+
+def _gap(question: Question, evidence: Evidence) -> str:
+    """What is missing, and how it could be found."""
+    if question.counted:
+        return f"the list of {question.counted} was cut; list it in parts."
+    lost = ", ".join(f"'{term.text}'" for term in missing(question, evidence))
+    return f"nothing was found on {lost}; other spellings are left to try."
 
 
 def _act(call: ChatCall) -> Reply:

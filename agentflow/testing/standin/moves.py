@@ -19,7 +19,9 @@ ENOUGH = 0.6
 """The share of a question's terms that an answer should cover before no more is looked for."""
 
 _AT_LEAST = 12  # moves of an opening, if there is anything to look for
+_NARROW = 6  # matches of a search whose every hit is worth reading
 _PER_ROUND = 8  # searches of a later round
+_LETTERS = ("[a-b]", "[c-d]", "[e-h]", "[i-l]", "[m-o]", "[p-q]", "[r-s]", "[t-z]", "[!a-z]")
 _FILE = re.compile(r"\.\w{1,5}$")
 
 
@@ -48,8 +50,10 @@ def opening(question: Question) -> list[Move]:
         return [Move(Role.LIST, {"pattern": question.counted})]
     searches = list(_searches(question))
     listings = [_listing(term) for term in question.terms[:4]]
-    readings = [_reading(move) for move in [*searches[:4], *listings]]
-    moves = [*searches, *listings, *readings]
+    narrow = [move for move in searches if move.arguments["max_matches"] == _NARROW]
+    broad = [move for move in searches if move not in narrow]
+    reads = [_reading(move) for move in [*listings, *broad[:2], *narrow[:3]]]
+    moves = [*listings, *searches, *reads]
     if len(moves) < _AT_LEAST:
         asked = [move.arguments.get("pattern") for move in moves]
         moves += _variants(question.terms, asked)
@@ -65,23 +69,32 @@ def readings(question: Question, evidence: Evidence) -> list[Move]:
 
 
 def further(question: Question, evidence: Evidence) -> list[Move]:
-    """Other spellings of what was not found; empty when there are none, or enough was found."""
+    """What is left to try: a cut listing in parts, other spellings of what was not found."""
+    if evidence.listings.get(question.counted, (0, False))[1]:
+        parts = parts_of(question.counted)
+        return [Move(Role.LIST, {"pattern": part}) for part in parts if part not in evidence.tried]
     lost = missing(question, evidence)
     if not lost or coverage(question, rank(question, evidence)) >= ENOUGH:
         return []
     return list(islice(_variants(lost, evidence.tried), _PER_ROUND))
 
 
+def parts_of(pattern: str) -> list[str]:
+    """Patterns that split the files of ``**/*...`` by the first letter of their names."""
+    rest = pattern.removeprefix("**/*")
+    return [] if rest == pattern else [f"**/{letters}*{rest}" for letters in _LETTERS]
+
+
 def _searches(question: Question) -> Iterator[Move]:
-    """Phrases first, then terms, then the definitions of what may be a name."""
-    for phrase in question.phrases[:2]:
-        yield _search(phrase, 10)
+    """Terms, then phrases, then the definitions of what may be a name."""
     for term in question.terms[:5]:
-        yield _search(term.text, 30)
+        yield _search(term.text, 20)
+    for phrase in question.phrases[:2]:
+        yield _search(phrase, _NARROW)
     for term in question.terms[:2]:
         name = term.text.split(".")[-1] if term.exact else term.text
-        yield _search(f"def {name}", 10)
-        yield _search(f"class {name}", 10)
+        yield _search(f"def {name}", _NARROW)
+        yield _search(f"class {name}", _NARROW)
 
 
 def _overview() -> list[Move]:
@@ -104,8 +117,8 @@ def _listing(term: Term) -> Move:
 
 def _reading(move: Move) -> Move:
     """Read where that move hits: around every hit of a narrow search, else from the first."""
-    narrow = move.role is Role.SEARCH and move.arguments["max_matches"] <= 10
-    return Move(Role.READ, {"lines": 12 if narrow else 40}, of=move, every=narrow)
+    narrow = move.role is Role.SEARCH and move.arguments["max_matches"] == _NARROW
+    return Move(Role.READ, {"lines": 8 if narrow else 24}, of=move, every=narrow)
 
 
 def _variants(terms: Iterable[Term], tried: Iterable[str | None]) -> Iterator[Move]:

@@ -18,7 +18,8 @@ PLANNER = "Write the plan in the notation."
 JOINER = "Answer the question from the observations, or ask for another plan."
 
 _QUESTION = re.compile(
-    r"^\W*(?:Question|Task)\W*:\W*(.+?)(?=\n\s*\n|\n#|\n\w[\w ]*:|\Z)", re.MULTILINE | re.DOTALL
+    r"^[#*> ]*(?:Question|Task)[* ]*:[*\s]*(.+?)(?=\n\s*\n|\n#|\n\w[\w ]*:|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 _LINE = re.compile(r"^(?:[-*]\s+)?\$(\d+)\s*=\s*([A-Za-z_][\w.-]*)\((.*)$", re.MULTILINE)
 _ARGUMENT = re.compile(r"""(\w+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|-?\d+(?:\.\d+)?)""")
@@ -46,7 +47,7 @@ def kind_of(call: ChatCall) -> Kind:
 def question_of(call: ChatCall) -> str:
     """The question: after ``Question:``, else the first paragraph a user wrote."""
     said = [text_of(m) for m in call.messages if m.get("role") == "user"]
-    for text in reversed(said):
+    for text in said:
         if match := _QUESTION.search(text):
             return match[1].strip()
     return said[-1].strip().split("\n\n")[0] if said else ""
@@ -56,28 +57,56 @@ def observed(call: ChatCall) -> Evidence:
     """Everything the request tells of earlier calls, in text or in tool messages."""
     evidence = Evidence()
     for message in call.messages:
+        text = text_of(message)
         if message.get("role") == "user":
-            for observation in _in_text(text_of(message)):
+            for observation in _in_text(text):
                 evidence.absorb(observation)
+        elif message.get("role") == "assistant":  # a plan, whose observations may be cut
+            written = (_arguments(line[3]) for line in _LINE.finditer(text))
+            evidence.tried.update(str(a["pattern"]).lower() for a in written if "pattern" in a)
     for observation in _in_tool_messages(call.messages):
         evidence.absorb(observation)
     return evidence
 
 
-def plan_text(moves: Sequence[Move], toolbox: Toolbox) -> str:
-    """The moves in the notation, without those that no tool on offer can make."""
+def first_free_id(call: ChatCall) -> int:
+    """The number after the last line of the plans written so far."""
+    return 1 + max(
+        (
+            int(line[1])
+            for message in call.messages
+            if message.get("role") in ("assistant", "user")
+            for line in _LINE.finditer(text_of(message))
+        ),
+        default=0,
+    )
+
+
+def must_answer(call: ChatCall) -> bool:
+    """Whether a joiner is told that no further plan is possible."""
+    return "no further plan" in call.said_by("user").rpartition("\n\n")[2]
+
+
+def plan_text(moves: Sequence[Move], toolbox: Toolbox, first: int = 1) -> str:
+    """The moves in the notation, without those that no tool on offer can make.
+
+    Args:
+        moves: What to do.
+        toolbox: With what.
+        first: Id of the first line.
+    """
     ids: dict[int, int] = {}
     lines: list[str] = []
     for move in moves:
         if not toolbox.offers(move.role) or (move.of is not None and id(move.of) not in ids):
             continue
-        ids[id(move)] = len(lines) + 1
+        ids[id(move)] = first + len(lines)
         source = f"${ids[id(move.of)]}" if move.of is not None else ""
         literals = {name: _literal(value) for name, value in move.arguments.items()}
         spelt = toolbox.arguments(move.role, {**_place(move, source), **literals})
         written = ", ".join(f"{name}={value}" for name, value in spelt.items())
         guard = f" if {source}" if source and not move.every else ""
-        lines.append(f"${len(lines) + 1} = {toolbox.name(move.role)}({written}){guard}")
+        lines.append(f"${ids[id(move)]} = {toolbox.name(move.role)}({written}){guard}")
     return "\n".join([*lines, "join()"])
 
 

@@ -89,13 +89,14 @@ def test_arguments_take_the_names_a_tool_has_for_them() -> None:
 def test_a_plan_searches_reads_where_it_found_and_joins() -> None:
     plan = said(PLANNER, "Question: When is the kettle heated?")
     lines = plan.split("\n")
-    assert lines[0] == '$1 = search_text(pattern="kettle heated", max_matches=10)'
+    assert lines[0] == '$1 = list_files(pattern="**/*kettl*")'
     assert lines[-1] == "join()"
     assert [int(match) for match in re.findall(r"^\$(\d+) =", plan, re.MULTILINE)] == [
         *range(1, len(lines))
     ]
     assert len(lines) > 12
-    assert "read_file(path=each $1[*].file, start=each $1[*].line, lines=12)" in plan
+    assert '$5 = search_text(pattern="kettle heated", max_matches=6)' in lines
+    assert any("read_file(path=each $5[*].file, start=each $5[*].line" in line for line in lines)
     assert re.search(r"read_file\(path=\$\d+\[0\].*\) if \$\d+$", plan, re.MULTILINE)
 
 
@@ -162,6 +163,46 @@ def test_when_nothing_is_left_to_try_it_says_so() -> None:
     text = observations(calls, ["[]"] * 3)
     reply = said(JOINER, f"Question: Where is the uranium?\n\n{text}")
     assert reply == "Answer: Nothing was found on 'uranium': 3 searches and 0 files read."
+
+
+def test_a_list_that_was_cut_is_asked_for_in_parts() -> None:
+    question = "Question: How many Python files are there?\n\n"
+    cut = (
+        '$1 = list_files(pattern="**/*.py")\n-> ["a.py", "b.p ... (900 more characters were cut)\n'
+    )
+    assert said(JOINER, question + cut).startswith("Replan: the list of **/*.py was cut")
+    plan = said(PLANNER, question + cut)
+    assert plan.startswith('$2 = list_files(pattern="**/[a-b]*.py")')
+    found = re.sub(r"^(\$\d+ = .*)$", r'\1\n-> ["x.py", "y.py"]', plan, flags=re.MULTILINE)
+    assert said(JOINER, question + cut + found).startswith("Answer: 18 files match **/*.py")
+
+
+def test_a_further_plan_goes_on_with_the_numbers_and_never_repeats_a_search() -> None:
+    first = said(PLANNER, "Question: How is brewing scheduled?")
+    messages = [
+        {"role": "system", "content": PLANNER},
+        {"role": "user", "content": "Question: How is brewing scheduled?"},
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "Observations:\n\n(90 characters were cut)\nx\n\nWrite more."},
+    ]
+    further = "".join(map(str, standin(ChatCall(0, {"messages": messages})).pieces))
+    assert further.startswith(f"${first.count(chr(10)) + 1} = ")
+    patterns = [set(re.findall(r'pattern="([^"]+)"', plan)) for plan in (first, further)]
+    assert patterns[1] and not patterns[0] & patterns[1]
+
+
+def test_the_last_joiner_answers_whatever_is_missing() -> None:
+    text = observations([("search_text", {"pattern": "x"})], ["[]"])
+    user = f"Question: What is speculation?\n\nObservations:\n\n{text}"
+    assert said(JOINER, user).startswith("Replan: ")
+    last = f"{user}\n\nThere is no further plan: answer with what there is."
+    assert said(JOINER, last).startswith("Answer: Nothing was found on 'speculation'")
+
+
+@pytest.mark.parametrize("result", ["failed: PathNotFound: nothing is at a.py", "skipped: $1"])
+def test_a_failed_call_is_no_evidence(result: str) -> None:
+    call = ask(JOINER, f'Question: ?\n\n$1 = read_file(path="a.py")\n-> {result}\n')
+    assert observed(call).lines == {}
 
 
 def test_text_inside_results_is_not_taken_for_observations() -> None:
