@@ -224,7 +224,7 @@ class PlanWriter:
             await self._read_stream(request)
         except PlanError as error:
             self._stream.plan.error = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whoever waits for the plan gets it
             if self._ended.done():
                 return  # the plan was complete before
             self._ended.set_exception(error)
