@@ -47,6 +47,12 @@ class OpenAIBackend:
         on_retry: Called with a `Retry` before the wait for the next attempt.
         max_tokens_field: The request field that bounds the output; by default what the
             endpoint is known to want.
+
+    Attributes:
+        name: Name of the model.
+        url: The base URL.
+        prices: As given.
+        timeouts: As given.
     """
 
     def __init__(
@@ -90,14 +96,17 @@ class OpenAIBackend:
         """
         async with self._slots:
             reserved = prompt_bound(request) + request.max_tokens if self._limiter else 0
-            stream = await self._begin(request, reserved)
+            await self._wait_for_turn(reserved)
+            stream = None
             try:
+                stream = await self._begin(request)
                 yield stream
             finally:
                 try:
-                    await stream.aclose()
+                    if stream is not None:
+                        await stream.aclose()
                 finally:
-                    self._settle(reserved, stream.usage)
+                    self._settle(reserved, stream)
 
     async def complete(
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
@@ -155,10 +164,9 @@ class OpenAIBackend:
             default_headers=self._headers,
         )
 
-    async def _begin(self, request: ChatRequest, reserved: int) -> OpenAIStream:
+    async def _begin(self, request: ChatRequest) -> OpenAIStream:
         """A stream that has its first piece, after as many attempts as it takes."""
         client = await self.connect()
-        await self._wait_for_turn(reserved)
         price = partial(self._usd, request.model or self.name)
         started = now()
         attempt = 1
@@ -194,6 +202,7 @@ class OpenAIBackend:
         if self._on_retry is not None:
             self._on_retry(Retry(request, attempt, delay, error))
         await asyncio.sleep(delay)
+        await self._wait_for_turn(0)
 
     async def _wait_for_turn(self, tokens: int) -> None:
         limiter = self._limiter
@@ -208,8 +217,10 @@ class OpenAIBackend:
             limiter.give_back(now(), tokens, request=True)
             raise
 
-    def _settle(self, reserved: int, used: Usage) -> None:
+    def _settle(self, reserved: int, stream: OpenAIStream | None) -> None:
+        """Give the limiter back what was reserved and not used."""
         if self._limiter is not None:
+            used = stream.usage if stream is not None else Usage(0, 0)
             unused = reserved - used.prompt_tokens - used.completion_tokens
             self._limiter.give_back(now(), unused)
 

@@ -148,8 +148,6 @@ class OpenAIStream:
                     self._take(payload)
             except NotEvents as error:
                 self._end(await self._not_a_stream(error.head))
-        if self._first_at is None and self._ready:
-            self._first_at = now()
 
     def _take(self, payload: bytes) -> None:
         """Turn the data of one event into pieces."""
@@ -163,6 +161,8 @@ class OpenAIStream:
             if "error" in chunk or "choices" not in chunk:
                 self._refuse(chunk)
             self._ready.extend(self._collected.add(chunk))
+            if self._first_at is None and self._ready:
+                self._first_at = now()
         except BackendError as error:
             self._end(error)
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
@@ -188,8 +188,6 @@ class OpenAIStream:
             self._failure = failure
             return
         usage = self._collected.usage()
-        if self._first_at is None and self._ready:
-            self._first_at = now()
         self._ready.append(usage)
         self._reply = self._collected.reply(usage, self._price(usage), self._attempt)
         self._reply.seconds = now() - self._started

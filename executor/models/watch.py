@@ -37,7 +37,7 @@ class Watch:
         self._until = until
         if until is not None and (self._timer is None or until < self._timer.when()):
             self._set(until)
-        limit = self._limit = asyncio.Timeout(None)
+        limit = self._limit = asyncio.timeout(None)
         try:
             async with limit:
                 return await step

@@ -174,6 +174,25 @@ async def test_a_server_that_keeps_the_stream_open_after_done_does_not_hold_the_
     await wire.seen[0].gone.wait()
 
 
+async def test_what_follows_done_is_not_read(wire: Any, backend: Any) -> None:
+    wire.reply(*wire.HELLO[:-1], wire.DONE + wire.text(" again") + b"data: garbage\n\n")
+
+    async with backend().stream(ask()) as stream:
+        pieces = [piece async for piece in stream]
+
+    assert pieces == [TextPiece("Hel"), TextPiece("lo"), Usage(10, 2, 4)]
+
+
+async def test_llama_cpps_timings_tell_what_was_cached_if_the_usage_does_not(
+    wire: Any, backend: Any
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1}
+    last = wire.event({"choices": [], "usage": usage, "timings": {"cache_n": 7}})
+    wire.reply(wire.text("a"), wire.FINISH, last, wire.DONE)
+
+    assert (await backend().complete(ask())).usage == Usage(9, 1, 7)
+
+
 async def test_usage_that_is_missing_is_estimated_and_says_so(wire: Any, backend: Any) -> None:
     wire.reply(wire.text("eight by" * 4), wire.FINISH, wire.DONE)
 

@@ -234,6 +234,18 @@ async def test_html_is_a_bad_reply_that_quotes_it(
     assert len(wire.seen) == 1
 
 
+@pytest.mark.parametrize("start", [b'data: {"error": "it broke"}\n\n', b"data: garbage\n\n"])
+async def test_a_stream_that_failed_at_its_start_is_closed(
+    wire: Any, backend: Any, start: bytes
+) -> None:
+    wire.reply(start, asyncio.Event())
+
+    await failure_of(backend(retry=ONCE))
+
+    async with asyncio.timeout(60):
+        await wire.seen[0].gone.wait()
+
+
 async def test_a_long_page_is_quoted_by_its_beginning_only(wire: Any, backend: Any) -> None:
     wire.reply(b"<html>" + b"x" * 500_000, content_type="text/html")
 
@@ -352,7 +364,7 @@ async def test_retry_after_may_be_a_date(
 async def test_waiting_too_long_is_left_to_the_caller(wire: Any, backend: Any) -> None:
     wire.fail(429, "", retry_after="3600")
 
-    error = await failure_of(backend())
+    error = await failure_of(backend(timeouts=Timeouts(total=None)))
 
     assert len(wire.seen) == 1
     assert error.retry_after == 3600
@@ -427,3 +439,25 @@ async def test_tokens_that_were_reserved_and_not_used_are_given_back(
         await client.complete(ASK)
 
     assert clock.now() - begun < 1
+
+
+async def test_a_call_that_failed_gives_its_tokens_back(wire: Any, backend: Any) -> None:
+    wire.fail(400, '{"error": {"message": "no"}}')
+    client = backend(limiter=RateLimiter(tokens_per_minute=12_000, burst=6))
+    begun = clock.now()
+
+    for _ in range(5):
+        await failure_of(client)
+
+    assert clock.now() - begun < 1
+
+
+async def test_each_attempt_counts_as_a_request(wire: Any, backend: Any) -> None:
+    wire.fail(500, "boom")
+    client = backend(limiter=RateLimiter(requests_per_minute=6, burst=1))
+    begun = clock.now()
+
+    await failure_of(client)
+
+    assert len(wire.seen) == 3
+    assert clock.now() - begun == pytest.approx(20, abs=1)

@@ -115,6 +115,7 @@ CAT = '{"kind": "cat", "lives": 3}'
         f"```\n{CAT}\n```",
         f"Here you are:\n\n```json\n{CAT}\n```\nAnything else?",
         f"Sure! {CAT} That is my answer.",
+        f'Not {{"kind": "cat", "lives": 1}}, but:\n```json\n{CAT}\n```',
         f"I thought about [1] and {{x}}: {CAT}",
         f"```json\n{CAT}",
         f"{CAT}\n\n{CAT}",
