@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from agentflow.planner.plan import Node, Plan
 from agentflow.planner.printer import print_plan
 
+CONTEXT = 2
+"""Unchanged lines shown before and after a change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -36,10 +39,23 @@ def annotated(plan: Plan) -> list[str]:
 
 
 def _lines(change: Change) -> Iterator[str]:
+    """The name of the pass, and what it changed with a few lines around."""
     yield f"{change.name}:"
-    for line in difflib.ndiff(annotated(change.before), annotated(change.after)):
-        if not line.startswith("?"):
-            yield f"  {line}"
+    before, after = annotated(change.before), annotated(change.after)
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for number, group in enumerate(matcher.get_grouped_opcodes(CONTEXT)):
+        if number:
+            yield "    ..."
+        for tag, old, old_end, new, new_end in group:
+            gone, come = before[old:old_end], after[new:new_end]
+            if tag == "equal":
+                yield from (f"    {line}" for line in come)
+            elif len(gone) == len(come):
+                for pair in zip(gone, come, strict=True):
+                    yield from (f"  {sign} {line}" for sign, line in zip("-+", pair, strict=True))
+            else:
+                yield from (f"  - {line}" for line in gone)
+                yield from (f"  + {line}" for line in come)
 
 
 def _note(node: Node) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "put": _put,
     "dump": lambda world: sorted(world.store.items()),
     "wipe": _wipe,
-    "ask": lambda world, system, question, **more: f"{system}: {question}? {list(more)}",
+    "ask": lambda world, **given: json.dumps(given, sort_keys=True, default=str),
     "note": _note,
 }
 
