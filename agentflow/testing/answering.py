@@ -90,10 +90,13 @@ class Answering:
             await self._raw(answer)
             return
         reply, speech = self._speech(answer)
-        if self._call.stream:
-            await self._stream(reply, speech, fault)
-        else:
-            await self._whole(reply, speech, fault)
+        try:
+            if self._call.stream:
+                await self._stream(reply, speech, fault)
+            else:
+                await self._whole(reply, speech, fault)
+        finally:
+            await speech.aclose()
 
     def _speech(self, answer: Reply | str | Call | AsyncIterator[Piece]) -> tuple[Reply, Speech]:
         if isinstance(answer, (str, Call)):

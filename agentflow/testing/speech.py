@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from agentflow.clock import now
@@ -90,6 +90,11 @@ class Speech:
                 self.finish_reason = "tool_calls"
         async for delta in self._paced(refusal_deltas(self._refusal, self._size)):
             yield delta
+
+    async def aclose(self) -> None:
+        """Close the generator that the pieces come from, if they do."""
+        if isinstance(self._pieces, AsyncGenerator):
+            await self._pieces.aclose()
 
     async def _each_piece(self) -> AsyncIterator[Piece]:
         if isinstance(self._pieces, AsyncIterator):

@@ -273,6 +273,25 @@ async def test_a_client_that_leaves_stops_the_reply_at_once() -> None:
     assert b"never" not in b"".join(data for _, data in exchange.sent)
 
 
+async def test_a_generator_is_closed_when_the_client_leaves() -> None:
+    closed = asyncio.Event()
+
+    async def model(_call: ChatCall) -> AsyncIterator[str]:
+        try:
+            for number in range(1000):
+                yield f"{number} "
+        finally:
+            closed.set()
+
+    async with serving(model, pace=Pace(per_token=0.001)) as (_, client):
+        async with await client.chat.completions.create(**STREAM) as stream:
+            async for chunk in stream:
+                if chunk.choices[0].delta.content:
+                    break
+        async with asyncio.timeout(10):
+            await closed.wait()
+
+
 async def test_a_cancelled_call_is_seen_as_a_disconnect() -> None:
     gate = Gate()
 

@@ -82,15 +82,16 @@ def excerpt(passage: Passage, question: Question, evidence: Evidence) -> str:
 
 def _paragraph(passage: Passage, evidence: Evidence) -> str:
     """The prose around the line, as far as it is known, without its markup."""
-    lines = [passage.text]
-    for step in (-1, 1):
-        for number in range(passage.line + step, passage.line + step * _PARAGRAPH, step):
-            text = evidence.lines.get((passage.file, number), "")
-            upper, lower = (text, lines[0]) if step < 0 else (lines[-1], text)
-            if not _goes_on(upper, lower):
-                break
-            lines.insert(0, text) if step < 0 else lines.append(text)
-    return " ".join(_MARKUP.sub("", line).strip("\"' ") for line in lines)
+
+    def text(number: int) -> str:
+        return evidence.lines.get((passage.file, number), "")
+
+    first = last = passage.line
+    while passage.line - first < _PARAGRAPH and _goes_on(text(first - 1), text(first)):
+        first -= 1
+    while last - passage.line < _PARAGRAPH and _goes_on(text(last), text(last + 1)):
+        last += 1
+    return " ".join(_MARKUP.sub("", text(n)).strip("\"' ") for n in range(first, last + 1))
 
 
 def _goes_on(upper: str, lower: str) -> bool:
