@@ -121,12 +121,18 @@ class Schedule:
     def _start(self, starting: list[int], out: list[Command]) -> None:
         if len(starting) <= self._free and not self.halted:
             for slot in starting:
-                self._admit(slot, out)
+                if self.status[slot] < Status.RUNNING:  # else it ended while it was ripe
+                    self._admit(slot, out)
             return
         for slot in starting:
-            self.status[slot] = Status.PARKED
-            heapq.heappush(self._queue, (-self.nodes[slot].rank, slot))
+            if self.status[slot] < Status.RUNNING:
+                self._enqueue(slot)
         self._refill(out)
+
+    def _enqueue(self, slot: int) -> None:
+        """Wait for a place in the window."""
+        self.status[slot] = Status.PARKED
+        heapq.heappush(self._queue, (-self.nodes[slot].rank, slot))
 
     def _admit(self, slot: int, out: list[Command]) -> None:
         gate = self._gates[slot]
@@ -150,14 +156,33 @@ class Schedule:
         gate = self._gates[slot]
         gate.free += 1
         self._free += 1
-        if gate.waiting and (waiter := gate.next()) is not None:
-            state, other = waiter
-            if state is self:
-                self._ripe.append(other)
-            else:
-                out.append(Wake(state, other))
+        if gate.waiting:
+            self._offer(gate, out)
         if self._queue:
             self._refill(out)
+
+    def _offer(self, gate: Gate, out: list[Command]) -> None:
+        """A place at a gate is free: it goes to the next in line who can take it."""
+        while (waiter := gate.next()) is not None:
+            state, slot = waiter
+            if state is not self:
+                out.append(Wake(state, slot))
+                return
+            if self.halted:
+                continue
+            if self._free > 0:
+                self._admit(slot, out)
+                return
+            self._enqueue(slot)
+
+    def _enter(self, slot: int, out: list[Command]) -> None:
+        """Another run made way at a gate; a call that cannot use the place passes it on."""
+        if self.status[slot] is Status.PARKED and not self.halted:
+            if self._free > 0:
+                self._admit(slot, out)
+                return
+            self._enqueue(slot)
+        self._offer(self._gates[slot], out)
 
     # Settling
 

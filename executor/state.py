@@ -96,7 +96,7 @@ class RunState(Schedule):
 
     def where(self, slot: int) -> tuple[int, int | None]:
         """The plan id of a slot, and the index of the element if it is one."""
-        if (parent := self._parents.get(slot)) is not None:
+        if self._parents and (parent := self._parents.get(slot)) is not None:
             return self.where(parent[0])[0], parent[1]
         return self._ids.get(slot, slot), None
 
@@ -160,8 +160,8 @@ class RunState(Schedule):
             error = CallCancelled(f"{tool} was cancelled", tool=tool, node=self.where(slot)[0])
             self._ends.append((slot, Status.CANCELLED, error))
 
-    def _on_admitted(self, happening: Admitted, _out: list[Command]) -> None:
-        self._ripe.append(happening.slot)
+    def _on_admitted(self, happening: Admitted, out: list[Command]) -> None:
+        self._enter(happening.slot, out)
 
     def _on_dropped(self, happening: Dropped, out: list[Command]) -> None:
         self._drop(happening.slot, out)
