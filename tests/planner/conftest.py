@@ -62,7 +62,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "put": _put,
     "dump": lambda world: sorted(world.store.items()),
     "wipe": _wipe,
-    "ask": lambda world, **given: json.dumps(given, sort_keys=True, default=str),
+    "ask": lambda world, *args, **kwargs: json.dumps([args, kwargs], sort_keys=True, default=str),
     "note": _note,
 }
 

@@ -7,7 +7,15 @@ from functools import partial
 import pytest
 
 from agentflow.errors import PlanError
-from agentflow.planner.passes import Change, explain, merge_equal, optimise, rank, run_passes
+from agentflow.planner.passes import (
+    Change,
+    drop_unused,
+    explain,
+    merge_equal,
+    optimise,
+    rank,
+    run_passes,
+)
 from agentflow.planner.plan import Answer, Node, Plan, Ref, Template
 from agentflow.tools.spec import ToolSpec
 
@@ -149,6 +157,11 @@ def test_calls_with_options_of_their_own_are_not_fused(tools: Tools) -> None:
     calls = (Node("embed", ("a",), options="x"), Node("embed", ("b",), options="x"))
     done = optimise(Plan(calls, [Ref(0), Ref(1)]), tools)
     assert [node.tool for node in done.nodes] == ["embed", "embed"]
+
+
+def test_what_another_call_comes_after_is_not_dropped(tools: Tools) -> None:
+    plan = Plan((Node("upper", ("a",)), Node("fetch", ("u",), after=(0,))), Ref(1))
+    assert drop_unused(plan, tools) is plan
 
 
 def test_merging_alone_keeps_a_plan_without_result(tools: Tools) -> None:
