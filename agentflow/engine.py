@@ -7,7 +7,7 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from agentflow import events
 from agentflow.budgets.budget import Budget
@@ -27,6 +27,7 @@ from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
 from agentflow.workflows import Workflow
 
+P = ParamSpec("P")
 T = TypeVar("T")
 AnyTool = Tool[..., Any]
 
@@ -108,6 +109,12 @@ class Engine:
 
     # Running
 
+    @overload
+    async def run(self, target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def run(self, target: Task | str, **fields: Any) -> str: ...
+    @overload
+    async def run(self, target: Plan, **options: Any) -> Any: ...
     async def run(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """Run something and wait for its value; see `start` for what it takes.
 
@@ -134,6 +141,12 @@ class Engine:
                 run.cancel("whoever read its events stopped")
             await run.ended()
 
+    @overload
+    def start(self, target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    @overload
+    def start(self, target: Task | str, **fields: Any) -> Run[str]: ...
+    @overload
+    def start(self, target: Plan, **options: Any) -> Run[Any]: ...
     def start(self, target: Any, *args: Any, **kwargs: Any) -> Run[Any]:
         """Begin a run; await it for its value.
 
@@ -298,6 +311,18 @@ class Engine:
         )
 
 
+@overload
+def run_sync(target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+def run_sync(
+    target: Workflow[..., T], *args: Any, engine: Mapping[str, Any] | None = ..., **kwargs: Any
+) -> T: ...
+@overload
+def run_sync(
+    target: Task | str, *, engine: Mapping[str, Any] | None = ..., **fields: Any
+) -> str: ...
+@overload
+def run_sync(target: Plan, *, engine: Mapping[str, Any] | None = ..., **options: Any) -> Any: ...
 def run_sync(
     target: Any, *args: Any, engine: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> Any:
