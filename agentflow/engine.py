@@ -77,6 +77,7 @@ class Engine:
         self._default = model
         self._owned: list[Any] = []
         self._http: Any = None
+        self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)
         self._seed = seed
         self._prefix = secrets.token_hex(4)
@@ -227,11 +228,19 @@ class Engine:
         budget: Budget | None = None,
     ) -> Run[Any]:
         box = self.tools if tools is None else Toolbox(tools)
-        verify(plan, {name: tool.spec for name, tool in box.items()}, after="reading")
+        self._verify(plan, box)
         if deadline is not None:
             own = budget or Budget()
             budget = Budget(own.usd, own.tokens, deadline)
         return self._new("plan", plan_body(plan), box, subscribers, budget=budget, fail_fast=True)
+
+    def _verify(self, plan: Plan, tools: Toolbox) -> None:
+        """Verify a plan; not again if it is the one that was run last, with the same tools."""
+        kinds = [tool.origin for tool in tools.values()]
+        last, known = self._verified
+        if last is not plan or known != kinds:
+            verify(plan, {name: tool.spec for name, tool in tools.items()}, after="reading")
+            self._verified = plan, kinds
 
     def _new(
         self,

@@ -27,8 +27,9 @@ class Values(Protocol):
         """Values by slot."""
         ...
 
-    def slot(self, node: int) -> int:
-        """The slot of a plan id."""
+    @property
+    def slots(self) -> Sequence[int]:
+        """Slots by plan id."""
         ...
 
 
@@ -39,11 +40,13 @@ def bind(source: Values, arg: Arg) -> Any:
         LookupError: A path does not lead anywhere.
     """
     kind = type(arg)
+    if kind is Ref:
+        value = source.values[source.slots[arg.node]]
+        if arg.path:
+            value = _found(value, arg.path, arg.node)
+        return value if type(value) in IMMUTABLE else fresh(value)
     if kind in IMMUTABLE:
         return arg
-    if kind is Ref:
-        value = source.values[source.slot(arg.node)]
-        return fresh(_found(value, arg.path, arg.node) if arg.path else value)
     if kind is Element:
         return fresh(resolve(source.values[arg.slot], arg.path))
     if kind is Template:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Site(Protocol):
         ...
 
 
-Invoke = Callable[[list[Any], dict[str, Any], "Site | None"], Awaitable[Any]]
+Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ async def _in_thread(
     fn: Callable[..., Any],
     threads: DaemonThreads,
     with_site: bool,
-    args: list[Any],
+    args: Sequence[Any],
     kwargs: dict[str, Any],
     site: Site | None,
 ) -> Any:
@@ -144,7 +144,7 @@ class _Tracked(Executor):
 async def _collected(
     fn: Callable[..., Any],
     with_site: bool,
-    args: list[Any],
+    args: Sequence[Any],
     kwargs: dict[str, Any],
     site: Site | None,
 ) -> list[Any]:
@@ -162,14 +162,21 @@ async def _collected(
 
 def _checked(tool: Tool[..., Any], invoke: Invoke) -> Invoke:
     """Validation of the arguments before, and of the result after, as far as types say."""
-    validate = tool.signature.validate if tool.signature.typed else None
     check = tool.signature.check_result
+    if not tool.signature.typed:
+        return invoke if check is None else _with_result(invoke, check)
+    validate = tool.signature.validate
 
-    async def both(args: list[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
-        if validate is not None:
-            valid, kwargs = validate(tuple(args), kwargs)
-            args = list(valid)
-        value = await invoke(args, kwargs, site)
+    async def checked(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
+        valid, named = validate(tuple(args), kwargs)
+        value = await invoke(valid, named, site)
         return value if check is None else check(value)
 
-    return invoke if validate is None and check is None else both
+    return checked
+
+
+def _with_result(invoke: Invoke, check: Callable[[Any], Any]) -> Invoke:
+    async def checked(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
+        return check(await invoke(args, kwargs, site))
+
+    return checked

@@ -11,6 +11,7 @@ import contextvars
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from agentflow import events
@@ -88,6 +89,11 @@ class Driver:
         self._inbox: deque[Happening] = deque()
         self._pumping = False
         self._closed = False
+        # The loop's own method adds a third to the cost of a task, for hooks that are not set.
+        plain = self._loop.get_task_factory() is None and not self._loop.get_debug()
+        self._task: Callable[..., asyncio.Task[None]] = (
+            partial(asyncio.Task, loop=self._loop) if plain else self._loop.create_task
+        )
         self._timers = Timers(self._loop, self._expired)
         self.deadline: float | None = None
         self.emit: Callable[[events.Event], None] | None = None
@@ -147,8 +153,8 @@ class Driver:
         try:
             while inbox:
                 happening = inbox.popleft()
-                if type(happening) is Finished:
-                    self._note_finished(happening)
+                if self.emit is not None and type(happening) is Finished:
+                    self._emit_finished(happening)
                 for command in react(happening):
                     if type(command) is Start:
                         self._start(command.slot)
@@ -217,7 +223,7 @@ class Driver:
         context = self._context
         if self._contexts:
             context = self._contexts.get(self.state.where(slot)[0], context)
-        self._tasks[slot] = self._loop.create_task(self._child(slot, call), context=context.copy())
+        self._tasks[slot] = self._task(self._child(slot, call), context=context.copy())
 
     async def _child(self, slot: int, call: BoundCall) -> None:
         """One call, from its arguments to its report."""
@@ -241,7 +247,7 @@ class Driver:
         self._report(slot, happening)
 
     def _report(self, slot: int, happening: Happening) -> None:
-        if self._timers.any:
+        if self._timers.running:
             self._timers.stop(slot)
             self._late.pop(slot, None)
         if self._tasks.pop(slot, None) is not None:  # else it was abandoned
@@ -354,8 +360,9 @@ class Driver:
         tool = self.state.nodes[slot].tool
         self.emit(events.NodeStarted(self._run, self._loop.time(), node, tool, element, attempt))
 
-    def _note_finished(self, happening: Finished) -> None:
-        if self.emit is not None and self.state.status[happening.slot] is Status.RUNNING:
+    def _emit_finished(self, happening: Finished) -> None:
+        assert self.emit is not None
+        if self.state.status[happening.slot] is Status.RUNNING:
             node, element = self.state.where(happening.slot)
             tool = self.state.nodes[happening.slot].tool
             now = self._loop.time()

@@ -27,28 +27,24 @@ class Gate:
 
     Attributes:
         free: How many more may start.
+        queue: Who waits, as a heap.
     """
 
-    __slots__ = ("_waiting", "free", "limit")
+    __slots__ = ("free", "limit", "queue")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.free = limit
-        self._waiting: list[tuple[float, int, Waiter, int]] = []
+        self.queue: list[tuple[float, int, Waiter, int]] = []
 
     def park(self, rank: float, state: Waiter, slot: int) -> None:
         """Queue a call; larger ranks go first, equal ones in order of arrival."""
-        heapq.heappush(self._waiting, (-rank, next(_order), state, slot))
+        heapq.heappush(self.queue, (-rank, next(_order), state, slot))
 
     def next(self) -> tuple[Waiter, int] | None:
         """Take the most urgent call that still wants to start, if one may."""
-        while self.free > 0 and self._waiting:
-            _, _, state, slot = heapq.heappop(self._waiting)
+        while self.free > 0 and self.queue:
+            _, _, state, slot = heapq.heappop(self.queue)
             if state.waits_at_gate(slot):
                 return state, slot
         return None
-
-    @property
-    def waiting(self) -> bool:
-        """Whether anybody is queued."""
-        return bool(self._waiting)

@@ -124,7 +124,7 @@ def common_length(columns: Sequence[Sequence[Any]]) -> int:
 def _outcome(calls: Calls, arg: Arg) -> Outcome[Any]:
     if type(arg) is not Ref:
         return Outcome("done", bind(calls, arg))
-    slot = calls.slot(arg.node)
+    slot = calls.slots[arg.node]
     if calls.status[slot] < Status.DONE:
         return Outcome("cancelled")
     outcome = calls.outcome(slot)

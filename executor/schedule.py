@@ -156,7 +156,7 @@ class Schedule:
         gate = self._gates[slot]
         gate.free += 1
         self._free += 1
-        if gate.waiting:
+        if gate.queue:
             self._offer(gate, out)
         if self._queue:
             self._refill(out)

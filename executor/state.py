@@ -96,7 +96,9 @@ class RunState(Schedule):
 
     def where(self, slot: int) -> tuple[int, int | None]:
         """The plan id of a slot, and the index of the element if it is one."""
-        if self._parents and (parent := self._parents.get(slot)) is not None:
+        if not self._ids and not self._parents:
+            return slot, None
+        if (parent := self._parents.get(slot)) is not None:
             return self.where(parent[0])[0], parent[1]
         return self._ids.get(slot, slot), None
 
@@ -143,7 +145,8 @@ class RunState(Schedule):
         self.status[slot] = Status.DONE
         self.open -= 1
         self._release(slot, out)
-        self._count_down(slot)
+        if self._users[slot]:
+            self._count_down(slot)
         if slot in self._parents:
             self._ended(slot, out)
 

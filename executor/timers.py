@@ -13,9 +13,12 @@ class Timers:
     Args:
         loop: Whose clock counts.
         expired: Called with the slot and the limit in seconds that passed.
+
+    Attributes:
+        running: When each slot's time is over, and its limit in seconds.
     """
 
-    __slots__ = ("_armed", "_expired", "_handle", "_heap", "_idle", "_loop", "_total")
+    __slots__ = ("_armed", "_expired", "_handle", "_heap", "_idle", "_loop", "running")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, expired: Callable[[int, float], None]
@@ -23,20 +26,15 @@ class Timers:
         self._loop = loop
         self._expired = expired
         self._heap: list[tuple[float, int]] = []
-        self._total: dict[int, tuple[float, float]] = {}  # when, limit
+        self.running: dict[int, tuple[float, float]] = {}  # when, limit
         self._idle: dict[int, tuple[float, float]] = {}  # last sign of life, limit
         self._handle: asyncio.TimerHandle | None = None
         self._armed = float("inf")
 
-    @property
-    def any(self) -> bool:
-        """Whether any slot has a limit."""
-        return bool(self._total or self._idle)
-
     def start(self, slot: int, limit: float) -> None:
         """Allow a slot `limit` seconds from now."""
         when = self._loop.time() + limit
-        self._total[slot] = (when, limit)
+        self.running[slot] = (when, limit)
         self._push(when, slot)
 
     def touch(self, slot: int, limit: float) -> None:
@@ -49,13 +47,13 @@ class Timers:
 
     def stop(self, slot: int) -> None:
         """The slot has ended, or its attempt has."""
-        self._total.pop(slot, None)
+        self.running.pop(slot, None)
         if self._idle:
             self._idle.pop(slot, None)
 
     def close(self) -> None:
         """Call nobody back any more."""
-        self._total.clear()
+        self.running.clear()
         self._idle.clear()
         self._heap.clear()
         if self._handle is not None:
@@ -82,7 +80,7 @@ class Timers:
             _, slot = heapq.heappop(heap)
             if (limit := self._passed(slot, now)) is not None:
                 late.append((slot, limit))
-        while heap and heap[0][1] not in self._total and heap[0][1] not in self._idle:
+        while heap and heap[0][1] not in self.running and heap[0][1] not in self._idle:
             heapq.heappop(heap)
         if heap:
             self._arm(heap[0][0])
@@ -95,7 +93,7 @@ class Timers:
         return self._loop.time() + getattr(self._loop, "_clock_resolution", 0.0)
 
     def _passed(self, slot: int, now: float) -> float | None:
-        if (total := self._total.get(slot)) is not None and total[0] <= now:
+        if (total := self.running.get(slot)) is not None and total[0] <= now:
             return total[1]
         if (idle := self._idle.get(slot)) is not None:
             when = idle[0] + idle[1]

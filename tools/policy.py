@@ -26,7 +26,7 @@ UNSET: Final = Unset.UNSET
 DEFAULT_TIMEOUT: Final = 120.0
 """Seconds an attempt of a tool may take unless it says otherwise."""
 
-DEFAULT_LIMIT: Final = 256
+DEFAULT_LIMIT: Final = 1000
 """Calls of one tool that run at once in one engine unless it says otherwise."""
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d|\d.*)\s*")

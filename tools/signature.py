@@ -11,11 +11,14 @@ import types
 import typing
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentflow.context import Context
 from agentflow.errors import ArgumentError, DefinitionError, ResultError
 from agentflow.tools.spec import Parameter
+
+Arguments: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
+Validate: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Arguments]"
 
 _EMPTY = inspect.Parameter.empty
 _SECTION = re.compile(r"^\s*(Args|Arguments|Parameters):\s*$", re.MULTILINE)
@@ -69,28 +72,24 @@ class Signature:
         """Whether arguments beyond the named ones are taken (``*args``)."""
         return any(p.kind is p.VAR_POSITIONAL for p in self.signature.parameters.values())
 
-    def validate(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments converted to their declared types, as the function takes them.
+    @cached_property
+    def validate(self) -> Validate:
+        """Gives arguments converted to their declared types, as the function takes them.
 
-        Raises:
-            ArgumentError: One is missing, unknown, or of the wrong type.
+        The function raises `ArgumentError` if one is missing, unknown, or of the wrong type.
         """
         from pydantic import ValidationError
         from pydantic_core import ArgsKwargs
 
-        try:
-            valid: tuple[tuple[Any, ...], dict[str, Any]] = self._arguments(
-                ArgsKwargs(args, dict(kwargs))
-            )
-        except ValidationError as error:
-            raise argument_error(self.name, error) from None
-        return valid
+        check, name = self._adapter.validator.validate_python, self.name
 
-    @cached_property
-    def _arguments(self) -> Callable[[Any], Any]:
-        validate: Callable[[Any], Any] = self._adapter.validator.validate_python
+        def validate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+            try:
+                valid: Arguments = check(ArgsKwargs(args, kwargs))
+            except ValidationError as error:
+                raise argument_error(name, error) from None
+            return valid
+
         return validate
 
     @cached_property
@@ -183,7 +182,8 @@ class Signature:
             schema = dict(properties.get(p.name, {}))
             if p.name in described and "description" not in schema:
                 schema["description"] = described[p.name]
-            out.append(Parameter(p.name, p.default is _EMPTY, schema, _accepts_none(p.annotation)))
+            required, none = p.default is _EMPTY, _accepts_none(p.annotation)
+            out.append(Parameter(p.name, required, schema, none, p.kind is p.KEYWORD_ONLY))
         return tuple(out)
 
 

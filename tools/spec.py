@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentflow.errors import nearest
 from agentflow.tools.effects import UNDECLARED, Effect
+
+Check: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,14 @@ class Parameter:
         required: Whether it has no default.
         schema: JSON schema of its type; empty when untyped.
         accepts_none: Whether its type says None is a value (a skipped input is then passed as None).
+        keyword_only: Whether it is bound by name only.
     """
 
     name: str
     required: bool = True
     schema: Mapping[str, Any] = field(default_factory=dict)
     accepts_none: bool = False
+    keyword_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class ToolSpec:
         returns: JSON schema of the result; empty when undeclared.
         version: Declared version of the implementation, or empty.
         definitions: ``$defs`` that the parameters' schemas refer to.
+        rest: Takes any further positional argument (``*args``).
+        batch: Name of the tool that does many of these calls as one, or empty. Its first
+            parameter takes the list of this tool's first argument; it gives the list of values.
+        check: Validates a call whose arguments are all known, and raises `ArgumentError`.
     """
 
     name: str
@@ -50,10 +58,14 @@ class ToolSpec:
     returns: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     definitions: Mapping[str, Any] = field(default_factory=dict)
+    rest: bool = False
+    batch: str = ""
+    check: Check | None = field(default=None, compare=False, repr=False)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by parameter name; whatever does not fit is left out."""
-        bound = dict(zip((p.name for p in self.parameters), args, strict=False))
+        names = (p.name for p in self.parameters if not p.keyword_only)
+        bound = dict(zip(names, args, strict=False))
         bound.update(kwargs)
         return bound
 

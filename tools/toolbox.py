@@ -85,9 +85,7 @@ def load_module(where: str) -> ModuleType:
     except DefinitionError:
         raise
     except Exception as error:
-        raise DefinitionError(
-            f"cannot load {where!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise DefinitionError(f"cannot load {where!r}: {type(error).__name__}: {error}") from error
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -72,7 +72,8 @@ class OpenAIStream:
         self._price = price
         self._started = started
         self._attempt = attempt
-        self._attempt_started = now()
+        self._end_by = _after(started, timeouts.total)
+        self._first_by = _earlier(_after(now(), timeouts.first_token), self._end_by)
         self._first_at: float | None = None
         self._watch = Watch()
         self._exit = AsyncExitStack()
@@ -157,7 +158,7 @@ class OpenAIStream:
             self._end(None)
             return
         try:
-            chunk = json.loads(payload)
+            chunk = json.loads(payload.decode())
             if "error" in chunk or "choices" not in chunk:
                 self._refuse(chunk)
             self._ready.extend(self._collected.add(chunk))
@@ -232,17 +233,14 @@ class OpenAIStream:
             raise failure from error
 
     def _wait_until(self) -> float | None:
-        limits = self._timeouts
         if self._first_at is None:
-            by = _after(self._attempt_started, limits.first_token)
-        else:
-            by = _after(now(), limits.idle)
-        total = _after(self._started, limits.total)
-        return total if by is None else by if total is None else min(by, total)
+            return self._first_by
+        idle = self._timeouts.idle
+        return self._end_by if idle is None else _earlier(now() + idle, self._end_by)
 
     def _too_slow(self) -> BackendTimeout:
         limits = self._timeouts
-        if limits.total is not None and now() >= self._started + limits.total:
+        if self._end_by is not None and now() >= self._end_by:
             said = f"did not finish within {limits.total:g} s (timeouts.total)"
         elif self._first_at is None:
             said = f"gave no token within {limits.first_token:g} s (timeouts.first_token)"
@@ -253,3 +251,9 @@ class OpenAIStream:
 
 def _after(start: float, limit: float | None) -> float | None:
     return None if limit is None else start + limit
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 R = TypeVar("R")
 
@@ -20,13 +20,15 @@ class Expired(Exception):
 class Watch:
     """Watches one wait at a time, of one task."""
 
-    __slots__ = ("_limit", "_loop", "_timer", "_until")
+    __slots__ = ("_cancelling", "_loop", "_rang", "_task", "_timer", "_until")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit: asyncio.Timeout | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._until: float | None = None
+        self._rang = False
+        self._cancelling = 0
 
     async def wait(self, step: Awaitable[R], until: float | None) -> R:
         """Await a step, at the latest until a time of the loop's clock (None: without end).
@@ -37,16 +39,18 @@ class Watch:
         self._until = until
         if until is not None and (self._timer is None or until < self._timer.when()):
             self._set(until)
-        limit = self._limit = asyncio.timeout(None)
+        task = self._task = asyncio.current_task()
+        self._cancelling = task.cancelling() if task is not None else 0
         try:
-            async with limit:
-                return await step
-        except TimeoutError:
-            if limit.expired():
+            return await step
+        except asyncio.CancelledError:
+            if self._rang and self._take_back():
                 raise Expired from None
             raise
         finally:
-            self._limit = None
+            if self._rang:
+                self._take_back()
+            self._task = None
 
     def stop(self) -> None:
         """Take the timer off the loop."""
@@ -60,9 +64,15 @@ class Watch:
 
     def _ring(self, at: float) -> None:
         self._timer = None
-        if self._limit is None or self._until is None:
+        if self._task is None or self._until is None:
             return  # nobody waits now; the next wait sets the timer
-        if self._until <= at:
-            self._limit.reschedule(at)
-        else:
+        if self._until > at:
             self._set(self._until)
+            return
+        self._rang = True
+        self._task.cancel()
+
+    def _take_back(self) -> bool:
+        """Undo our cancellation; whether the task is cancelled by nobody else besides."""
+        self._rang = False
+        return self._task is not None and self._task.uncancel() <= self._cancelling
