@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from agentflow.context import logged_node, run_scope
 from agentflow.errors import AnswerInvalid, BackendError, BackendRejected, DefinitionError
@@ -18,7 +18,7 @@ from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, T
 from agentflow.executor.models.typed import AnswerType, feedback
 from agentflow.executor.run import Run
 from agentflow.tools.effects import SAMPLES
-from agentflow.tools.policy import DEFAULT
+from agentflow.tools.policy import DEFAULT, Options
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import as_text
 
@@ -190,7 +190,7 @@ def llm(
     temperature: float | None = None,
     max_tokens: int = 1024,
     repairs: int = 2,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> _Decorator: ...
 def llm(
     fn: Callable[..., Any] | None = None,
@@ -201,7 +201,7 @@ def llm(
     temperature: float | None = None,
     max_tokens: int = 1024,
     repairs: int = 2,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Any:
     """Make a function's docstring a prompt, and its return annotation the answer's type.
 

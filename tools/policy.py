@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from agentflow.clock import seconds
 from agentflow.errors import DefinitionError, nearest
@@ -78,6 +78,20 @@ class Policy:
 
 
 DEFAULT = Policy()
+
+
+class Options(TypedDict, total=False):
+    """The fields of `Policy` as users write them: durations and rates may be text."""
+
+    timeout: float | str | None
+    idle: float | str | None
+    retries: int
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    backoff: float | str
+    backoff_limit: float | str
+    limit: int
+    rate: float | str | None
+    fallback: Any
 
 
 def _read(name: str, value: Any) -> Any:

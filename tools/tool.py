@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from agentflow.context import Context, recorder
 from agentflow.errors import ArgumentError, DefinitionError
 from agentflow.tools.effects import Effect, declared
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import ALL
-from agentflow.tools.policy import DEFAULT, UNSET, Policy
+from agentflow.tools.policy import DEFAULT, UNSET, Options, Policy
 from agentflow.tools.signature import Signature
 from agentflow.tools.spec import ToolSpec
 
@@ -147,7 +147,7 @@ class Tool(Generic[P, R]):
         call = Call(self, args, kwargs, mapped=True, when=self.when, join=self.join)
         return workflow.record(call)
 
-    def with_(self, *, join: str = "", when: Any = None, **options: Any) -> Tool[P, R]:
+    def with_(self, *, join: str = "", when: Any = None, **options: Unpack[Options]) -> Self:
         """The same tool, called differently: ``fetch.with_(timeout=1)(url)``.
 
         Args:
@@ -158,7 +158,7 @@ class Tool(Generic[P, R]):
         Raises:
             DefinitionError: There is no such option.
         """
-        twin: Tool[P, R] = object.__new__(Tool)
+        twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         if options:
             twin.policy = self.policy.revised(**options)
@@ -233,15 +233,7 @@ def tool(
     idempotent: bool = False,
     version: str = "",
     batch: Tool[..., Any] | None = None,
-    timeout: float | str | None = ...,
-    idle: float | str | None = ...,
-    retries: int = ...,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
-    backoff: float | str = ...,
-    backoff_limit: float | str = ...,
-    limit: int = ...,
-    rate: float | str | None = ...,
-    fallback: Any = ...,
+    **options: Unpack[Options],
 ) -> Decorator: ...
 def tool(
     fn: Callable[..., Any] | None = None,
@@ -254,7 +246,7 @@ def tool(
     idempotent: bool = False,
     version: str = "",
     batch: Tool[..., Any] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Any:
     """Make a function a tool.
 
