@@ -1,1 +1,5 @@
-"""The command line."""
+"""The command line: ``agentflow run``, ``plan``, ``tools`` and ``doctor``.
+
+Everything heavy is imported by the command that needs it, so that ``--help`` is quick. May
+import every part.
+"""

@@ -1,0 +1,89 @@
+"""The model behind a run: the configured endpoint, or the stand-in that needs none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from agentflow import _http
+from agentflow.errors import DefinitionError
+from agentflow.executor.models.client import OpenAIBackend
+from agentflow.settings import Settings
+
+HOW_TO = "--base-url URL --model NAME, or OPENAI_BASE_URL, OPENAI_API_KEY and AGENTFLOW_MODEL"
+"""How to point agentflow at a model."""
+
+NOTICE = (
+    "No endpoint is configured, so the model is a rule-based stand-in, started in this process. "
+    "It is not a language model: it looks for the words of the question and quotes what fits. "
+    f"The tools, the planning, the engine and the HTTP are real. For a real model: {HOW_TO}."
+)
+FOOTER = (
+    "(Answered by a rule-based stand-in, not by a language model; tools, planning, engine and "
+    f"HTTP are real. For a real model: {HOW_TO}.)"
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where models are.
+
+    Attributes:
+        settings: How they are reached.
+        backend: The stand-in's client, or None for a configured endpoint.
+    """
+
+    settings: Settings
+    backend: OpenAIBackend | None = None
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the model is the stand-in."""
+        return self.backend is not None
+
+
+@asynccontextmanager
+async def stand_in() -> AsyncIterator[Endpoint]:
+    """The stand-in, served by this process while the block lasts."""
+    from agentflow.testing.standin import MODEL, serve_standin
+
+    # It never leaves this machine, whatever proxy the environment names.
+    async with serve_standin() as url, _http.client(trust_env=False) as http:
+        yield Endpoint(Settings(url, "", MODEL), OpenAIBackend(url, MODEL, http=http))
+
+
+@asynccontextmanager
+async def reach(settings: Settings) -> AsyncIterator[Endpoint]:
+    """The endpoint for a question: the configured one with its model, else the stand-in.
+
+    Raises:
+        DefinitionError: The endpoint offers several models and none is named.
+        BackendError: It was asked for its models and did not answer.
+    """
+    if not settings.base_url:
+        async with stand_in() as endpoint:
+            yield endpoint
+    elif settings.model:
+        yield Endpoint(settings)
+    else:
+        model = await _only_model(settings)
+        yield Endpoint(Settings(settings.base_url, settings.api_key, model))
+
+
+async def _only_model(settings: Settings) -> str:
+    """The model of an endpoint that has just one."""
+    backend = OpenAIBackend(settings.base_url, "", api_key=settings.api_key)
+    try:
+        found = await backend.probe()
+    finally:
+        await backend.aclose()
+    names = [model.name for model in found.models]
+    if len(names) == 1:
+        return names[0]
+    offered = f"it offers {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    raise DefinitionError(
+        f"no model is named for {settings.base_url}: {offered if names else 'it lists none'}. "
+        "Choose with --model or AGENTFLOW_MODEL."
+    )

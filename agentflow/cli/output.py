@@ -1,0 +1,73 @@
+"""Values, text and JSON as they are shown to people and programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from agentflow.tools.values import plain
+
+
+def print_json(data: Any) -> None:
+    """One JSON text on standard output, on a line of its own."""
+    print(as_json(data), flush=True)
+
+
+def as_json(data: Any, indent: int | None = None) -> str:
+    """A value as JSON; what has no JSON form as its text."""
+    return json.dumps(plain(data), ensure_ascii=False, default=str, indent=indent)
+
+
+def print_value(value: Any) -> None:
+    """A result: text as it is, everything else as JSON."""
+    print(value if isinstance(value, str) else as_json(value, indent=2))
+
+
+def gist(value: Any, width: int = 60) -> str:
+    """What a value is, in a few words."""
+    if isinstance(value, str):
+        lines = value.count("\n") + 1
+        return (
+            as_json(value) if len(value) <= width else f"{len(value):,} characters, {lines} lines"
+        )
+    if isinstance(value, list | tuple | set | dict):
+        return counted(len(value), "item")
+    text = as_json(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 call``, ``1,200 calls``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """A duration, as exact as it is worth reading."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as they are listed in a sentence."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a person looks at it."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def stdout_is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return is_terminal(sys.stdout)

@@ -1,0 +1,174 @@
+"""What can be written on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from agentflow import __version__
+from agentflow.cli.codes import MEANINGS
+
+_EPILOG = "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
+
+_RUN = """\
+Run a question, a plan or a workflow.
+
+TARGET is one of
+  "a question in quotes"     a model plans, the plan runs meanwhile, the answer is streamed
+  file.plan, any text file   a plan in the notation (- reads it from standard input)
+  module:name, file.py:name  a workflow or a tool, with its arguments: name=value or in order
+"""
+
+_PLAN = """\
+Show a plan without running it.
+
+TARGET is a plan file, - for standard input, or module:name (file.py:name) with its arguments.
+"""
+
+
+class _Secret(argparse.Action):
+    """Refuses a key on the command line, and says why."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        parser.error(
+            "a key on the command line can be read by everybody on this machine (ps) and stays "
+            "in the shell's history: set OPENAI_API_KEY or AGENTFLOW_API_KEY instead"
+        )
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the words of the command line.
+
+    Raises:
+        SystemExit: They are not understood, or ask for help or the version.
+    """
+    parser = build()
+    options, rest = parser.parse_known_args(argv)
+    if hasattr(options, "args") and not any(word.startswith("-") for word in rest):
+        options.args += rest  # arguments that stand after an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _parser(
+        argparse.ArgumentParser,
+        prog="agentflow",
+        description="Plans become dependency graphs and run in parallel.",
+    )
+    parser.add_argument("--version", action="version", version=f"agentflow {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_plan(commands)
+    _add_tools(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _parser(make: Any, *args: Any, **kwargs: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = make(
+        *args,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **kwargs,
+    )
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = _parser(
+        commands.add_parser, "run", help="run a question, a plan or a workflow", description=_RUN
+    )
+    _add_target(parser)
+    _add_tool_options(parser)
+    _add_endpoint_options(parser)
+    group = parser.add_argument_group("the task")
+    group.add_argument("--strategy", choices=("plan", "react"), default="plan", help="default plan")
+    group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of one reply at most")
+    group.add_argument("--budget", metavar="USD", help="what the run may cost, such as 0.05")
+    group.add_argument("--budget-tokens", type=int, metavar="N", help="tokens it may use in all")
+    group.add_argument("--deadline", metavar="TIME", help="how long it may take: 30s, 5m, 1h")
+    group.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
+    group = parser.add_argument_group("the output")
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    form.add_argument("--events", action="store_true", help="every event as a line of JSON")
+    group.add_argument("--quiet", "-q", action="store_true", help="no progress, no summary")
+    _add_debug_options(parser)
+
+
+def _add_plan(commands: Any) -> None:
+    parser = _parser(
+        commands.add_parser, "plan", help="show a plan without running it", description=_PLAN
+    )
+    _add_target(parser)
+    parser.add_argument(
+        "--format", choices=("text", "mermaid", "dot", "json"), default="text", help="default text"
+    )
+    parser.add_argument("--explain", action="store_true", help="show what each pass changes")
+    parser.add_argument(
+        "--tools-json",
+        metavar="FILE",
+        help='[{"name", "params", "required"}, ...] in place of tools',
+    )
+    _add_tool_options(parser)
+    _add_debug_options(parser)
+
+
+def _add_tools(commands: Any) -> None:
+    text = "List the tools of a run, with their schemas and effects."
+    parser = _parser(commands.add_parser, "tools", help="list the tools", description=text)
+    parser.add_argument("--json", action="store_true", help="one JSON array on standard output")
+    _add_tool_options(parser)
+    _add_debug_options(parser)
+
+
+def _add_doctor(commands: Any) -> None:
+    text = "Look at the endpoint: is it reachable, what does it offer, how fast is it."
+    parser = _parser(commands.add_parser, "doctor", help="look at the endpoint", description=text)
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _add_endpoint_options(parser)
+    _add_debug_options(parser)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="TARGET")
+    parser.add_argument("args", metavar="ARG", nargs="*", help="an argument of the workflow")
+
+
+def _add_tool_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the tools")
+    group.add_argument(
+        "--tools",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="tools of my_tools.py or package.module (may be repeated)",
+    )
+    group.add_argument("--root", metavar="DIR", help="the folder that the file tools look into")
+    group.add_argument(
+        "--allow-private", action="store_true", help="http_get may reach private addresses"
+    )
+    group.add_argument("--python", action="store_true", help="add the python tool")
+
+
+def _add_endpoint_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the model")
+    group.add_argument("--base-url", metavar="URL", help="OpenAI-compatible endpoint")
+    group.add_argument("--model", metavar="NAME", help="the model to ask")
+    group.add_argument("--api-key", action=_Secret, help=argparse.SUPPRESS)
+
+
+def _add_debug_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("when things go wrong")
+    group.add_argument("--debug", action="store_true", help="tracebacks, and all that is logged")
+    group.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="warning",
+        help="what is logged; default warning",
+    )

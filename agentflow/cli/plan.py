@@ -1,0 +1,92 @@
+"""``agentflow plan``: show a plan without running it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from agentflow.cli import codes
+from agentflow.cli.compiling import Compiled, Specs, compiled_member, compiled_text
+from agentflow.cli.failures import explained
+from agentflow.cli.output import print_json
+from agentflow.cli.targets import Member, PlanText, Question, find
+from agentflow.cli.toolset import toolbox
+from agentflow.errors import DefinitionError, PlanError
+from agentflow.planner.jsonform import error_as_json, script_as_json, tools_from_json
+from agentflow.planner.printer import print_plan
+from agentflow.planner.reader import read_script
+
+
+def command(options: Any) -> int:
+    """Show the plan that the options name; the exit code."""
+    target = find(options.target, options.args)
+    if isinstance(target, Question):
+        raise DefinitionError(
+            "a question has no plan until a model writes one: 'agentflow run' shows it meanwhile. "
+            "Give a plan file, - for standard input, or module:workflow."
+        )
+    try:
+        compiled = _compiled(target, options)
+        _show(compiled, options)
+    except PlanError as error:
+        if options.format != "json":
+            raise
+        print_json(error_as_json(error))
+        print(f"agentflow plan: {explained(error)}", file=sys.stderr)
+        return codes.PLAN
+    return codes.OK
+
+
+def _compiled(target: PlanText | Member, options: Any) -> Compiled:
+    if isinstance(target, Member):
+        return compiled_member(target)
+    return compiled_text(target.text, _specs(options))
+
+
+def _specs(options: Any) -> Specs:
+    if options.tools_json is not None:
+        return _specs_from_file(options.tools_json)
+    return {name: tool.spec for name, tool in toolbox(options, root=".").items()}
+
+
+def _specs_from_file(path: str) -> Specs:
+    try:
+        return tools_from_json(json.loads(Path(path).read_text("utf-8")))
+    except OSError as error:
+        raise DefinitionError(f"--tools-json: {error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DefinitionError(
+            f"--tools-json {path}: {type(error).__name__}: {error}. It holds a list of "
+            '{"name": "search", "params": ["query"], "required": 1}'
+        ) from None
+
+
+def _show(compiled: Compiled, options: Any) -> None:
+    if options.explain:
+        _explain(compiled)
+    elif options.format == "json":
+        print_json(_as_json(compiled))
+    elif options.format == "text":
+        print(print_plan(compiled.plan), end="")
+    else:
+        from agentflow.planner import export
+
+        draw = export.to_mermaid if options.format == "mermaid" else export.to_dot
+        print(draw(compiled.final, compiled.specs), end="")
+
+
+def _explain(compiled: Compiled) -> None:
+    from agentflow.planner.passes import annotated, explain
+
+    print("as written:")
+    print("".join(f"  {line}\n" for line in print_plan(compiled.plan).splitlines()))
+    print(explain(compiled.changes))
+    print("\nas it runs:")
+    print("\n".join(f"  {line}" for line in annotated(compiled.final)))
+
+
+def _as_json(compiled: Compiled) -> dict[str, Any]:
+    """The plan in the terms of its text; a workflow's plan is read from its printed form."""
+    return script_as_json(compiled.script or read_script(print_plan(compiled.plan)))

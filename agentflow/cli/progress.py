@@ -1,0 +1,185 @@
+"""Shows a run while it goes on: its plan, its calls, and on a terminal a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agentflow import events
+from agentflow.cli.output import counted, duration, gist
+from agentflow.cli.screen import Screen
+from agentflow.cli.tally import Call, Tally
+
+REDRAW = 0.1
+"""Seconds between two drawings at least."""
+
+_SHOWN = 8  # running calls
+_BAR = 24
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_MARKS = {
+    "plan": ("·", "plan", "dim"),
+    "round": ("›", "round", "cyan"),
+    "run": ("»", "run", "cyan"),
+    "start": ("", "start", ""),
+    "done": ("✓", "done", "green"),
+    "failed": ("✗", "failed", "red"),
+    "skipped": ("↷", "skipped", "dim"),
+    "cancelled": ("✗", "cancelled", "dim"),
+    "retry": ("↻", "retry", "yellow"),
+    "model": ("≈", "model", "cyan"),
+}
+_ASCII = {"✓": "+", "✗": "x", "↷": "-", "↻": "~", "≈": "=", "·": ".", "›": ">", "»": ">"}
+
+
+class Progress:
+    """A reader of events that shows them on a screen.
+
+    Args:
+        screen: Where to show them.
+        tally: Counts the same events, before they come here.
+    """
+
+    def __init__(self, screen: Screen, tally: Tally) -> None:
+        self._screen = screen
+        self._tally = tally
+        self._drawn_at = 0.0
+
+    def take(self, event: events.Event) -> None:
+        """Show an event."""
+        if (shown := _SHOWS.get(type(event))) is not None:
+            shown(self, event)
+
+    def tick(self, at: float) -> None:
+        """Redraw the bar and the running calls, if it is time to.
+
+        Args:
+            at: Seconds on the loop's clock.
+        """
+        if self._screen.live and at - self._drawn_at >= REDRAW:
+            self._drawn_at = at
+            self._screen.draw(self._live(at))
+
+    # Lines that stay
+
+    def _say(self, kind: str, text: str, run: str) -> None:
+        mark, word, style = _MARKS[kind]
+        indent = "  " * max(0, self._tally.depths.get(run, 0))
+        if not self._screen.live:
+            self._screen.line(f"{indent}{word:<9} {text}")
+        elif mark:
+            mark = mark if self._screen.unicode else _ASCII[mark]
+            self._screen.line(text, style, indent + mark)
+
+    def _run(self, event: events.RunStarted) -> None:
+        if event.parent is not None:
+            self._say("run", event.name, event.run)
+
+    def _plan(self, event: events.PlanExtended) -> None:
+        for line in event.lines:
+            self._say("plan", line, event.run)
+
+    def _round(self, event: events.RoundStarted) -> None:
+        reason = f": {event.reason}" if event.reason else ""
+        self._say("round", f"{event.number}, {event.kind}{reason}", event.run)
+
+    def _started(self, event: events.NodeStarted) -> None:
+        if event.element is None:
+            self._say("start", self._tally.of(event).name, event.run)
+
+    def _retrying(self, event: events.NodeRetrying) -> None:
+        self._say(
+            "retry",
+            f"{_place(event, self._tally)}: attempt {event.attempt} failed "
+            f"({type(event.error).__name__}: {event.error}), "
+            f"the next one in {duration(event.delay)}",
+            event.run,
+        )
+
+    def _finished(self, event: events.NodeFinished) -> None:
+        if event.element is None:
+            call = self._tally.of(event)
+            self._say("done", f"{_timed(call)}: {gist(event.value)}", event.run)
+
+    def _failed(self, event: events.NodeFailed) -> None:
+        error = f"{type(event.error).__name__}: {event.error}"
+        self._say("failed", f"{_place(event, self._tally)}: {error}", event.run)
+
+    def _skipped(self, event: events.NodeSkipped) -> None:
+        if event.element is None:
+            self._say("skipped", f"{self._tally.of(event).name}: {event.reason}", event.run)
+
+    def _cancelled(self, event: events.NodeCancelled) -> None:
+        if event.element is None:
+            self._say("cancelled", self._tally.of(event).name, event.run)
+
+    def _model(self, event: events.ModelReplied) -> None:
+        about = "about " if event.estimated else ""
+        tokens = f"{about}{event.prompt_tokens:,} + {event.completion_tokens:,} tokens"
+        usd = f", {price(event.usd)}" if float(event.usd) else ""
+        self._say("model", f"{event.model} {duration(event.seconds)}: {tokens}{usd}", event.run)
+
+    # Lines that are redrawn
+
+    def _live(self, at: float) -> list[str]:
+        running = list(self._tally.running())
+        if not self._tally.calls:
+            return [f"{self._spin(at)} waiting for the model {duration(at - self._tally.began)}"]
+        shown = max(1, min(_SHOWN, self._screen.size.lines - 3))
+        lines = [self._bar(len(running), at)]
+        lines += [f"{self._spin(at)} {_under_way(call, at)}" for call in running[:shown]]
+        if len(running) > shown:
+            lines.append(f"  and {len(running) - shown:,} more")
+        return lines
+
+    def _bar(self, running: int, at: float) -> str:
+        total = len(self._tally.calls)
+        over = total - running - self._tally.count("waiting")
+        room = max(0, min(_BAR, self._screen.size.columns - 50))
+        filled = room * over // total
+        done, left = ("━", "─") if self._screen.unicode else ("#", "-")
+        bar = done * filled + left * (room - filled)
+        return (
+            f"{bar} {over:,}/{counted(total, 'call')}, {running:,} running, "
+            f"{duration(at - self._tally.began)}"
+        ).strip()
+
+    def _spin(self, at: float) -> str:
+        return _SPINNER[int(at / REDRAW) % len(_SPINNER)] if self._screen.unicode else "*"
+
+
+def price(usd: Any) -> str:
+    """US dollars: cents where they matter, and as many digits as small amounts need."""
+    amount = float(usd)
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}".rstrip("0")
+
+
+def _timed(call: Call) -> str:
+    elements = f" ({counted(call.elements, 'element')})" if call.elements else ""
+    return f"{call.name}{elements} {duration(call.seconds)}" if call.began else call.name
+
+
+def _place(event: events.NodeEvent, tally: Tally) -> str:
+    """A call, or one element of a map."""
+    return tally.of(event).name + ("" if event.element is None else f", element {event.element}")
+
+
+def _under_way(call: Call, at: float) -> str:
+    spent = duration(at - (call.began or at))
+    if call.elements:
+        spent = f"{call.settled:,} of {call.elements:,} {spent}"
+    told = f"  {call.told}" if call.told else ""
+    return f"{spent}  {call.line or call.name}{told}"
+
+
+_SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
+    events.RunStarted: Progress._run,
+    events.PlanExtended: Progress._plan,
+    events.RoundStarted: Progress._round,
+    events.NodeStarted: Progress._started,
+    events.NodeRetrying: Progress._retrying,
+    events.NodeFinished: Progress._finished,
+    events.NodeFailed: Progress._failed,
+    events.NodeSkipped: Progress._skipped,
+    events.NodeCancelled: Progress._cancelled,
+    events.ModelReplied: Progress._model,
+}

@@ -1,0 +1,190 @@
+"""``agentflow run``: run a question, a plan or a workflow, and show how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from agentflow import events
+from agentflow.budgets.prices import Prices
+from agentflow.cli import codes, logs
+from agentflow.cli.answer import AnswerWriter
+from agentflow.cli.endpoint import FOOTER, NOTICE, Endpoint, reach
+from agentflow.cli.failures import explained, failure_json
+from agentflow.cli.interrupts import Interrupts
+from agentflow.cli.jobs import Job, job_for
+from agentflow.cli.output import print_json, print_value
+from agentflow.cli.progress import REDRAW, Progress
+from agentflow.cli.screen import Screen
+from agentflow.cli.summary import finished, summary
+from agentflow.cli.tally import Tally
+from agentflow.cli.targets import Question, Target, find
+from agentflow.clock import now
+from agentflow.engine import Engine
+from agentflow.errors import DefinitionError, RunError
+from agentflow.executor.run import Run
+from agentflow.settings import Settings
+
+Reader = Callable[[events.Event], None]
+
+
+def command(options: Any) -> int:
+    """Run what the options name; the exit code."""
+    target = find(options.target, options.args)
+    return asyncio.run(_run(target, options))
+
+
+async def _run(target: Target, options: Any) -> int:
+    screen = Screen(sys.stderr, quiet=options.quiet)
+    logs.set_up(options, screen)
+    with Interrupts(screen) as interrupts:
+        try:
+            async with _endpoint(target, options) as endpoint:
+                if endpoint.stand_in:
+                    screen.paragraph(NOTICE)
+                job = job_for(target, options, endpoint)
+                async with _engine(job, endpoint, options) as engine:
+                    return await _Show(job, options, screen, endpoint).run(engine, interrupts)
+        except asyncio.CancelledError:
+            if interrupts.arrived is None:
+                raise
+            return interrupts.code  # it came before anything ran
+
+
+@asynccontextmanager
+async def _endpoint(target: Target, options: Any) -> AsyncIterator[Endpoint]:
+    """Where models are; only a question needs to know before it starts."""
+    settings = Settings.load(base_url=options.base_url, model=options.model)
+    if isinstance(target, Question):
+        async with reach(settings) as endpoint:
+            yield endpoint
+    else:
+        yield Endpoint(settings)
+
+
+def _engine(job: Job, endpoint: Endpoint, options: Any) -> Engine:
+    settings = endpoint.settings
+    return Engine(
+        tools=job.tools,
+        model=endpoint.backend or settings.model or None,
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        prices=None if options.prices is None else _prices(options.prices),
+    )
+
+
+def _prices(path: str) -> Prices:
+    try:
+        return Prices.from_file(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"--prices: {error}") from None
+
+
+class _Show:
+    """One run on the command line, from its start to its exit code."""
+
+    def __init__(self, job: Job, options: Any, screen: Screen, endpoint: Endpoint) -> None:
+        self._job = job
+        self._options = options
+        self._screen = screen
+        self._endpoint = endpoint
+        self._tally = Tally()
+        self._progress = Progress(screen, self._tally)
+
+    async def run(self, engine: Engine, interrupts: Interrupts) -> int:
+        """Run it and show it; the exit code."""
+        queue: asyncio.Queue[events.Event] = asyncio.Queue()
+        engine.subscribe(queue.put_nowait)
+        run = engine.start(self._job.target, *self._job.args, **self._job.kwargs)
+        interrupts.cancel = lambda: run.cancel("interrupted")
+        answer = AnswerWriter(sys.stdout, self._screen, run.id)
+        try:
+            await self._follow(run, queue, answer)
+        finally:
+            self._screen.clear()
+            if not run.done:
+                run.cancel("nobody reads its output any more")
+            await run.ended()
+        try:
+            value = await run
+        except RunError as error:
+            answer.close()
+            self._failed(error, run)
+            return interrupts.code if interrupts.arrived else codes.code_of(error)
+        self._succeeded(value, run, answer)
+        return codes.OK
+
+    async def _follow(
+        self, run: Run[Any], queue: asyncio.Queue[events.Event], answer: AnswerWriter
+    ) -> None:
+        """Show the events until the last one of the run."""
+        readers = self._readers(answer)
+        while True:
+            event = await self._next(queue)
+            for read in readers:
+                read(event)
+            self._progress.tick(event.at)
+            if isinstance(event, events.TERMINAL) and event.run == run.id:
+                return
+
+    async def _next(self, queue: asyncio.Queue[events.Event]) -> events.Event:
+        while True:
+            try:
+                async with asyncio.timeout(REDRAW if self._screen.live else None):
+                    return await queue.get()
+            except TimeoutError:
+                self._progress.tick(now())
+
+    def _readers(self, answer: AnswerWriter) -> list[Reader]:
+        readers: list[Reader] = [self._tally.take, self._progress.take]
+        if self._options.events:
+            readers.append(lambda event: print_json(event.as_dict()))
+        elif self._job.streams and not self._options.json:
+            readers.append(answer.take)
+        return readers
+
+    def _succeeded(self, value: Any, run: Run[Any], answer: AnswerWriter) -> None:
+        shown = self._job.shown(value)
+        if self._options.json:
+            key = "answer" if self._job.streams else "result"
+            print_json({"ok": True, key: shown, "error": None, **self._account(run)})
+        elif self._job.streams and not self._options.events:
+            answer.finish(shown)
+            if self._endpoint.stand_in:
+                print(f"\n{FOOTER}", flush=True)
+        elif not self._options.events:
+            print_value(shown)
+        self._sum_up(run)
+
+    def _failed(self, error: RunError, run: Run[Any]) -> None:
+        tools = {c.node: c.tool for c in self._tally.calls.values() if c.run == run.id}
+        if self._options.debug and error.__cause__ is not None:
+            import traceback
+
+            self._screen.paragraph("".join(traceback.format_exception(error.__cause__)).rstrip())
+        self._screen.insist(f"agentflow run: {explained(error, tools)}")
+        for line in finished(self._tally, error.results, run.id):
+            self._screen.line(line)
+        if self._options.json:
+            print_json({**failure_json(error, tools), **self._account(run)})
+        self._sum_up(run)
+
+    def _account(self, run: Run[Any]) -> dict[str, Any]:
+        """What the JSON of a run says besides how it ended."""
+        return {
+            "run": run.id,
+            "stand_in": self._endpoint.stand_in,
+            "seconds": round(self._tally.seconds, 6),
+            "usage": self._tally.usage(),
+            "calls": [call.as_dict() for call in self._tally.calls.values()],
+        }
+
+    def _sum_up(self, run: Run[Any]) -> None:
+        for line in summary(self._tally, run):
+            self._screen.paragraph(line)
+        if run.unfinished:
+            names = ", ".join(run.unfinished)
+            self._screen.paragraph(f"still being cleaned up: {names}")

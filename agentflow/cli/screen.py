@@ -1,0 +1,171 @@
+"""Standard error as a screen: lasting lines, and below them lines that are redrawn.
+
+On anything but a terminal only the lasting lines are written. Text of others (plans, tool
+results, errors) never moves the cursor: control characters are taken out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from agentflow.cli.output import is_terminal
+
+_CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SAMPLE = "━─✓✗…⠋"
+
+
+class Screen:
+    """Writes to a terminal or a file.
+
+    Args:
+        stream: Where to; usually standard error.
+        quiet: Write nothing at all, except what `insist` is told.
+    """
+
+    def __init__(self, stream: Any, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._drawn: list[int] = []  # columns of the lines that are redrawn
+        self._held: list[str] | None = None
+        terminal = is_terminal(stream)
+        self.live = terminal and not quiet and os.environ.get("TERM", "") not in ("", "dumb")
+        self.coloured = terminal and not os.environ.get("NO_COLOR")
+        self.unicode = _can_write(stream, _SAMPLE)
+
+    @property
+    def size(self) -> os.terminal_size:
+        """Columns and lines of the terminal, now."""
+        try:
+            return os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError, AttributeError):
+            return shutil.get_terminal_size()
+
+    def styled(self, text: str, style: str) -> str:
+        """The text in a colour, if colours are wanted."""
+        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.coloured and style else text
+
+    def line(self, text: str, style: str = "", mark: str = "") -> None:
+        """Write a line that stays; a coloured `mark` comes first, and on a terminal it fits."""
+        if self._quiet:
+            return
+        text = clean(text)
+        if self.live:
+            text = fit(text, self.size.columns - columns(mark) - (2 if mark else 1), self.unicode)
+        text = f"{self.styled(mark, style)} {text}" if mark else self.styled(text, style)
+        self._last(text)
+
+    def paragraph(self, text: str) -> None:
+        """Write text that stays, as long as it is."""
+        if not self._quiet:
+            self._last(clean(text))
+
+    def insist(self, text: str) -> None:
+        """Write text that stays, also when quiet."""
+        self._last(clean(text))
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Replace the lines that are redrawn."""
+        if not self.live or self._held is not None:
+            return
+        width = self.size.columns
+        fitted = [fit(clean(line), width - 1, self.unicode) for line in lines]
+        text = self._erased() + "".join(f"{line}\n" for line in fitted)
+        self._drawn = [columns(line) for line in fitted]
+        self._write(text)
+
+    def clear(self) -> None:
+        """Take the lines that are redrawn away."""
+        if self._drawn:
+            self._write(self._erased())
+
+    def hold(self) -> None:
+        """Write nothing until `release`: standard output is in the middle of a line."""
+        self.clear()
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Write what was held."""
+        held, self._held = self._held, None
+        for text in held or ():
+            self._last(text)
+
+    def write(self, text: str) -> int:
+        """As a file, for loggers: whole lines only."""
+        for line in text.splitlines():
+            if line:
+                self._last(_UNSAFE_BUT_COLOURS.sub("", line))
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def _last(self, text: str) -> None:
+        if self._held is not None:
+            self._held.append(text)
+        else:
+            self._write(f"{self._erased()}{text}\n")
+
+    def _erased(self) -> str:
+        """What takes the redrawn lines away; the terminal may have become narrower meanwhile."""
+        if not self._drawn:
+            return ""
+        width = max(1, self.size.columns)
+        rows = sum(max(1, -(-drawn // width)) for drawn in self._drawn)
+        self._drawn = []
+        return f"\x1b[{rows}A\r\x1b[J"
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+_UNSAFE_BUT_COLOURS = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """Text without characters that would move the cursor or reorder what is around them."""
+    return _UNSAFE.sub("", text)
+
+
+def columns(text: str) -> int:
+    """How wide a text is on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_width, text))
+
+
+def fit(text: str, width: int, unicode: bool = True) -> str:
+    """A text on one line, cut to a width."""
+    text = " ".join(text.split("\n")).replace("\t", " ")
+    if columns(text) <= width:
+        return text
+    dots = "…" if unicode else "..."
+    room, kept = width - len(dots), []
+    for char in text:
+        room -= _width(char)
+        if room < 0:
+            break
+        kept.append(char)
+    return "".join(kept) + dots if width > len(dots) else dots[: max(0, width)]
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _can_write(stream: Any, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

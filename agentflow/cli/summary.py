@@ -1,0 +1,86 @@
+"""What a run came to: counts, times, tokens, and which tools declare nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from agentflow.cli.list_tools import ONE_LINE
+from agentflow.cli.output import counted, duration, gist, listed
+from agentflow.cli.progress import price
+from agentflow.cli.tally import Call, Tally
+from agentflow.executor.run import Run
+from agentflow.workflows import Workflow
+
+_RESULTS = 20
+
+
+def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
+    """The lines at the end of a run."""
+    yield "; ".join(filter(None, (_calls(tally, run), _models(tally))))
+    for name, calls in _undeclared(tally, run).items():
+        spent = sum(call.seconds for call in calls)
+        yield (
+            f"{name} declares no effect: its {counted(len(calls), 'call')} "
+            f"({duration(spent)}) could not start before their plan was complete, and the results "
+            f"cannot be reused. One line changes that: {ONE_LINE}."
+        )
+
+
+def finished(tally: Tally, results: dict[int, Any], run: str) -> Iterator[str]:
+    """The results of a run that did not get to its end."""
+    if not results:
+        return
+    yield f"{counted(len(results), 'call')} had finished:"
+    for node, value in list(results.items())[:_RESULTS]:
+        call = tally.calls.get((run, node))
+        yield f"  {call.name if call else f'${node + 1}'}: {gist(value, 100)}"
+    if len(results) > _RESULTS:
+        yield f"  and {len(results) - _RESULTS:,} more; --json prints all of them"
+
+
+def critical_path(tally: Tally, run: Run[Any]) -> float:
+    """Seconds of the longest chain of calls that waited for each other."""
+    state = run.driver.state
+    longest: dict[int, float] = {}
+    for node, slot in enumerate(state.slots):
+        before = max((longest[dep] for dep in state.nodes[slot].waits_for()), default=0.0)
+        call = tally.calls.get((run.id, node))
+        longest[node] = before + (call.seconds if call else 0.0)
+    return max(longest.values(), default=0.0)
+
+
+def _calls(tally: Tally, run: Run[Any]) -> str:
+    total = len(tally.calls)
+    if not total:
+        return f"no calls, {duration(tally.seconds)}"
+    others = [
+        f"{number:,} {status}"
+        for status in ("failed", "skipped", "cancelled")
+        if (number := tally.count(status))
+    ]
+    told = f" ({listed(others)})" if others else ""
+    longest = f", the longest chain {duration(critical_path(tally, run))}" if total > 1 else ""
+    return f"{counted(total, 'call')}{told} in {duration(tally.seconds)}{longest}"
+
+
+def _models(tally: Tally) -> str:
+    if not tally.models:
+        return ""
+    usage = tally.usage()
+    about = "about " if usage["estimated"] else ""
+    tokens = f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens"
+    usd = f", {price(usage['usd'])}" if float(usage["usd"]) else ""
+    return f"{counted(usage['model_calls'], 'model call')}, {about}{tokens}{usd}"
+
+
+def _undeclared(tally: Tally, run: Run[Any]) -> dict[str, list[Call]]:
+    """Calls that began, by the name of a tool that declares nothing."""
+    found: dict[str, list[Call]] = {}
+    for call in tally.calls.values():
+        tool = run.tools.get(call.tool) if call.run == run.id else None
+        if tool is None or isinstance(tool, Workflow) or call.began is None:
+            continue
+        if tool.effect.kind == "undeclared":
+            found.setdefault(call.tool, []).append(call)
+    return found

@@ -1,0 +1,178 @@
+"""What happened in a run, counted from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from agentflow import events
+from agentflow.cli.output import gist
+
+ENDED: Mapping[type[events.Event], str] = {
+    events.NodeFinished: "done",
+    events.NodeFailed: "failed",
+    events.NodeSkipped: "skipped",
+    events.NodeCancelled: "cancelled",
+}
+"""How a call ended, by the event that says so."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of a run, or a map of calls.
+
+    Attributes:
+        run: Id of its run.
+        node: Its plan id.
+        tool: What it calls.
+        line: It in the notation.
+        status: ``waiting``, ``running``, or how it ended.
+        began: When it was first started, on the loop's clock; None if it never was.
+        ended: When it ended, or None.
+        attempts: How often it was started (of a map: the most for one element).
+        elements: Elements that were started, if it is a map.
+        settled: Elements that have ended.
+        told: What it reported last.
+        error: Why it failed.
+    """
+
+    run: str
+    node: int
+    tool: str
+    line: str = ""
+    status: str = "waiting"
+    began: float | None = None
+    ended: float | None = None
+    attempts: int = 0
+    elements: int = 0
+    settled: int = 0
+    told: str = ""
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The call as it is named to people."""
+        return f"${self.node + 1} {self.tool}"
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, waiting between attempts included."""
+        return 0.0 if self.began is None or self.ended is None else self.ended - self.began
+
+    def as_dict(self) -> dict[str, Any]:
+        """The call as plain data."""
+        data: dict[str, Any] = {
+            "run": self.run,
+            "id": self.node + 1,
+            "tool": self.tool,
+            "status": self.status,
+            "seconds": round(self.seconds, 6),
+            "attempts": self.attempts,
+        }
+        if self.elements:
+            data["elements"] = self.elements
+        if self.error:
+            data["error"] = self.error
+        return data
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the events of a run and of the runs it starts.
+
+    Attributes:
+        calls: Every call, by run and plan id, in the order of the plans.
+        depths: How deep each run lies in the one that was started.
+        models: The model calls that ended.
+        began: When the first run began, on the loop's clock.
+        ended: When the last event came.
+    """
+
+    calls: dict[tuple[str, int], Call] = field(default_factory=dict)
+    depths: dict[str, int] = field(default_factory=dict)
+    models: list[events.ModelReplied] = field(default_factory=list)
+    began: float = 0.0
+    ended: float = 0.0
+
+    def take(self, event: events.Event) -> None:
+        """Count one more event."""
+        self.ended = event.at
+        if (reaction := _REACTIONS.get(type(event))) is not None:
+            reaction(self, event)
+
+    def of(self, event: events.NodeEvent) -> Call:
+        """The call of an event."""
+        key = (event.run, event.node)
+        if (call := self.calls.get(key)) is None:
+            call = self.calls[key] = Call(event.run, event.node, event.tool)
+        return call
+
+    def running(self) -> Iterator[Call]:
+        """The calls that are running."""
+        return (call for call in self.calls.values() if call.status == "running")
+
+    def count(self, *statuses: str) -> int:
+        """How many calls have one of these statuses."""
+        return sum(call.status in statuses for call in self.calls.values())
+
+    @property
+    def seconds(self) -> float:
+        """From the first event to the last."""
+        return self.ended - self.began
+
+    def usage(self) -> dict[str, Any]:
+        """Model calls, tokens and USD, as plain data."""
+        return {
+            "model_calls": len(self.models),
+            "prompt_tokens": sum(reply.prompt_tokens for reply in self.models),
+            "completion_tokens": sum(reply.completion_tokens for reply in self.models),
+            "cached_tokens": sum(reply.cached_tokens or 0 for reply in self.models),
+            "usd": str(sum((Decimal(reply.usd) for reply in self.models), Decimal(0))),
+            "estimated": any(reply.estimated for reply in self.models),
+        }
+
+    def _began(self, event: events.RunStarted) -> None:
+        if not self.depths:
+            self.began = event.at
+        above = -1 if event.parent is None else self.depths.get(event.parent, -1)
+        self.depths[event.run] = above + 1
+
+    def _planned(self, event: events.PlanExtended) -> None:
+        for node, line in zip(event.nodes, event.lines, strict=True):
+            tool = line.partition(" = ")[2].partition("(")[0]
+            self.calls[event.run, node] = Call(event.run, node, tool, line)
+
+    def _started(self, event: events.NodeStarted) -> None:
+        call = self.of(event)
+        if call.began is None:
+            call.began = event.at
+        call.status = "running"
+        call.attempts = max(call.attempts, event.attempt)
+        if event.element is not None and event.attempt == 1:
+            call.elements += 1
+
+    def _emitted(self, event: events.NodeEmitted) -> None:
+        self.of(event).told = gist(event.data)
+
+    def _settled(self, event: events.NodeEvent) -> None:
+        call = self.of(event)
+        if event.element is not None:
+            call.settled += 1
+            return
+        call.status, call.ended = ENDED[type(event)], event.at
+        if isinstance(event, events.NodeFailed):
+            call.error = f"{type(event.error).__name__}: {event.error}"
+        elif isinstance(event, events.NodeSkipped):
+            call.error = event.reason
+
+
+_REACTIONS: Mapping[type[events.Event], Callable[[Tally, Any], None]] = {
+    events.RunStarted: Tally._began,
+    events.PlanExtended: Tally._planned,
+    events.NodeStarted: Tally._started,
+    events.NodeEmitted: Tally._emitted,
+    events.ModelReplied: lambda tally, event: tally.models.append(event),
+    **dict.fromkeys(ENDED, Tally._settled),
+}
