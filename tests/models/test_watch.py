@@ -80,6 +80,36 @@ async def test_a_cancellation_from_outside_stays_one(watch: Watch) -> None:
     assert now() == 1
 
 
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_a_cancellation_that_meets_the_limit_is_not_lost(
+    watch: Watch, cancelled_first: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(watch.wait(asyncio.sleep(100), until=10))
+    if cancelled_first:
+        loop.call_at(10, task.cancel)  # on the heap before the limit's own timer
+        await asyncio.sleep(0)
+    else:
+        await asyncio.sleep(0)
+        loop.call_at(10, task.cancel)
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_step_that_swallows_the_limit_leaves_no_cancellation_behind(watch: Watch) -> None:
+    async def stubborn() -> str:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            return "finished anyway"
+        return "never"
+
+    assert await watch.wait(stubborn(), until=1) == "finished anyway"
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
 async def test_a_timeout_of_the_step_itself_is_not_taken_for_ours(watch: Watch) -> None:
     async def times_out() -> None:
         raise TimeoutError("the step's own")
