@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from agentflow.context import recorder
 from agentflow.executor.bind import bind
-from agentflow.executor.commands import Status
+from agentflow.executor.commands import DONE
 from agentflow.executor.recorder import WorkflowRecorder
 from agentflow.executor.run import Body, Run
 from agentflow.planner.passes import SEGMENT_PASSES, optimise
@@ -32,7 +32,7 @@ def plan_body(plan: Plan) -> Body[Any]:
         if isinstance(plan.result, Answer):
             return state.results()
         for ref in refs(plan.result):
-            if state.status[state.slot(ref.node)] is not Status.DONE:
+            if state.status[state.slot(ref.node)] is not DONE:
                 raise state.errors[state.slot(ref.node)]
         return bind(state, plan.result)
 

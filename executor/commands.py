@@ -22,6 +22,10 @@ class Status(IntEnum):
     CANCELLED = 6
 
 
+# Reading a member off an enum class costs a tenth of a microsecond, a global nearly nothing.
+WAITING, PARKED, RUNNING, DONE, FAILED, SKIPPED, CANCELLED = Status
+
+
 @dataclass(slots=True)
 class Extended:
     """Nodes joined the plan."""

@@ -20,6 +20,8 @@ from agentflow.errors import CallTimeout
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import (
+    DONE,
+    RUNNING,
     Admitted,
     Command,
     Dropped,
@@ -131,7 +133,7 @@ class Driver:
     def watch(self, node: int, watcher: Watcher) -> None:
         """Call `watcher` when a plan id is settled; at once if it is."""
         slot = self.state.slot(node)
-        if self.state.status[slot] >= Status.DONE:
+        if self.state.status[slot] >= DONE:
             watcher(self.state, slot)
         else:
             self._watchers.setdefault(slot, []).append(watcher)
@@ -228,13 +230,13 @@ class Driver:
     async def _child(self, slot: int, call: BoundCall) -> None:
         """One call, from its arguments to its report."""
         happening: Happening
-        logged_node.set(self.state.where(slot)[0])
+        state = self.state
+        logged_node.set(state.where(slot)[0])
         try:
             if call.simple:
                 site = _Site(self, slot, 1, call) if call.wants_site else None
-                args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
-                value = await call.invoke(args, kwargs, site)
-                happening = Finished(slot, value)
+                args, kwargs = bind_arguments(state, state.nodes[slot])
+                happening = Finished(slot, await call.invoke(args, kwargs, site))
             else:
                 happening = Finished(slot, await self._attempts(slot, call))
         except asyncio.CancelledError:
@@ -362,7 +364,7 @@ class Driver:
 
     def _emit_finished(self, happening: Finished) -> None:
         assert self.emit is not None
-        if self.state.status[happening.slot] is Status.RUNNING:
+        if self.state.status[happening.slot] is RUNNING:
             node, element = self.state.where(happening.slot)
             tool = self.state.nodes[happening.slot].tool
             now = self._loop.time()
@@ -426,7 +428,7 @@ class _Site:
 
     def emit(self, data: Any) -> None:
         driver, slot = self._driver, self._slot
-        if driver.state.status[slot] is not Status.RUNNING:
+        if driver.state.status[slot] is not RUNNING:
             return  # it was abandoned
         if (idle := self._call.policy.idle) is not None:
             driver._timers.touch(slot, idle)

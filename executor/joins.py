@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentflow.executor.bind import Values, bind
-from agentflow.executor.commands import Status
-from agentflow.planner.plan import JOIN_ALL, Arg, Each, Join, Node, Ref
+from agentflow.executor.commands import DONE, FAILED, Status
+from agentflow.planner.plan import ALL, JOIN_ALL, Arg, Each, Join, Node, Ref, refs
 from agentflow.tools.paths import resolve
 from agentflow.tools.values import Outcome
 
@@ -39,54 +39,93 @@ class Joining:
 
 @dataclass(slots=True)
 class Gathering(Joining):
-    """The intrinsic ``gather``. `inputs` are slots, in the order written."""
+    """The intrinsic ``gather``.
+
+    Attributes:
+        join: Its policy.
+        inputs: Slots that the policy is about, in the order written.
+        required: Slots it needs whatever the policy: of its guard, and of what stands inside
+            lists and texts.
+        wanted: How many inputs must succeed; None to wait for all of them to settle.
+    """
 
     join: Join = JOIN_ALL
     inputs: list[int] = field(default_factory=list)
+    required: frozenset[int] = frozenset()
+    wanted: int | None = None
 
-    def wanted(self, literals: int) -> int | None:
-        """How many inputs must succeed; None to wait for all of them to settle."""
-        if self.join.kind == "first":
-            return max(0, 1 - literals)
-        return max(0, self.join.count - literals) if self.join.kind == "quorum" else None
+    def reachable(self, status: Sequence[Status]) -> bool:
+        """Whether enough inputs are done, or may still be."""
+        return self.wanted is None or self.wanted <= sum(
+            status[slot] <= DONE for slot in self.inputs
+        )
 
     def value(self, calls: Calls, args: Sequence[Arg]) -> Any:
-        """The value, once the policy is met."""
+        """The value, once the policy is met.
+
+        Raises:
+            LookupError: A path does not lead anywhere.
+        """
         if self.join.kind == "all":
             return [bind(calls, arg) for arg in args]
         outcomes = [_outcome(calls, arg) for arg in args]
+        if sum(outcome.ok for outcome in outcomes) < _least(self.join):
+            raise next(o.error for o in outcomes if isinstance(o.error, LookupError))
         return _joined(self.join, outcomes)
+
+
+def gathering(node: Node, slots: Sequence[int], lost: list[int]) -> Gathering:
+    """What a `gather` watches; `slots` are by plan id, `lost` as in `Joining`."""
+    inputs = [slots[arg.node] for arg in node.args if type(arg) is Ref]
+    required = frozenset(slots[use] for use in node.uses()) - set(inputs)
+    if node.guard is not None:
+        required |= {slots[node.guard.node]}
+    wanted = None
+    if node.join.kind in ("first", "quorum"):
+        wanted = max(0, _least(node.join) - (len(node.args) - len(inputs)))
+    if node.join.kind != "all":
+        lost = [slot for slot in lost if slot in required]
+    return Gathering(lost, node.join, inputs, required, wanted)
 
 
 @dataclass(slots=True)
 class Fanning(Joining):
-    """A map. `elements` are the slots of its elements; None until their number is known."""
+    """A map.
+
+    Attributes:
+        join: Its policy.
+        elements: Their slots; None until their number is known.
+        done: How many are done.
+        ended: How many have ended without a value.
+        followers: Maps over this one, whose elements wait for its elements.
+    """
 
     join: Join = JOIN_ALL
     elements: list[int] | None = None
     done: int = 0
     ended: int = 0
+    followers: list[int] = field(default_factory=list)
 
     def verdict(self, calls: Calls) -> tuple[Status, Any] | None:
         """The status and value (or the slot to blame) once it is certain, else None."""
         assert self.elements is not None
         count, open_ = len(self.elements), len(self.elements) - self.done - self.ended
         kind = self.join.kind
-        wanted = {"first": 1, "quorum": self.join.count}.get(kind, count)
+        wanted = count if kind == "all" else _least(self.join)
         if kind == "settled":
             certain = open_ == 0
         else:
             if self.done + open_ < wanted:
-                return Status.FAILED, self._blame(calls)
+                return FAILED, self._blame(calls)
             certain = self.done >= wanted
         if not certain:
             return None
-        return Status.DONE, _joined(self.join, [calls.outcome(slot) for slot in self.elements])
+        return DONE, _joined(self.join, [calls.outcome(slot) for slot in self.elements])
 
     def _blame(self, calls: Calls) -> int | None:
         """The first element that ended without a value; None if there are no elements."""
-        ended = [s for s in self.elements or () if calls.status[s] > Status.DONE]
-        failed = [s for s in ended if calls.status[s] is Status.FAILED]
+        ended = [s for s in self.elements or () if calls.status[s] > DONE]
+        failed = [s for s in ended if calls.status[s] is FAILED]
         return next(iter(failed or ended), None)
 
 
@@ -121,11 +160,28 @@ def common_length(columns: Sequence[Sequence[Any]]) -> int:
     return lengths.pop()
 
 
+def streamed(node: Node) -> set[int]:
+    """Ids that a map uses only to go over their elements."""
+    wholly: list[Ref] = [
+        arg.source
+        for arg in node.values()
+        if type(arg) is Each and type(arg.source) is Ref and arg.source.path[:1] in ((), (ALL,))
+    ]
+    others = [ref.node for arg in node.values() for ref in refs(arg) if ref not in wholly]
+    others += [] if node.guard is None else [node.guard.node]
+    return {ref.node for ref in wholly} - set(others)
+
+
+def _least(join: Join) -> int:
+    """How many values a policy asks for at least."""
+    return {"first": 1, "quorum": join.count}.get(join.kind, 0)
+
+
 def _outcome(calls: Calls, arg: Arg) -> Outcome[Any]:
     if type(arg) is not Ref:
         return Outcome("done", bind(calls, arg))
     slot = calls.slots[arg.node]
-    if calls.status[slot] < Status.DONE:
+    if calls.status[slot] < DONE:
         return Outcome("cancelled")
     outcome = calls.outcome(slot)
     if not outcome.ok or not arg.path:

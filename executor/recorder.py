@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentflow.errors import CallSkipped
-from agentflow.executor.commands import Status
+from agentflow.executor.commands import DONE
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
 from agentflow.planner.plan import Plan, Ref
@@ -82,11 +82,11 @@ class WorkflowRecorder(Trace):
         def settle(state: RunState, slot: int) -> None:
             if handle.used:
                 self._open.pop(id(handle), None)
-            if state.status[slot] is not Status.DONE:
+            if state.status[slot] is not DONE:
                 self.builder.forget(handle.node)
             if handle.done():
                 return
-            if state.status[slot] is Status.DONE:
+            if state.status[slot] is DONE:
                 value = state.values[slot]
                 handle.set_result(fresh(resolve(value, handle.path)))
             else:

@@ -13,7 +13,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from agentflow.errors import CallCancelled
-from agentflow.executor.commands import Command, Settle, Start, Status, Stop, Wake
+from agentflow.executor.commands import (
+    CANCELLED,
+    DONE,
+    PARKED,
+    RUNNING,
+    WAITING,
+    Command,
+    Settle,
+    Start,
+    Status,
+    Stop,
+    Wake,
+)
 from agentflow.executor.gates import Gate
 from agentflow.planner.plan import Node
 
@@ -57,7 +69,7 @@ class Schedule:
 
     def waits_at_gate(self, slot: int) -> bool:
         """Whether the call still wants to start."""
-        return self.status[slot] is Status.PARKED
+        return self.status[slot] is PARKED
 
     # What the other half decides
 
@@ -73,10 +85,6 @@ class Schedule:
         """A call has settled: joins and policies that watch it."""
         raise NotImplementedError
 
-    def _followers(self, slot: int) -> list[int]:
-        """Calls besides its users that wait for `slot`, which has ended without a value."""
-        raise NotImplementedError
-
     # Growing
 
     def _join(self, nodes: Sequence[Node], missing: Sequence[int]) -> int:
@@ -84,7 +92,7 @@ class Schedule:
         first, count = len(self.nodes), len(nodes)
         self.nodes += nodes
         self.values += [None] * count
-        self.status += [Status.WAITING] * count
+        self.status += [WAITING] * count
         self._missing += missing
         self._users += [()] * count
         self._gates += map(self._gate_of, nodes)
@@ -110,9 +118,9 @@ class Schedule:
                 continue
             slot = ripe.popleft()
             status = self.status[slot]
-            if status >= Status.RUNNING:
+            if status >= RUNNING:
                 continue
-            if slot in self._special and status is Status.WAITING and not self._decide(slot, out):
+            if slot in self._special and status is WAITING and not self._decide(slot, out):
                 continue
             starting.append(slot)
         if starting:
@@ -121,17 +129,17 @@ class Schedule:
     def _start(self, starting: list[int], out: list[Command]) -> None:
         if len(starting) <= self._free and not self.halted:
             for slot in starting:
-                if self.status[slot] < Status.RUNNING:  # else it ended while it was ripe
+                if self.status[slot] < RUNNING:  # else it ended while it was ripe
                     self._admit(slot, out)
             return
         for slot in starting:
-            if self.status[slot] < Status.RUNNING:
+            if self.status[slot] < RUNNING:
                 self._enqueue(slot)
         self._refill(out)
 
     def _enqueue(self, slot: int) -> None:
         """Wait for a place in the window."""
-        self.status[slot] = Status.PARKED
+        self.status[slot] = PARKED
         heapq.heappush(self._queue, (-self.nodes[slot].rank, slot))
 
     def _admit(self, slot: int, out: list[Command]) -> None:
@@ -139,16 +147,16 @@ class Schedule:
         if gate.free > 0:
             gate.free -= 1
             self._free -= 1
-            self.status[slot] = Status.RUNNING
+            self.status[slot] = RUNNING
             out.append(Start(slot))
         else:
-            self.status[slot] = Status.PARKED
+            self.status[slot] = PARKED
             gate.park(self.nodes[slot].rank, self, slot)
 
     def _refill(self, out: list[Command]) -> None:
         while self._queue and self._free > 0 and not self.halted:
             _, slot = heapq.heappop(self._queue)
-            if self.status[slot] is Status.PARKED:
+            if self.status[slot] is PARKED:
                 self._admit(slot, out)
 
     def _release(self, slot: int, out: list[Command]) -> None:
@@ -177,7 +185,7 @@ class Schedule:
 
     def _enter(self, slot: int, out: list[Command]) -> None:
         """Another run made way at a gate; a call that cannot use the place passes it on."""
-        if self.status[slot] is Status.PARKED and not self.halted:
+        if self.status[slot] is PARKED and not self.halted:
             if self._free > 0:
                 self._admit(slot, out)
                 return
@@ -197,12 +205,12 @@ class Schedule:
 
     def _end(self, slot: int, status: Status, value: Any, out: list[Command]) -> None:
         """End a call that does not run, or not to its end."""
-        if self.status[slot] >= Status.DONE:
+        if self.status[slot] >= DONE:
             return
         self.status[slot] = status
         self.open -= 1
         out.append(Settle(slot))
-        if status is Status.DONE:
+        if status is DONE:
             self.values[slot] = value
             self._count_down(slot)
         else:
@@ -212,8 +220,8 @@ class Schedule:
 
     def _bereave(self, slot: int) -> None:
         """The value will never exist: whoever cannot do without it ends too."""
-        for user in (*self._users[slot], *self._followers(slot)):
-            if self.status[user] >= Status.DONE:
+        for user in self._users[slot]:
+            if self.status[user] >= DONE:
                 continue
             if (end := self._without(user, slot)) is not None:
                 self._ends.append((user, *end))
@@ -228,17 +236,17 @@ class Schedule:
 
     def _drop(self, slot: int, out: list[Command]) -> None:
         """Cancel a call, wherever it is."""
-        if self.status[slot] is Status.RUNNING:
+        if self.status[slot] is RUNNING:
             out.append(Stop(slot))
-        elif self.status[slot] < Status.DONE:
+        elif self.status[slot] < DONE:
             tool = self.nodes[slot].tool
             error = CallCancelled(f"{tool} was cancelled before it started", tool=tool)
-            self._ends.append((slot, Status.CANCELLED, error))
+            self._ends.append((slot, CANCELLED, error))
 
     def _halt(self, out: list[Command]) -> None:
         """Nothing new starts; what runs is stopped and what waits is cancelled."""
         if not self.halted:
             self.halted = True
             for slot, status in enumerate(self.status):
-                if status < Status.DONE:
+                if status < DONE:
                     self._drop(slot, out)

@@ -13,6 +13,12 @@ from typing import Any
 from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed
 from agentflow.executor.bind import Element
 from agentflow.executor.commands import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    PARKED,
+    RUNNING,
+    SKIPPED,
     Admitted,
     Command,
     Dropped,
@@ -21,21 +27,28 @@ from agentflow.executor.commands import (
     Finished,
     Halted,
     Happening,
-    Status,
     Stopped,
 )
 from agentflow.executor.gates import Gate
-from agentflow.executor.joins import Fanning, Gathering, Joining, common_length, expand
+from agentflow.executor.joins import (
+    Fanning,
+    Gathering,
+    Joining,
+    common_length,
+    expand,
+    gathering,
+    streamed,
+)
 from agentflow.executor.schedule import End, Schedule
-from agentflow.planner.plan import ALL, GATHER, Each, Node, Plan, Ref, refs
+from agentflow.planner.plan import ALL, GATHER, Each, Node, Plan, Ref
 from agentflow.tools.paths import resolve
 from agentflow.tools.values import Outcome
 
 _OUTCOME = {
-    Status.DONE: "done",
-    Status.FAILED: "failed",
-    Status.SKIPPED: "skipped",
-    Status.CANCELLED: "cancelled",
+    DONE: "done",
+    FAILED: "failed",
+    SKIPPED: "skipped",
+    CANCELLED: "cancelled",
 }
 
 
@@ -68,7 +81,6 @@ class RunState(Schedule):
         self._ids: dict[int, int] = {}  # plan id by slot, where they differ
         self._joins: dict[int, Joining] = {}
         self._parents: dict[int, tuple[int, int]] = {}
-        self._expecting: dict[int, list[int]] = {}
         self.first_failure: int | None = None
         self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
             Finished: self._on_finished,
@@ -115,7 +127,7 @@ class RunState(Schedule):
         return {
             node: self.values[slot]
             for node, slot in enumerate(self.slots)
-            if self.status[slot] is Status.DONE
+            if self.status[slot] is DONE
         }
 
     def failures(self) -> dict[int, BaseException]:
@@ -123,8 +135,7 @@ class RunState(Schedule):
         return {
             node: self.errors[slot]
             for node, slot in enumerate(self.slots)
-            if self.status[slot] is Status.FAILED
-            and not isinstance(self.errors[slot], DependencyFailed)
+            if self.status[slot] is FAILED and not isinstance(self.errors[slot], DependencyFailed)
         }
 
     def pending(self) -> list[int]:
@@ -132,17 +143,17 @@ class RunState(Schedule):
         return [
             node
             for node, slot in enumerate(self.slots)
-            if self.status[slot] < Status.DONE or self.status[slot] is Status.CANCELLED
+            if self.status[slot] < DONE or self.status[slot] is CANCELLED
         ]
 
     # What happened
 
     def _on_finished(self, happening: Finished, out: list[Command]) -> None:
         slot = happening.slot
-        if self.status[slot] is not Status.RUNNING:
+        if self.status[slot] is not RUNNING:
             return  # it came too late
         self.values[slot] = happening.value
-        self.status[slot] = Status.DONE
+        self.status[slot] = DONE
         self.open -= 1
         self._release(slot, out)
         if self._users[slot]:
@@ -151,17 +162,17 @@ class RunState(Schedule):
             self._ended(slot, out)
 
     def _on_failed(self, happening: Failed, out: list[Command]) -> None:
-        if self.status[happening.slot] is Status.RUNNING:
+        if self.status[happening.slot] is RUNNING:
             self._release(happening.slot, out)
-            self._ends.append((happening.slot, Status.FAILED, happening.error))
+            self._ends.append((happening.slot, FAILED, happening.error))
 
     def _on_stopped(self, happening: Stopped, out: list[Command]) -> None:
         slot = happening.slot
-        if self.status[slot] is Status.RUNNING:
+        if self.status[slot] is RUNNING:
             self._release(slot, out)
             tool = self.nodes[slot].tool
             error = CallCancelled(f"{tool} was cancelled", tool=tool, node=self.where(slot)[0])
-            self._ends.append((slot, Status.CANCELLED, error))
+            self._ends.append((slot, CANCELLED, error))
 
     def _on_admitted(self, happening: Admitted, out: list[Command]) -> None:
         self._enter(happening.slot, out)
@@ -174,7 +185,7 @@ class RunState(Schedule):
 
     # Growing
 
-    def _on_extended(self, happening: Extended, _out: list[Command]) -> None:
+    def _on_extended(self, happening: Extended, out: list[Command]) -> None:
         plan = happening.plan
         assert plan.base == len(self.slots), "segments join in order"
         edges = plan.edges
@@ -191,6 +202,9 @@ class RunState(Schedule):
             self._prepare(first + position, plan.nodes[position])
         missing = self._missing
         self._ripe += [slot for slot in range(first, len(missing)) if not missing[slot]]
+        if self.halted:
+            for slot in range(first, len(missing)):
+                self._drop(slot, out)
 
     def _connect(self, plan: Plan, first: int, aligned: bool) -> None:
         """Edges from earlier segments; all edges once slots are no longer plan ids."""
@@ -199,11 +213,11 @@ class RunState(Schedule):
                 if aligned and dep >= plan.base:
                     continue
                 source = self.slots[dep]
-                if self.status[source] < Status.DONE:
+                if self.status[source] < DONE:
                     self._wait(slot, source)
                     continue
                 self._missing[slot] -= 1
-                if self.status[source] is not Status.DONE and dep in node.uses():
+                if self.status[source] is not DONE and dep in node.uses():
                     self._special.add(slot)
                     self._joins.setdefault(slot, Joining()).lost.append(source)
 
@@ -215,32 +229,36 @@ class RunState(Schedule):
             self._prepare_gather(slot, node, lost)
         elif node.mapped:
             self._joins[slot] = Fanning(lost, node.join)
-            for source in _streamed(node):
+            for source in streamed(node):
                 self._hasten(slot, self.slots[source])
         else:
             self._joins[slot] = Joining(lost)
 
     def _prepare_gather(self, slot: int, node: Node, lost: list[int]) -> None:
-        inputs = [self.slots[arg.node] for arg in node.args if type(arg) is Ref]
-        join = Gathering(lost if node.join.kind == "all" else [], node.join, inputs)
-        self._joins[slot] = join
-        wanted = join.wanted(len(node.args) - len(inputs))
-        if wanted is not None:
-            done = sum(self.status[i] is Status.DONE for i in inputs)
-            self._missing[slot] = max(0, wanted - done)
-            if (end := self._unreachable(slot, join)) is not None:
-                self._ends.append((slot, *end))
+        join = self._joins[slot] = gathering(node, self.slots, lost)
+        if join.wanted is None:
+            return
+        done = sum(self.status[i] is DONE for i in join.inputs)
+        self._missing[slot] = max(0, join.wanted - done)
+        for index, source in enumerate(join.inputs):
+            if source in join.inputs[:index] and self.status[source] < DONE:
+                self._wait(slot, source)  # one value that counts twice
+        if (end := self._unreachable(slot, join)) is not None:
+            self._ends.append((slot, *end))
 
     def _hasten(self, slot: int, source: int) -> None:
-        """A map over a map waits for its length only; then its elements wait for elements."""
+        """A map over a map waits for its length only; then its elements wait for elements.
+
+        Under any other policy than ``all`` the value is more than the list of the elements.
+        """
         joined = self._joins.get(source)
-        if self.status[source] >= Status.DONE or not isinstance(joined, Fanning):
+        if self.status[source] >= DONE or not isinstance(joined, Fanning):
             return
-        self._users[source] = [user for user in self._users[source] if user != slot]
-        if joined.elements is None:
-            self._expecting.setdefault(source, []).append(slot)
-        else:
-            self._missing[slot] -= 1
+        if joined.join.kind == "all":
+            self._users[source] = [user for user in self._users[source] if user != slot]
+            joined.followers.append(slot)
+            if joined.elements is not None:
+                self._missing[slot] -= 1
 
     # Calls that are not plain
 
@@ -251,7 +269,10 @@ class RunState(Schedule):
         if end is not None:
             self._ends.append((slot, *end))
         elif isinstance(join, Gathering):
-            self._gather(slot, node, join, out)
+            if any(self.status[source] < DONE for source in join.required):
+                self._missing[slot] = 1  # look again at the next end
+            else:
+                self._gather(slot, node, join, out)
         elif isinstance(join, Fanning):
             self._expand(slot, node, join)
         else:
@@ -265,21 +286,21 @@ class RunState(Schedule):
         try:
             if resolve(self.values[self.slots[node.guard.node]], node.guard.path):
                 return None
-        except LookupError as error:
-            return Status.FAILED, error
+        except Exception as error:  # a path that leads nowhere, or a value that raises
+            return FAILED, error
         index = self.where(slot)[0]
-        return Status.SKIPPED, CallSkipped(
+        return SKIPPED, CallSkipped(
             f"{node.tool} was skipped: its guard was false", tool=node.tool, node=index
         )
 
     def _gather(self, slot: int, node: Node, join: Gathering, out: list[Command]) -> None:
         try:
-            end: End = Status.DONE, join.value(self, node.args)
-        except LookupError as error:
-            end = Status.FAILED, error
+            end: End = DONE, join.value(self, node.args)
+        except Exception as error:
+            end = FAILED, error
         self._ends.append((slot, *end))
         for loser in join.inputs:
-            if all(u == slot or self.status[u] >= Status.DONE for u in self._users[loser]):
+            if all(u == slot or self.status[u] >= DONE for u in self._users[loser]):
                 self._drop(loser, out)
 
     def _expand(self, slot: int, node: Node, join: Fanning) -> None:
@@ -289,10 +310,10 @@ class RunState(Schedule):
                 id(arg): self._column(arg.source) for arg in node.values() if type(arg) is Each
             }
             length = common_length(list(columns.values()))
-        except (LookupError, ValueError) as error:
-            self._ends.append((slot, Status.FAILED, error))
+        except Exception as error:
+            self._ends.append((slot, FAILED, error))
             return
-        self.status[slot] = Status.PARKED  # it runs as its elements do
+        self.status[slot] = PARKED  # it runs as its elements do
         join.elements = []
         for index in range(length):
             element = self._join((expand(node, columns, index),), (0,))
@@ -303,7 +324,7 @@ class RunState(Schedule):
                     self._await(element, column[index].slot)
             if not self._missing[element]:
                 self._ripe.append(element)
-        for follower in self._expecting.pop(slot, ()):
+        for follower in join.followers:
             self._missing[follower] -= 1
             if not self._missing[follower]:
                 self._ripe.append(follower)
@@ -315,19 +336,19 @@ class RunState(Schedule):
             return list(source)
         slot = self.slots[source.node]
         joined = self._joins.get(slot)
-        if self.status[slot] < Status.DONE and isinstance(joined, Fanning) and joined.elements:
+        if self.status[slot] < DONE and isinstance(joined, Fanning) and joined.elements:
             return [Element(element, source.path[1:]) for element in joined.elements]
-        if self.status[slot] < Status.DONE:
+        if self.status[slot] < DONE:
             return []  # a map over an empty map that is about to settle
         path = source.path if ALL in source.path else (*source.path, ALL)
         items: list[Any] = resolve(self.values[slot], path)
         return items
 
     def _await(self, element: int, source: int) -> None:
-        if self.status[source] < Status.DONE:
+        if self.status[source] < DONE:
             self._wait(element, source)
             self._missing[element] += 1
-        elif self.status[source] is not Status.DONE:
+        elif self.status[source] is not DONE:
             self._special.add(element)
             self._joins.setdefault(element, Joining()).lost.append(source)
 
@@ -337,30 +358,33 @@ class RunState(Schedule):
         if isinstance(joined := self._joins.get(slot), Fanning):
             for element in joined.elements or ():
                 self._drop(element, out)  # not needed any more
+            if self.status[slot] is not DONE:
+                for follower in joined.followers:  # whatever has been decided of them
+                    self._ends.appendleft((follower, *self._consequence(follower, slot)))
         if slot in self._parents:
             parent = self._parents[slot][0]
             join = self._joins[parent]
             assert isinstance(join, Fanning)
-            if self.status[slot] is Status.DONE:
+            if self.status[slot] is DONE:
                 join.done += 1
             else:
                 join.ended += 1
             self._judge(parent, join)
-        elif self.status[slot] is Status.FAILED and self.first_failure is None:
+        elif self.status[slot] is FAILED and self.first_failure is None:
             self._note_failure(slot, out)
 
     def _judge(self, slot: int, join: Fanning) -> None:
         """Settle a map if its policy says what becomes of it."""
-        if self.status[slot] >= Status.DONE or (verdict := join.verdict(self)) is None:
+        if self.status[slot] >= DONE or (verdict := join.verdict(self)) is None:
             return
         status, value = verdict
-        if status is Status.DONE:
+        if status is DONE:
             self._ends.append((slot, status, value))
         elif value is None:
             error = DependencyFailed(
                 f"{self.nodes[slot].tool}: {join.join} over no elements", tool=self.nodes[slot].tool
             )
-            self._ends.append((slot, Status.FAILED, error))
+            self._ends.append((slot, FAILED, error))
         else:
             self._ends.append((slot, self.status[value], self.errors[value]))
 
@@ -380,25 +404,21 @@ class RunState(Schedule):
         join = self._joins.get(user)
         return not isinstance(join, Gathering) or join.join.kind in ("all", "settled")
 
-    def _followers(self, slot: int) -> list[int]:
-        return self._expecting.pop(slot, [])
-
     def _without(self, user: int, lost: int) -> End | None:
         node, join = self.nodes[user], self._joins.get(user)
-        if isinstance(join, Gathering) and join.join.kind != "all":
+        if isinstance(join, Gathering) and join.join.kind != "all" and lost not in join.required:
             return self._unreachable(user, join)
         source, element = self.where(lost)
         if element is None:
             if source not in node.uses():
                 return None  # it only had to come after
-            if self.status[lost] is Status.SKIPPED and self._takes_none(node, source):
+            if self.status[lost] is SKIPPED and self._takes_none(node, source):
                 return None
         return self._consequence(user, lost)
 
     def _unreachable(self, slot: int, join: Gathering) -> End | None:
         """How a gather ends because too few of its inputs are left."""
-        left = sum(self.status[i] < Status.DONE for i in join.inputs)
-        if join.join.kind == "settled" or left >= self._missing[slot]:
+        if join.reachable(self.status):
             return None
         error = DependencyFailed(
             f"{join.join} of {len(join.inputs)} calls can no longer be reached",
@@ -406,28 +426,18 @@ class RunState(Schedule):
             node=self.where(slot)[0],
         )
         error.__cause__ = next((self.errors[i] for i in join.inputs if i in self.errors), None)
-        return Status.FAILED, error
+        return FAILED, error
 
     def _consequence(self, user: int, lost: int) -> End:
         """How a call ends that needs a value which will never exist."""
         tool, index, cause = self.nodes[user].tool, self.where(user)[0], self.errors[lost]
         why = f"{tool} needs the value of {self.nodes[lost].tool}, which"
-        if self.status[lost] is Status.FAILED:
+        if self.status[lost] is FAILED:
+            if isinstance(cause, DependencyFailed) and cause.__cause__ is not None:
+                cause = cause.__cause__  # the root: a long chain would repeat all its links
             error = DependencyFailed(f"{why} failed: {cause}", tool=tool, node=index)
             error.__cause__ = cause
-            return Status.FAILED, error
-        if self.status[lost] is Status.CANCELLED:
-            return Status.CANCELLED, CallCancelled(f"{why} was cancelled", tool=tool, node=index)
-        return Status.SKIPPED, CallSkipped(f"{why} was skipped", tool=tool, node=index)
-
-
-def _streamed(node: Node) -> set[int]:
-    """Ids that a map uses only to go over their elements."""
-    wholly: list[Ref] = [
-        arg.source
-        for arg in node.values()
-        if type(arg) is Each and type(arg.source) is Ref and arg.source.path[:1] in ((), (ALL,))
-    ]
-    others = [ref.node for arg in node.values() for ref in refs(arg) if ref not in wholly]
-    others += [] if node.guard is None else [node.guard.node]
-    return {ref.node for ref in wholly} - set(others)
+            return FAILED, error
+        if self.status[lost] is CANCELLED:
+            return CANCELLED, CallCancelled(f"{why} was cancelled", tool=tool, node=index)
+        return SKIPPED, CallSkipped(f"{why} was skipped", tool=tool, node=index)

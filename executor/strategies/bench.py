@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from agentflow import events
-from agentflow.executor.commands import Status
+from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import Delta, ReasoningPiece, TextPiece
 from agentflow.executor.run import Run
@@ -86,13 +86,13 @@ class Workbench:
     def ended(self, node: int) -> bool:
         """Whether a call has ended."""
         state = self._run.driver.state
-        return state.status[state.slot(node)] >= Status.DONE
+        return state.status[state.slot(node)] >= DONE
 
     def outcome(self, node: int) -> Outcome[Any]:
         """How a call ended."""
         state = self._run.driver.state
         slot = state.slot(node)
-        return state.outcome(slot) if state.status[slot] >= Status.DONE else Outcome("cancelled")
+        return state.outcome(slot) if state.status[slot] >= DONE else Outcome("cancelled")
 
     def report(self, node: int) -> str:
         """How a call ended, as a model is told."""
