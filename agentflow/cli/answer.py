@@ -27,9 +27,12 @@ class AnswerWriter:
 
     def take(self, event: events.Event) -> None:
         """Write what an event adds to the answer."""
-        if isinstance(event, events.TextDelta) and event.role == "answer":
-            if event.run == self._run:
-                self._write(event.text)
+        if (
+            isinstance(event, events.TextDelta)
+            and event.role == "answer"
+            and event.run == self._run
+        ):
+            self._write(event.text)
 
     def finish(self, value: str) -> None:
         """Write what is missing of the whole answer."""

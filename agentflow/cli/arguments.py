@@ -26,13 +26,12 @@ def read_arguments(
         ArgumentError: One is unknown, missing or of the wrong type.
     """
     parameters = {p.name: p for p in tool.spec.parameters}
-    places = [p for p in tool.spec.parameters if not p.keyword_only]
+    places = iter([p for p in tool.spec.parameters if not p.keyword_only])
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for word in words:
         if (match := _NAMED.fullmatch(word)) is None:
-            place = places[len(args)] if len(args) < len(places) else None
-            args.append(_value(word, place, tool))
+            args.append(_value(word, next(places, None), tool))
         elif match[1] in parameters or tool.spec.open:
             kwargs[match[1]] = _value(match[2], parameters.get(match[1]), tool)
         else:

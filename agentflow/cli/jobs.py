@@ -91,7 +91,7 @@ def tighter(own: Budget | None, given: Budget) -> Budget:
     if own is None:
         return given
     pairs = ((own.usd, given.usd), (own.tokens, given.tokens), (own.deadline, given.deadline))
-    least: list[Any] = [min((x for x in pair if x is not None), default=None) for pair in pairs]  # type: ignore[type-var]
+    least: list[Any] = [min((x for x in pair if x is not None), default=None) for pair in pairs]
     return Budget(*least)
 
 

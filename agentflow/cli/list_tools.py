@@ -24,8 +24,8 @@ def command(options: Any) -> int:
     silent = [spec.name for spec in specs if spec.effect.kind == "undeclared"]
     if silent:
         print(
-            f"\n{', '.join(silent)}: no effect declared. In a plan that a model writes such a call "
-            f"waits until the plan is complete, and its result is never reused.\n"
+            f"\n{', '.join(silent)}: no effect declared. Such calls wait for the end of a plan that "
+            "a model writes, and are never cached, merged or started early.\n"
             f"One line changes that: {ONE_LINE}."
         )
     return codes.OK

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("agentflow: interrupted", file=sys.stderr)
         return codes.INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # a person reads it, not a traceback
         return _report(error, options)
     return code
 

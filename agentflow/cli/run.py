@@ -165,12 +165,12 @@ class _Show:
             import traceback
 
             self._screen.paragraph("".join(traceback.format_exception(error.__cause__)).rstrip())
-        self._screen.insist(f"agentflow run: {explained(error, tools)}")
         for line in finished(self._tally, error.results, run.id):
             self._screen.line(line)
+        self._sum_up(run)
+        self._screen.insist(f"agentflow run: {explained(error, tools)}")
         if self._options.json:
             print_json({**failure_json(error, tools), **self._account(run)})
-        self._sum_up(run)
 
     def _account(self, run: Run[Any]) -> dict[str, Any]:
         """What the JSON of a run says besides how it ended."""

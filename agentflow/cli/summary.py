@@ -21,9 +21,9 @@ def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     for name, calls in _undeclared(tally, run).items():
         spent = sum(call.seconds for call in calls)
         yield (
-            f"{name} declares no effect: its {counted(len(calls), 'call')} "
-            f"({duration(spent)}) could not start before their plan was complete, and the results "
-            f"cannot be reused. One line changes that: {ONE_LINE}."
+            f"{name} declares no effect ({counted(len(calls), 'call')}, {duration(spent)}): such "
+            "calls wait for the end of a plan that a model writes, and are never cached, merged "
+            f"or started early. One line changes that: {ONE_LINE}."
         )
 
 

@@ -99,6 +99,8 @@ class Tally:
     def take(self, event: events.Event) -> None:
         """Count one more event."""
         self.ended = event.at
+        if isinstance(event, events.TERMINAL):
+            self._over(event)
         if (reaction := _REACTIONS.get(type(event))) is not None:
             reaction(self, event)
 
@@ -138,6 +140,12 @@ class Tally:
             self.began = event.at
         above = -1 if event.parent is None else self.depths.get(event.parent, -1)
         self.depths[event.run] = above + 1
+
+    def _over(self, event: events.Event) -> None:
+        """A run has ended: what was not told to have ended is cancelled."""
+        for call in self.calls.values():
+            if call.run == event.run and call.ended is None:
+                call.status, call.ended = "cancelled", event.at
 
     def _planned(self, event: events.PlanExtended) -> None:
         for node, line in zip(event.nodes, event.lines, strict=True):
