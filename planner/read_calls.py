@@ -29,6 +29,8 @@ _SKIPPED = re.compile(r"[^()\[\]{}\n\"'“”‘]*")
 _SOLID = re.compile(r"[\"\[]|(?<!\$)\{|(?<!\w)'")  # never stands in a bare argument
 _NAMED = re.compile(r"(?:^|,)\s*+[^\W\d][\w.-]*+\s*+=(?!=)")
 _CALLED = re.compile(r"([A-Za-z_][\w.-]*+)\(")
+_FIGURE = re.compile(r"[0-9]")
+_LETTERS = re.compile(r"[^\W\d_]{2}|(?<![\w.])[^\W\d_]")  # not those of 1e5 or 0x1F
 _REMEDIES = {
     "bad_args": "Arguments are text in quotes, numbers, references such as $1, lists and dicts;"
     " put quotes around anything else.",
@@ -254,4 +256,4 @@ class CallReader:
 def _is_numeric(text: str) -> bool:
     """Whether there are figures in it and no words: a number or a sum, not a title."""
     text = without_references(text)
-    return any(map(str.isdigit, text)) and not any(map(str.isalpha, text))
+    return _FIGURE.search(text) is not None and _LETTERS.search(text) is None

@@ -39,8 +39,8 @@ class Head(NamedTuple):
 
 
 _DIGITS = rf"([0-9]{{1,{MAX_DIGITS}}})(?![0-9])"
-_SPACE = r"[*_`\s]*+"
-_DECORATION = r"(?:[^\w$(\[]|_)*+"  # bullets, quotes, bold, arrows, emoji
+_SPACE = r"[*`\s]*+"
+_DECORATION = r"[^\w$(\[]*+"  # bullets, quotes, bold, arrows, emoji
 _LABEL = r"(?i:(?:step|task|action|call|plan)\b[\s:#]*+)?+"
 _AFTER_NUMBER = r"(?:[\].):、．：）]{1,3}|:?=|[-–—](?=\s))"
 _NUMBER = rf"(?:[(\[]?{_DIGITS}{_SPACE}{_AFTER_NUMBER}|\$\{{?{_DIGITS}\}}?{_SPACE}:?[:=])"
@@ -50,15 +50,15 @@ _NAME = r"([A-Za-z_][\w.-]*+)"
 
 _COMMENT = re.compile(r"\s*#(?!#)")
 _CALL = re.compile(rf"{_DECORATION}{_LABEL}{_SPACE}{_ID}{_NAME}{_SPACE}")
-_JOIN = re.compile(rf"{_DECORATION}{_LABEL}(?:{_SPACE}{_ID})?(?i:join)[*_`\s;.]*+(#.*)?")
+_JOIN = re.compile(rf"{_DECORATION}{_LABEL}(?:{_SPACE}{_ID})?(?i:join)[*`\s;.]*+(#.*)?")
 _THOUGHT = re.compile(rf"{_DECORATION}(?i:thoughts?)\b{_SPACE}[0-9]*{_SPACE}:{_SPACE}")
 _RETURN = re.compile(rf"{_DECORATION}(?:{_ID})?return[ \t]++")
 _VALUE = re.compile(
-    r"[$\[{]|(?:[+-]?\.?[0-9][\w.+-]*+|True|False|None|true|false|null)[*_`\s;]*+(?:#.*)?$"
+    r"[$\[{]|(?:[+-]?\.?[0-9][\w.+-]*+|True|False|None|true|false|null)[*`\s;]*+(?:#.*)?$"
 )
 _INLINE = re.compile(rf"(?<![\w$.])(?:{_ID})?{_NAME}[*`]*+\Z")
 _ALONE = re.compile(rf"{_DECORATION}[\w.-]++")
-_INLINE_JOIN = re.compile(rf"(?<![\w$.]){_ID}join[*_`\s;.]*+\Z")
+_INLINE_JOIN = re.compile(rf"(?<![\w$.]){_ID}join[*`\s;.]*+\Z")
 
 
 def recognise(head: str, stop: str, tools: Names) -> Head | None:

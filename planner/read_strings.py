@@ -16,6 +16,7 @@ CLOSERS = {'"': '"', "'": "'", "“": "”", "”": "”", "‘": "’"}
 PREFIXES = frozenset({"r", "b", "u", "f", "br", "rb", "fr", "rf"})
 """Letters that may stand before a quotation mark, as in Python."""
 
+_LONGEST_ESCAPE = 10
 _PLAIN = {closer: re.compile(rf"[^{closer}\\$]*") for closer in CLOSERS.values()}
 _HEX = re.compile(r"[0-9a-fA-F]*")
 _OCTAL = re.compile(r"[0-7]*")
@@ -88,6 +89,8 @@ class StringReader:
                 continue
             char = scanner.text[scanner.pos]
             scanner.pos += 1
+            if char == "$" or scanner.pos + _LONGEST_ESCAPE > len(scanner.text):
+                self._tell()  # what follows may have to be waited for
             if char == "\\":
                 yield from self._escape()
             elif char == "$":

@@ -63,13 +63,13 @@ class _Nest:
         self.commas = 0
 
     @property
-    def wants_key(self) -> bool:
-        return self.opener == "{" and self.key is _NO_KEY
+    def has_key(self) -> bool:
+        return self.key is not _NO_KEY
 
     def put(self, value: Arg) -> None:
         if self.opener != "{":
             self.items.append(value)
-        elif self.key is _NO_KEY:
+        elif not self.has_key:
             self.key = _key(value)
         else:
             self.pairs[self.key] = value
@@ -204,21 +204,19 @@ class ValueReader:
         """Reads what follows a value or a key."""
         nest = self._nests[-1]
         char = yield from self.significant()
-        if nest.key is not _NO_KEY and char == ":":
-            self._scanner.pos += 1
-            return _WANTED
-        if nest.key is _NO_KEY and char == ",":
-            self._scanner.pos += 1
-            nest.commas += 1
-            return _WANTED
         if char == "" or char in ")]}":
             return self._close(char)
-        raise self.unreadable(f"{char!r} stands where {nest.closer!r} or a comma is expected")
+        if char == (":" if nest.has_key else ","):
+            self._scanner.pos += 1
+            nest.commas += char == ","
+            return _WANTED
+        wanted = "a colon" if nest.has_key else f"{nest.closer!r} or a comma"
+        raise self.unreadable(f"{char!r} stands where {wanted} is expected")
 
     def _close(self, char: str) -> Arg:
         """Ends the innermost bracket; if its own is missing, an outer one ends it."""
         nest = self._nests[-1]
-        if nest.key is not _NO_KEY:
+        if nest.has_key:
             kind = "unterminated_call" if self.next_head else "bad_args"
             raise self.unreadable(f"the key {nest.key!r} has no value", kind)
         if char == nest.closer:
@@ -237,18 +235,19 @@ class ValueReader:
         nest.put(value)
         if nest.key is None:
             raise self.unreadable("a key of a dict must be a text in quotes")
-        if nest.key is not _NO_KEY and nest.key in nest.pairs:
+        if nest.has_key and nest.key in nest.pairs:
             raise self.unreadable(f"the key {nest.key!r} is given twice")
 
     def _string(self, raw: bool, grow: Callable[[str], None] | None) -> Reading[Arg]:
         """Reads a quoted string, or several that stand side by side."""
-        wants_key = bool(self._nests) and self._nests[-1].wants_key
+        nest = self._nests[-1] if self._nests else None
+        is_key = nest is not None and nest.opener == "{" and not nest.has_key
         text, escaped = yield from StringReader(self._scanner, raw, grow, self._earlier).read()
         while (yield from self.significant()) in CLOSERS:
             more = yield from StringReader(self._scanner, False, None, self._earlier).read()
             escaped |= {len(text) + position for position in more.escaped}
             text += more.text
-        return text if wants_key else self.resolved(resolve(text, escaped, self._earlier), text)
+        return text if is_key else self.resolved(resolve(text, escaped, self._earlier), text)
 
     def _reference(self) -> Reading[Arg]:
         text = yield from read_reference(self._scanner)
