@@ -41,7 +41,8 @@ def fresh(value: Any) -> Any:
     """A value that its receiver may change without anybody else seeing it.
 
     Lists, dicts, sets, tuples, dataclasses and pydantic models are copied, all the way down.
-    An object of any other class is passed as it is: agentflow does not know how to copy it.
+    An object of any other class, an exception too, is passed as it is: agentflow does not know
+    how to copy it.
     """
     kind = type(value)
     if kind in IMMUTABLE:
@@ -61,8 +62,19 @@ def fresh(value: Any) -> Any:
     if hasattr(kind, "model_copy"):
         return value if kind.model_config.get("frozen") else value.model_copy(deep=True)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return copy.deepcopy(value)
+        return _copied(value)
     return value
+
+
+def _copied(value: Any) -> Any:
+    """A dataclass whose attributes are fresh; not built anew, so that nothing is checked twice."""
+    twin = copy.copy(value)
+    for field in dataclasses.fields(value):
+        if hasattr(value, field.name):
+            item = getattr(value, field.name)
+            if type(item) not in IMMUTABLE:
+                object.__setattr__(twin, field.name, fresh(item))
+    return twin
 
 
 def as_text(value: Any) -> str:
