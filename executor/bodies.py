@@ -10,8 +10,8 @@ from agentflow.executor.bind import bind
 from agentflow.executor.commands import DONE
 from agentflow.executor.recorder import WorkflowRecorder
 from agentflow.executor.run import Body, Run
-from agentflow.planner.passes import SEGMENT_PASSES, optimise
-from agentflow.planner.plan import Answer, Plan, refs
+from agentflow.planner.passes import SEGMENT_PASSES, run_passes
+from agentflow.planner.plan import GATHER, Answer, Plan, refs
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import resolve
 from agentflow.tools.spec import ToolSpec
@@ -90,5 +90,14 @@ class _Specs(Mapping[str, ToolSpec]):
 
 
 def _compiler(run: Run[Any]) -> Callable[[Plan], Plan]:
-    specs = _Specs(run)
-    return lambda plan: optimise(plan, specs, SEGMENT_PASSES)
+    """Passes over a segment; ranks are given only where not all of it may run at once."""
+    specs, window = _Specs(run), run.host.services.limits.run
+
+    def rewrite(plan: Plan) -> Plan:
+        names = {node.tool for node in plan.nodes} - {GATHER}
+        limits = [run.tool(name).policy.limit for name in names]
+        crowded = len(plan.nodes) > min([window, *limits])
+        passes = SEGMENT_PASSES if crowded else SEGMENT_PASSES[:-1]
+        return run_passes(plan, specs, passes)
+
+    return rewrite

@@ -96,11 +96,26 @@ def effect_of(tool: str, spec: ToolSpec | None) -> Effect:
 def identity(node: Node, spec: ToolSpec | None = None) -> Hashable:
     """Equal for calls that are interchangeable if their tool is pure; None if it has no key."""
     try:
-        arguments = frozenset((k, canonical(v)) for k, v in bound(node, spec).items())
+        arguments = _arguments(node, spec)
+        hash(arguments)
         hash(node.options)
     except (TypeError, RecursionError):  # an argument, or the options, cannot be compared
         return None
     return (node.tool, arguments, node.guard, node.join, node.options, node.after)
+
+
+def _arguments(node: Node, spec: ToolSpec | None) -> Hashable:
+    """The arguments' key: by position as far as they fill the parameters, then by name."""
+    if not node.kwargs:
+        return tuple([canonical(value) for value in node.args])
+    given = bound(node, spec)
+    first: list[Hashable] = []
+    for parameter in () if spec is None else spec.parameters:
+        if parameter.keyword_only or parameter.name not in given:
+            break
+        first.append(canonical(given.pop(parameter.name)))
+    rest = frozenset([(name, canonical(value)) for name, value in given.items()])
+    return (*first, rest) if rest else tuple(first)
 
 
 def renumbered(value: Arg, ids: Callable[[Ref], Ref]) -> Arg:

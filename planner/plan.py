@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from agentflow.tools.paths import ALL, PathStep
+from agentflow.tools.values import IMMUTABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,13 @@ class Node:
         found: dict[int, None] = {}
         if self.guard is not None:
             found[self.guard.node] = None
-        for value in self.values():
-            for ref in refs(value):
-                found[ref.node] = None
+        for value in self.args:
+            if type(value) is Ref:
+                found[value.node] = None
+            elif type(value) not in IMMUTABLE:
+                found.update(dict.fromkeys([ref.node for ref in refs(value)]))
+        for _, value in self.kwargs:
+            found.update(dict.fromkeys([ref.node for ref in refs(value)]))
         return tuple(found)
 
     def waits_for(self) -> tuple[int, ...]:
@@ -113,7 +118,8 @@ class Node:
     @property
     def mapped(self) -> bool:
         """Whether it is called once for every element of a list."""
-        return any(type(value) is Each for value in self.values())
+        kinds = [type(value) for value in self.args] + [type(value) for _, value in self.kwargs]
+        return Each in kinds
 
 
 class Answer(Enum):
@@ -153,7 +159,12 @@ class Plan:
             for dep in deps:
                 if dep >= self.base:
                     users[dep - self.base].append(index)
-        return Edges(tuple(indegree), tuple(map(tuple, users)))
+        special = tuple(
+            position
+            for position, node in enumerate(self.nodes)
+            if node.tool == GATHER or node.guard is not None or node.mapped
+        )
+        return Edges(tuple(indegree), tuple(map(tuple, users)), special)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +174,12 @@ class Edges:
     Attributes:
         indegree: How many nodes each waits for, earlier segments included.
         users: Ids of the nodes that wait for each.
+        special: Positions of the nodes that are not plain calls: gathers, maps, guarded ones.
     """
 
     indegree: tuple[int, ...]
     users: tuple[tuple[int, ...], ...]
+    special: tuple[int, ...]
 
 
 def refs(value: Arg) -> Iterator[Ref]:
