@@ -34,12 +34,14 @@ class AnswerWriter:
         ):
             self._write(event.text)
 
-    def finish(self, value: str) -> None:
-        """Write what is missing of the whole answer."""
+    def finish(self, value: str, footer: str = "") -> None:
+        """Write what is missing of the whole answer, and a footer below it."""
         if value.startswith(self._written):
             self._write(value[len(self._written) :])
         elif value.strip() != self._written.strip():
             self._write(f"\n{value}")  # what was streamed was not the answer
+        if footer:
+            self._write("\n" * (1 + (not self._written.endswith("\n"))) + footer)
         self.close()
 
     def close(self) -> None:
@@ -51,6 +53,8 @@ class AnswerWriter:
     def _write(self, text: str) -> None:
         if not text:
             return
+        if not self._written and self._terminal:
+            self._screen.line("")
         self._screen.hold()
         self._written += text
         self._stream.write(clean(text) if self._terminal else text)

@@ -27,11 +27,9 @@ def print_value(value: Any) -> None:
 
 def gist(value: Any, width: int = 60) -> str:
     """What a value is, in a few words."""
-    if isinstance(value, str):
-        lines = value.count("\n") + 1
-        return (
-            as_json(value) if len(value) <= width else f"{len(value):,} characters, {lines} lines"
-        )
+    if isinstance(value, str) and len(value) > width:
+        lines = counted(value.count("\n") + 1, "line")
+        return f"{counted(len(value), 'character')}, {lines}"
     if isinstance(value, list | tuple | set | dict):
         return counted(len(value), "item")
     text = as_json(value)

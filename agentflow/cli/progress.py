@@ -43,6 +43,7 @@ class Progress:
         self._screen = screen
         self._tally = tally
         self._drawn_at = 0.0
+        self._phase = ""
 
     def take(self, event: events.Event) -> None:
         """Show an event."""
@@ -80,7 +81,8 @@ class Progress:
 
     def _round(self, event: events.RoundStarted) -> None:
         reason = f": {event.reason}" if event.reason else ""
-        self._say("round", f"{event.number}, {event.kind}{reason}", event.run)
+        self._phase = event.kind
+        self._say("round", f"{event.kind} {event.number}{reason}", event.run)
 
     def _started(self, event: events.NodeStarted) -> None:
         if event.element is None:
@@ -106,11 +108,12 @@ class Progress:
 
     def _skipped(self, event: events.NodeSkipped) -> None:
         if event.element is None:
-            self._say("skipped", f"{self._tally.of(event).name}: {event.reason}", event.run)
+            self._say("skipped", f"${event.node + 1} {event.reason}", event.run)
 
     def _cancelled(self, event: events.NodeCancelled) -> None:
-        if event.element is None:
-            self._say("cancelled", self._tally.of(event).name, event.run)
+        call = self._tally.of(event)
+        if event.element is None and call.began is not None:
+            self._say("cancelled", _timed(call), event.run)
 
     def _model(self, event: events.ModelReplied) -> None:
         about = "about " if event.estimated else ""
@@ -140,7 +143,7 @@ class Progress:
         bar = done * filled + left * (room - filled)
         return (
             f"{bar} {over:,}/{counted(total, 'call')}, {running:,} running, "
-            f"{duration(at - self._tally.began)}"
+            f"{duration(at - self._tally.began)} {self._phase}"
         ).strip()
 
     def _spin(self, at: float) -> str:

@@ -16,7 +16,7 @@ from agentflow.cli.endpoint import FOOTER, NOTICE, Endpoint, reach
 from agentflow.cli.failures import explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job, job_for
-from agentflow.cli.output import print_json, print_value
+from agentflow.cli.output import print_json, print_value, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.screen import Screen
 from agentflow.cli.summary import finished, summary
@@ -152,12 +152,15 @@ class _Show:
             key = "answer" if self._job.streams else "result"
             print_json({"ok": True, key: shown, "error": None, **self._account(run)})
         elif self._job.streams and not self._options.events:
-            answer.finish(shown)
-            if self._endpoint.stand_in:
-                print(f"\n{FOOTER}", flush=True)
+            answer.finish(shown, self._footer())
         elif not self._options.events:
             print_value(shown)
         self._sum_up(run)
+
+    def _footer(self) -> str:
+        if not self._endpoint.stand_in:
+            return ""
+        return self._screen.wrapped(FOOTER) if stdout_is_terminal() else FOOTER
 
     def _failed(self, error: RunError, run: Run[Any]) -> None:
         tools = {c.node: c.tool for c in self._tally.calls.values() if c.run == run.id}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,8 @@ class Screen:
         self._stream = stream
         self._quiet = quiet
         self._drawn: list[int] = []  # columns of the lines that are redrawn
-        self._held: list[str] | None = None
+        self._pending: list[str] = []  # lines that stay, written with the next drawing
+        self._held = False
         terminal = is_terminal(stream)
         self.live = terminal and not quiet and os.environ.get("TERM", "") not in ("", "dumb")
         self.coloured = terminal and not os.environ.get("NO_COLOR")
@@ -61,40 +63,47 @@ class Screen:
         self._last(text)
 
     def paragraph(self, text: str) -> None:
-        """Write text that stays, as long as it is."""
+        """Write text that stays, as long as it is; on a terminal it is wrapped."""
         if not self._quiet:
-            self._last(clean(text))
+            self.insist(text)
 
     def insist(self, text: str) -> None:
-        """Write text that stays, also when quiet."""
-        self._last(clean(text))
+        """Write a paragraph, also when quiet."""
+        self._last(self.wrapped(clean(text)))
+        if not self._held:
+            self.clear()
+
+    def wrapped(self, text: str) -> str:
+        """Text in lines that fit on the terminal."""
+        if not is_terminal(self._stream):
+            return text
+        width = max(20, self.size.columns - 1)
+        lines = [textwrap.wrap(line, width, break_long_words=False) for line in text.split("\n")]
+        return "\n".join("\n".join(line) for line in lines)
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Replace the lines that are redrawn."""
-        if not self.live or self._held is not None:
+        """Write the lines that stay since the last drawing, and replace those that are redrawn."""
+        if not self.live or self._held:
             return
         width = self.size.columns
         fitted = [fit(clean(line), width - 1, self.unicode) for line in lines]
-        text = self._erased() + "".join(f"{line}\n" for line in fitted)
+        self._write(self._settled() + "".join(f"{line}\n" for line in fitted))
         self._drawn = [columns(line) for line in fitted]
-        self._write(text)
 
     def clear(self) -> None:
-        """Take the lines that are redrawn away."""
-        if self._drawn:
-            self._write(self._erased())
+        """Write the lines that stay, and take those that are redrawn away."""
+        self._write(self._settled())
 
     def hold(self) -> None:
         """Write nothing until `release`: standard output is in the middle of a line."""
-        self.clear()
-        if self._held is None:
-            self._held = []
+        if not self._held:
+            self.clear()
+            self._held = True
 
     def release(self) -> None:
         """Write what was held."""
-        held, self._held = self._held, None
-        for text in held or ():
-            self._last(text)
+        self._held = False
+        self.clear()
 
     def write(self, text: str) -> int:
         """As a file, for loggers: whole lines only."""
@@ -107,10 +116,14 @@ class Screen:
         """Nothing waits here."""
 
     def _last(self, text: str) -> None:
-        if self._held is not None:
-            self._held.append(text)
-        else:
-            self._write(f"{self._erased()}{text}\n")
+        self._pending.append(f"{text}\n")
+        if not self.live and not self._held:
+            self.clear()
+
+    def _settled(self) -> str:
+        text = self._erased() + "".join(self._pending)
+        self._pending.clear()
+        return text
 
     def _erased(self) -> str:
         """What takes the redrawn lines away; the terminal may have become narrower meanwhile."""
