@@ -6,7 +6,6 @@ imported before the first call, because openai and its HTTP library take half a 
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -79,8 +78,3 @@ def error_kind(error: BaseException) -> str | None:
         if cls.__module__.partition(".")[0] in FAMILIES and cls.__name__ in KINDS:
             return KINDS[cls.__name__]
     return None
-
-
-def loaded() -> list[ModuleType]:
-    """The HTTP libraries that this process has imported so far."""
-    return [sys.modules[name] for name in FAMILIES if name in sys.modules]

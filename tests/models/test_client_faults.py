@@ -121,6 +121,22 @@ async def test_a_slow_but_steady_stream_meets_only_the_total_limit(wire: Any, ba
     assert type(error) is BackendTimeout and "within 100 s" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("steps", "limits"),
+    [((), Timeouts(first_token=500, total=100)), (("Hel",), Timeouts(idle=None, total=100))],
+)
+async def test_the_total_limit_holds_where_no_other_does(
+    wire: Any, backend: Any, steps: tuple[str, ...], limits: Timeouts
+) -> None:
+    wire.reply(*map(wire.text, steps), asyncio.Event())
+    client = backend(timeouts=limits)
+    await client.connect()
+    begun = clock.now()
+
+    assert "within 100 s" in str(await failure_of(client))
+    assert clock.now() - begun == pytest.approx(100, abs=0.1)
+
+
 async def test_a_slow_consumer_is_not_taken_for_a_silent_server(wire: Any, backend: Any) -> None:
     wire.reply(*wire.HELLO)
 
