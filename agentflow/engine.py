@@ -20,6 +20,9 @@ from agentflow.executor.models.base import Model
 from agentflow.executor.run import Body, Run, Subscriber
 from agentflow.executor.services import Limits, Services
 from agentflow.executor.strategies.task import Task
+from agentflow.planner.check import read_plan
+from agentflow.planner.lower import lower
+from agentflow.planner.passes import optimise
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
 from agentflow.settings import Settings
@@ -163,6 +166,20 @@ class Engine:
             DefinitionError: The target is none of these.
         """
         return self._make(target, args, kwargs, ()).start()
+
+    def plan(self, text: str, *, tools: Iterable[AnyTool] | None = None) -> Plan:
+        """Read a plan in the notation and compile it, without running it.
+
+        Args:
+            text: Such as the content of a plan file.
+            tools: What it may call; the engine's tools by default.
+
+        Raises:
+            PlanError: It cannot be read, or cannot be run; `kind` and `at` say why and where.
+        """
+        box = self.tools if tools is None else Toolbox(tools)
+        specs = {name: tool.spec for name, tool in box.items()}
+        return optimise(lower(read_plan(text, specs), specs), specs)
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` with every event of runs started from now on.

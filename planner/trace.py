@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
@@ -47,6 +48,7 @@ class Trace:
         self.contexts: dict[int, contextvars.Context] = {}
         self.ended = False
         self._names: dict[int, str] = {}
+        self._thread = threading.get_ident()
 
     def record(self, call: Call) -> Any:
         """Note a call and return its handle.
@@ -57,8 +59,9 @@ class Trace:
         """
         tool = call.tool
         self._check_place(tool.name)
-        args = tuple([self._argument(value) for value in call.args])
-        kwargs = tuple([(name, self._argument(value)) for name, value in call.kwargs.items()])
+        argument = self._argument
+        args = tuple([v if type(v) in IMMUTABLE else argument(v) for v in call.args])
+        kwargs = tuple([(name, argument(value)) for name, value in call.kwargs.items()])
         if call.mapped:
             args, kwargs = _mapped(call, args, kwargs)
         elif (
@@ -90,9 +93,11 @@ class Trace:
         """A handle was cancelled; a trace that runs nothing has nothing to stop."""
 
     def _check_place(self, tool: str) -> None:
-        if asyncio._get_running_loop() not in (self.loop, None):
+        elsewhere = threading.get_ident() != self._thread
+        if elsewhere or asyncio._get_running_loop() not in (self.loop, None):
             raise WorkflowError(
-                f"{tool} was called in another loop than its workflow {self.name!r}"
+                f"{tool} was called in another {'thread' if elsewhere else 'loop'} than its "
+                f"workflow {self.name!r}: call it there and pass the value on"
             )
         if self.ended:
             raise WorkflowError(
@@ -102,24 +107,25 @@ class Trace:
 
     def _add(self, node: Node, tool: str, frame: FrameType) -> Any:
         handle = _handle(self, tool, (frame.f_code.co_filename, frame.f_lineno), self.loop)
-        handle.node = self.builder.add(node)
-        if handle.node not in self.contexts:
+        index = self.builder.add(node)
+        handle.home = Ref(index)
+        if index not in self.contexts:
             context = contextvars.copy_context()
             context.run(recorder.set, None)
-            self.contexts[handle.node] = context
+            self.contexts[index] = context
         self.collected(handle)
         return handle
 
     def _argument(self, value: Any) -> Any:
         """A value as it stands in a plan: handles become references, the rest a copy."""
         kind = type(value)
+        if kind is Reference:
+            return self._ref(*parts(value))
         if kind in IMMUTABLE:
             return value
         if kind is Handle:
             value.used = True
             return self._ref(value, ())
-        if kind is Reference:
-            return self._ref(*parts(value))
         if kind is list or kind is tuple:
             return kind([self._argument(item) for item in value])
         if kind is dict:
@@ -131,7 +137,8 @@ class Trace:
             raise WorkflowError(
                 f"{handle!r} belongs to another workflow: await it there and pass its value"
             )
-        return Ref(handle.node, (*handle.path, *path))
+        home: Ref = handle.home
+        return Ref(home.node, (*home.path, *path)) if path else home
 
     def _guard(self, when: Any) -> Ref:
         guard = self._argument(when)

@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -82,12 +82,13 @@ class Signature:
         from pydantic_core import ArgsKwargs
 
         check, name = self._adapter.validator.validate_python, self.name
+        places = [p.name for p in self.signature.parameters.values() if p.kind < p.VAR_POSITIONAL]
 
         def validate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
             try:
                 valid: Arguments = check(ArgsKwargs(args, kwargs))
             except ValidationError as error:
-                raise argument_error(name, error) from None
+                raise argument_error(name, error, places) from None
             return valid
 
         return validate
@@ -187,9 +188,12 @@ class Signature:
         return tuple(out)
 
 
-def argument_error(tool: str, error: Any) -> ArgumentError:
-    """An `ArgumentError` that names the argument, from pydantic's ValidationError."""
-    where, problem = _problem(error)
+def argument_error(tool: str, error: Any, places: Sequence[str] = ()) -> ArgumentError:
+    """An `ArgumentError` that names the argument, from pydantic's ValidationError.
+
+    `places` are the names of the parameters that may be given by position.
+    """
+    where, problem = _problem(error, places)
     return ArgumentError(
         f"{tool}: argument {where!r}: {problem}" if where else f"{tool}: {problem}",
         tool=tool,
@@ -197,9 +201,12 @@ def argument_error(tool: str, error: Any) -> ArgumentError:
     )
 
 
-def _problem(error: Any) -> tuple[str, str]:
+def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
     first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    loc = first["loc"]
+    if loc and isinstance(loc[0], int) and loc[0] < len(places):
+        loc = (places[loc[0]], *loc[1:])
+    where = ".".join(map(str, loc))
     kind, text, given = first["type"], first["msg"], first["input"]
     if kind == "missing_argument":
         return where, "it is required and was not given"
