@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import FunctionType
 from typing import Any
 
 import shapes
@@ -21,13 +22,11 @@ from agentflow.planner.plan import Node, Plan, Ref
 TOOLS = {0: "source", 1: "step", 3: "merge"}
 
 
-def untyped(fn: Callable[..., Any]) -> Any:
+def untyped(fn: FunctionType) -> Any:
     """A tool that nothing is known of and nothing is asked of."""
 
-    async def called(*values: Any) -> Any:
-        return await fn(*values)
-
-    return tool(name=fn.__name__, timeout=None, retries=0)(called)
+    plain = FunctionType(fn.__code__, fn.__globals__, fn.__name__)  # without its annotations
+    return tool(timeout=None)(plain)
 
 
 def typed(fn: Callable[..., Any]) -> Any:
@@ -44,7 +43,7 @@ def plan(shape: Shape) -> Plan:
     return Plan(tuple(nodes), [Ref(node) for node in shape.ends])
 
 
-def functions() -> list[Callable[..., Any]]:
+def functions() -> list[FunctionType]:
     """What the tools do."""
     return [shapes.source, shapes.step, shapes.merge, shapes.nap]
 

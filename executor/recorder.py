@@ -58,7 +58,7 @@ class WorkflowRecorder(Trace):
             plan, contexts = self._compiled(plan, handles, contexts)
         self._run.extend(plan, contexts)
         for handle in handles:
-            self._driver.watch(handle.node, self._settler(handle))
+            self._driver.watch(handle.home.node, self._settler(handle))
 
     def _compiled(
         self, plan: Plan, handles: list[Any], contexts: _Contexts
@@ -71,8 +71,7 @@ class WorkflowRecorder(Trace):
             homes = {old.node: new for old, new in zip(roots, found, strict=True)}
             self.builder.moved(homes, plan.base + len(done.nodes))
             for handle in handles:
-                home = homes.get(handle.node, Ref(handle.node))
-                handle.node, handle.path = home.node, home.path
+                handle.home = homes.get(handle.home.node, handle.home)
             contexts = {homes[index].node: context for index, context in contexts.items()}
         return Plan(done.nodes, base=plan.base), contexts
 
@@ -83,12 +82,13 @@ class WorkflowRecorder(Trace):
             if handle.used:
                 self._open.pop(id(handle), None)
             if state.status[slot] is not DONE:
-                self.builder.forget(handle.node)
+                self.builder.forget(handle.home.node)
             if handle.done():
                 return
             if state.status[slot] is DONE:
                 value = state.values[slot]
-                handle.set_result(fresh(resolve(value, handle.path)))
+                path = handle.home.path
+                handle.set_result(fresh(resolve(value, path) if path else value))
             else:
                 handle.set_exception(state.errors[slot])
                 handle.exception()  # `finish` looks at it, not the garbage collector
@@ -98,9 +98,9 @@ class WorkflowRecorder(Trace):
     def cancel_handle(self, handle: Any) -> None:
         """A handle was cancelled: so is its call, unless another handle needs it."""
         self.flush()
-        others = (other for other in self._open.values() if other.node == handle.node)
+        others = (other for other in self._open.values() if other.home == handle.home)
         if all(other.done() for other in others):
-            self._driver.drop(handle.node)
+            self._driver.drop(handle.home.node)
 
     async def finish(self) -> None:
         """The workflow returned: wait for every call it made.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agentflow.planner.canonical import bound, canonical
 from agentflow.planner.order import EffectOrder
-from agentflow.planner.plan import GATHER, Answer, Arg, Each, Node, Plan, Ref, Template
+from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Each, Node, Plan, Ref, Template
 from agentflow.tools.effects import PURE, UNDECLARED, Effect
 from agentflow.tools.spec import ToolSpec
 
@@ -75,14 +75,17 @@ class Builder:
         return plan
 
     def _intern(self, node: Node, spec: ToolSpec | None) -> int:
-        key = identity(node, spec)
-        known = None if key is None else self._ids.get(key)
-        if known is not None and known not in self._forgotten:
-            return known
         index = self.next_id
-        self._nodes.append(node)
-        if key is not None:
+        try:
+            key = _key(node, spec)
+            known = self._ids.setdefault(key, index)
+        except (TypeError, RecursionError):  # it is equal to nothing else
+            known = index
+        if known != index and known not in self._forgotten:
+            return known
+        if known != index:
             self._ids[key] = index
+        self._nodes.append(node)
         return index
 
 
@@ -96,12 +99,16 @@ def effect_of(tool: str, spec: ToolSpec | None) -> Effect:
 def identity(node: Node, spec: ToolSpec | None = None) -> Hashable:
     """Equal for calls that are interchangeable if their tool is pure; None if it has no key."""
     try:
-        arguments = _arguments(node, spec)
-        hash(arguments)
-        hash(node.options)
+        key = _key(node, spec)
+        hash(key)
     except (TypeError, RecursionError):  # an argument, or the options, cannot be compared
         return None
-    return (node.tool, arguments, node.guard, node.join, node.options, node.after)
+    return key
+
+
+def _key(node: Node, spec: ToolSpec | None) -> Hashable:
+    join = None if node.join is JOIN_ALL else node.join
+    return (node.tool, _arguments(node, spec), node.guard, join, node.options, node.after)
 
 
 def _arguments(node: Node, spec: ToolSpec | None) -> Hashable:

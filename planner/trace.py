@@ -93,11 +93,10 @@ class Trace:
         """A handle was cancelled; a trace that runs nothing has nothing to stop."""
 
     def _check_place(self, tool: str) -> None:
-        elsewhere = threading.get_ident() != self._thread
-        if elsewhere or asyncio._get_running_loop() not in (self.loop, None):
+        if threading.get_ident() != self._thread:
             raise WorkflowError(
-                f"{tool} was called in another {'thread' if elsewhere else 'loop'} than its "
-                f"workflow {self.name!r}: call it there and pass the value on"
+                f"{tool} was called in another thread than its workflow {self.name!r}: "
+                f"call {tool}.fn(...) there"
             )
         if self.ended:
             raise WorkflowError(

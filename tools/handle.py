@@ -111,8 +111,7 @@ else:
             self.owner = owner
             self.tool = tool
             self.site = site
-            self.node = -1
-            self.path: tuple[Any, ...] = ()
+            self.home: Any = None  # reference to its value in the run's plan
             self.used = False
             self._steps: Generator[Any, None, Any] | None = None
 
