@@ -120,7 +120,8 @@ class Fanning(Joining):
             certain = self.done >= wanted
         if not certain:
             return None
-        return DONE, _joined(self.join, [calls.outcome(slot) for slot in self.elements])
+        ended = [slot for slot in self.elements if calls.status[slot] >= DONE]
+        return DONE, _joined(self.join, [calls.outcome(slot) for slot in ended])
 
     def _blame(self, calls: Calls) -> int | None:
         """The first element that ended without a value; None if there are no elements."""
@@ -162,14 +163,13 @@ def common_length(columns: Sequence[Sequence[Any]]) -> int:
 
 def streamed(node: Node) -> set[int]:
     """Ids that a map uses only to go over their elements."""
-    wholly: list[Ref] = [
-        arg.source
-        for arg in node.values()
-        if type(arg) is Each and type(arg.source) is Ref and arg.source.path[:1] in ((), (ALL,))
-    ]
-    others = [ref.node for arg in node.values() for ref in refs(arg) if ref not in wholly]
-    others += [] if node.guard is None else [node.guard.node]
-    return {ref.node for ref in wholly} - set(others)
+    wholly: set[int] = set()
+    others: set[int] = set() if node.guard is None else {node.guard.node}
+    for arg in node.values():
+        source = arg.source if type(arg) is Each else None
+        streams = type(source) is Ref and source.path[:1] in ((), (ALL,))
+        (wholly if streams else others).update(ref.node for ref in refs(arg))
+    return wholly - others
 
 
 def _least(join: Join) -> int:

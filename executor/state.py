@@ -6,6 +6,7 @@ and starts nothing, so a run can be tested, and replayed, without a loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
@@ -240,9 +241,10 @@ class RunState(Schedule):
             return
         done = sum(self.status[i] is DONE for i in join.inputs)
         self._missing[slot] = max(0, join.wanted - done)
-        for index, source in enumerate(join.inputs):
-            if source in join.inputs[:index] and self.status[source] < DONE:
-                self._wait(slot, source)  # one value that counts twice
+        for source, times in Counter(join.inputs).items():
+            if self.status[source] < DONE:
+                for _ in range(times - 1):
+                    self._wait(slot, source)  # one value that counts twice
         if (end := self._unreachable(slot, join)) is not None:
             self._ends.append((slot, *end))
 
@@ -264,15 +266,15 @@ class RunState(Schedule):
 
     def _decide(self, slot: int, out: list[Command]) -> bool:
         node, join = self.nodes[slot], self._joins[slot]
+        if isinstance(join, Gathering) and any(self.status[s] < DONE for s in join.required):
+            self._missing[slot] = 1  # the policy is met; look again at the next end
+            return False
         ends = (self._without(slot, lost) for lost in join.lost)
         end = next((e for e in ends if e is not None), None) or self._guarded(slot, node)
         if end is not None:
             self._ends.append((slot, *end))
         elif isinstance(join, Gathering):
-            if any(self.status[source] < DONE for source in join.required):
-                self._missing[slot] = 1  # look again at the next end
-            else:
-                self._gather(slot, node, join, out)
+            self._gather(slot, node, join, out)
         elif isinstance(join, Fanning):
             self._expand(slot, node, join)
         else:
@@ -286,7 +288,7 @@ class RunState(Schedule):
         try:
             if resolve(self.values[self.slots[node.guard.node]], node.guard.path):
                 return None
-        except Exception as error:  # a path that leads nowhere, or a value that raises
+        except Exception as error:  # noqa: BLE001  # a path leads nowhere, or a value raises
             return FAILED, error
         index = self.where(slot)[0]
         return SKIPPED, CallSkipped(
@@ -296,7 +298,7 @@ class RunState(Schedule):
     def _gather(self, slot: int, node: Node, join: Gathering, out: list[Command]) -> None:
         try:
             end: End = DONE, join.value(self, node.args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # as above, or a copy fails
             end = FAILED, error
         self._ends.append((slot, *end))
         for loser in join.inputs:
@@ -310,7 +312,7 @@ class RunState(Schedule):
                 id(arg): self._column(arg.source) for arg in node.values() if type(arg) is Each
             }
             length = common_length(list(columns.values()))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # as above
             self._ends.append((slot, FAILED, error))
             return
         self.status[slot] = PARKED  # it runs as its elements do
@@ -382,7 +384,10 @@ class RunState(Schedule):
             self._ends.append((slot, status, value))
         elif value is None:
             error = DependencyFailed(
-                f"{self.nodes[slot].tool}: {join.join} over no elements", tool=self.nodes[slot].tool
+                f"{self.nodes[slot].tool}: {join.join} of {len(join.elements or ())} elements "
+                "cannot be met",
+                tool=self.nodes[slot].tool,
+                node=self.where(slot)[0],
             )
             self._ends.append((slot, FAILED, error))
         else:

@@ -57,7 +57,7 @@ class Machine:
         self.state.wake = self.wake
         self.running: set[int] = set()
         self.stopping: set[int] = set()
-        self.settled: list[int] = []
+        self.settled: set[int] = set()
         self.started: list[int] = []
         if nodes:
             self.extend(*nodes)
@@ -70,8 +70,9 @@ class Machine:
     def extend(self, *nodes: Node) -> list[str]:
         return self.tell(Extended(Plan(nodes, base=len(self.state.slots))))
 
-    def finish(self, slot: int, value: Any = None) -> list[str]:
-        return self.tell(Finished(slot, f"v{slot}" if value is None else value))
+    def finish(self, slot: int, value: Any = ...) -> list[str]:
+        """The value is ``v`` and the slot unless the test gives one."""
+        return self.tell(Finished(slot, f"v{slot}" if value is ... else value))
 
     def fail(self, slot: int, error: BaseException | None = None) -> list[str]:
         return self.tell(Failed(slot, error or ValueError(f"boom {slot}")))
@@ -90,12 +91,12 @@ class Machine:
 
     def tell(self, happening: Happening) -> list[str]:
         """Let it happen; the commands as words: ``start 3``, ``settle 1``, ``stop 2``."""
-        if isinstance(happening, Finished | Failed | Stopped):
-            if happening.slot in self.running:
-                self.running.remove(happening.slot)
-                self.stopping.discard(happening.slot)
-                if isinstance(happening, Finished):
-                    self.settled.append(happening.slot)
+        reported = isinstance(happening, Finished | Failed | Stopped)
+        if reported and happening.slot in self.running:
+            self.running.remove(happening.slot)
+            self.stopping.discard(happening.slot)
+            if isinstance(happening, Finished):
+                self.settled.add(happening.slot)
         commands = self.state.react(happening)
         words = [self._note(command) for command in commands]
         self.check()
@@ -118,7 +119,7 @@ class Machine:
             case Settle(slot):
                 assert slot not in self.settled, f"{slot} settled twice"
                 assert slot not in self.running, f"{slot} settled while running"
-                self.settled.append(slot)
+                self.settled.add(slot)
                 return f"settle {slot}"
             case Stop(slot):
                 assert slot in self.running, f"{slot} does not run"
@@ -137,7 +138,7 @@ class Machine:
         assert len(self.running) <= self.window
         assert state.open == sum(status < Status.DONE for status in state.status)
         done = {s for s, status in enumerate(state.status) if status >= Status.DONE}
-        assert done == set(self.settled) and len(self.settled) == len(done)
+        assert done == self.settled
         for gate in self.gates.values():
             assert 0 <= gate.free <= gate.limit
 
