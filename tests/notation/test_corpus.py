@@ -54,14 +54,14 @@ def read(entry: dict[str, Any], cut: str) -> dict[str, Any]:
 
 def bound(task: dict[str, Any], tools: list[dict[str, Any]]) -> dict[str, Any]:
     """The arguments by parameter name, whether they were given by position or by name."""
-    names = next((tool["params"] for tool in tools if tool["name"] == task["tool"]), [])
-    return dict(zip(names, task["args"], strict=False)) | task["kwargs"]
+    names: list[str] = next((t["params"] for t in tools if t["name"] == task["tool"]), [])
+    return {**dict(zip(names, task["args"], strict=False)), **task["kwargs"]}
 
 
 def same(got: dict[str, Any], want: dict[str, Any], tools: list[dict[str, Any]]) -> bool:
     """Whether a reading is the expected one; thoughts and warnings are not compared."""
     if not got["ok"] or not want["ok"]:
-        return got["ok"] == want["ok"] and got["error"] == want["error"]
+        return bool(got["ok"] == want["ok"] and got["error"] == want["error"])
 
     def graph(reading: dict[str, Any]) -> list[Any]:
         return [
