@@ -29,8 +29,8 @@ from agentflow.tools.spec import ToolSpec
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 A = TypeVar("A")
-D_co = TypeVar("D_co", covariant=True)
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _RESERVED = ("join", "return", "gather", "each", "if")
@@ -57,7 +57,7 @@ class Call:
     join: str = ""
 
 
-class Tool(Generic[P, R]):
+class Tool(Generic[P, R_co]):
     """A callable with a typed signature, a schema, a declared effect and a policy.
 
     Made by the `tool` decorator. `fn` is the undecorated function.
@@ -121,7 +121,7 @@ class Tool(Generic[P, R]):
             check=self.signature.validate,
         )
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Call it: a handle inside a workflow, a plain coroutine anywhere else."""
         workflow = recorder.get()
         if workflow is None:
@@ -134,7 +134,7 @@ class Tool(Generic[P, R]):
         self: Tool[Concatenate[A, Q], R], items: Iterable[A], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> Handle[list[R]]: ...
     @overload
-    def map(self, *args: P.args, **kwargs: P.kwargs) -> Handle[list[R]]: ...
+    def map(self, *args: P.args, **kwargs: P.kwargs) -> Handle[list[R_co]]: ...
     def map(self: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy 2.4
         """Call it once for every element; the value is the list of results, in order.
 
