@@ -16,8 +16,10 @@ from agentflow.clock import now
 class Recorder(Protocol):
     """Collects the calls a workflow makes; `agentflow.planner` builds plans from them."""
 
-    def record(self, call: Any) -> Any:
-        """Note a call and return its handle."""
+    def record(
+        self, tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, mapped: bool = False
+    ) -> Any:
+        """Note a call of a tool and return its handle."""
         ...
 
 

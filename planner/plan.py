@@ -62,9 +62,11 @@ GATHER = "gather"
 """Name of the intrinsic call that takes values and gives their list, by its join policy."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Node:
-    """One line of a plan.
+    """One line of a plan; never changed once it is made.
+
+    (Not declared frozen: that makes a node three times as dear, and workflows make many.)
 
     Attributes:
         tool: Name of the tool in the plan's toolbox.

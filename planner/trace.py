@@ -20,7 +20,7 @@ from agentflow.planner.builder import Builder
 from agentflow.planner.plan import ALL, GATHER, JOIN_ALL, Each, Join, Node, Ref
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.spec import ToolSpec
-from agentflow.tools.tool import Call, Tool, has_each
+from agentflow.tools.tool import Tool, has_each
 from agentflow.tools.values import IMMUTABLE, fresh
 
 
@@ -50,30 +50,34 @@ class Trace:
         self._names: dict[int, str] = {}
         self._thread = threading.get_ident()
 
-    def record(self, call: Call) -> Any:
-        """Note a call and return its handle.
+    def record(
+        self,
+        tool: Tool[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        mapped: bool = False,
+    ) -> Any:
+        """Note a call, or a map over its arguments, and return its handle.
 
         Raises:
             ArgumentError: An argument is not what the signature asks for.
             WorkflowError: The workflow cannot take calls here.
         """
-        tool = call.tool
         self._check_place(tool.name)
         argument = self._argument
-        args = tuple([v if type(v) in IMMUTABLE else argument(v) for v in call.args])
-        kwargs = tuple([(name, argument(value)) for name, value in call.kwargs.items()])
-        if call.mapped:
-            args, kwargs = _mapped(call, args, kwargs)
-        elif (
-            tool.signature.typed and not _unknown(call.args) and not _unknown(call.kwargs.values())
-        ):
-            tool.signature.validate(call.args, call.kwargs)
+        given = tuple([v if type(v) in IMMUTABLE else argument(v) for v in args])
+        named = tuple([(name, argument(value)) for name, value in kwargs.items()])
+        if mapped:
+            given, named = _mapped(tool.name, args, kwargs, given, named)
+        elif tool.signature.typed and not _unknown(args) and not _unknown(kwargs.values()):
+            tool.signature.validate(args, kwargs)
         node = Node(
-            self._name_of(tool.origin),
-            args,
-            kwargs,
-            None if call.when is None else self._guard(call.when),
-            join_policy(call.join) if call.join else JOIN_ALL,
+            self._names.get(id(tool)) or self._name_of(tool.origin),
+            given,
+            named,
+            None if tool.when is None else self._guard(tool.when),
+            join_policy(tool.join) if tool.join else JOIN_ALL,
             options=None if tool.policy is tool.origin.policy else tool.policy,
         )
         return self._add(node, tool.name, sys._getframe(2))
@@ -181,16 +185,18 @@ _handle: Any = Handle  # a type for checkers, a Future at run time
 
 
 def _mapped(
-    call: Call, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
+    tool: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    given: tuple[Any, ...],
+    named: tuple[tuple[str, Any], ...],
 ) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
     """The arguments of a map: those with ``.each``, or the first, are gone over."""
-    if any(has_each(value) for value in (*call.args, *call.kwargs.values())):
-        return tuple(map(_each, args)), tuple((name, _each(arg)) for name, arg in kwargs)
-    if not args or not isinstance(args[0], Ref | list | tuple):
-        raise DefinitionError(
-            f"{call.tool.name}.map needs a list or a handle first, or arguments with .each"
-        )
-    return (Each(args[0]), *args[1:]), kwargs
+    if any(has_each(value) for value in (*args, *kwargs.values())):
+        return tuple(map(_each, given)), tuple((name, _each(arg)) for name, arg in named)
+    if not given or not isinstance(given[0], Ref | list | tuple):
+        raise DefinitionError(f"{tool}.map needs a list or a handle first, or arguments with .each")
+    return (Each(given[0]), *given[1:]), named
 
 
 def _each(arg: Any) -> Any:

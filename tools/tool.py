@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
@@ -36,27 +35,6 @@ _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _RESERVED = ("join", "return", "gather", "each", "if")
 
 
-@dataclass(slots=True)
-class Call:
-    """A call as it was written in a workflow.
-
-    Attributes:
-        tool: What is called.
-        args: Positional arguments; handles and references stand for values to come.
-        kwargs: Keyword arguments.
-        mapped: Called once for every element.
-        when: Reference that must be true, or None.
-        join: How a map or `gather` waits, as text; empty for ``all``.
-    """
-
-    tool: Tool[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    mapped: bool = False
-    when: Any = None
-    join: str = ""
-
-
 class Tool(Generic[P, R_co]):
     """A callable with a typed signature, a schema, a declared effect and a policy.
 
@@ -69,6 +47,8 @@ class Tool(Generic[P, R_co]):
         policy: How calls are made.
         kind: ``async``, ``thread`` (a plain function) or ``stream`` (an async generator).
         origin: The tool that `with_` was called on; itself otherwise.
+        join: How `map` waits for its elements, as text; empty for ``all``.
+        when: Reference that must be true for a call to be made, or None.
         batch: Tool that takes a list of this tool's argument and gives the list of results.
     """
 
@@ -126,8 +106,7 @@ class Tool(Generic[P, R_co]):
         workflow = recorder.get()
         if workflow is None:
             return self._plain(args, kwargs)  # type: ignore[return-value]
-        call = Call(self, args, kwargs, when=self.when, join=self.join)
-        return workflow.record(call)  # type: ignore[no-any-return]
+        return workflow.record(self, args, kwargs)  # type: ignore[no-any-return]
 
     @overload
     def map(
@@ -144,8 +123,7 @@ class Tool(Generic[P, R_co]):
         workflow = recorder.get()
         if workflow is None:
             return self._plain_map(args, kwargs)
-        call = Call(self, args, kwargs, mapped=True, when=self.when, join=self.join)
-        return workflow.record(call)
+        return workflow.record(self, args, kwargs, mapped=True)
 
     def with_(self, *, join: str = "", when: Any = None, **options: Unpack[Options]) -> Self:
         """The same tool, called differently: ``fetch.with_(timeout=1)(url)``.
@@ -319,4 +297,4 @@ def _pose_as_coroutine_function(made: Any, fn: Any) -> None:
         made._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
 
 
-__all__ = ["UNSET", "Call", "Decorator", "Tool", "has_each", "tool"]
+__all__ = ["UNSET", "Decorator", "Tool", "has_each", "tool"]
