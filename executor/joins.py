@@ -27,18 +27,7 @@ class Calls(Values, Protocol):
 
 
 @dataclass(slots=True)
-class Joining:
-    """What a call that is not plain remembers while it waits.
-
-    Attributes:
-        lost: Slots it uses that had ended without a value before it joined the plan.
-    """
-
-    lost: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Gathering(Joining):
+class Gathering:
     """The intrinsic ``gather``.
 
     Attributes:
@@ -74,8 +63,8 @@ class Gathering(Joining):
         return _joined(self.join, outcomes)
 
 
-def gathering(node: Node, slots: Sequence[int], lost: list[int]) -> Gathering:
-    """What a `gather` watches; `slots` are by plan id, `lost` as in `Joining`."""
+def gathering(node: Node, slots: Sequence[int]) -> Gathering:
+    """What a `gather` watches; `slots` are by plan id."""
     inputs = [slots[arg.node] for arg in node.args if type(arg) is Ref]
     required = frozenset(slots[use] for use in node.uses()) - set(inputs)
     if node.guard is not None:
@@ -83,13 +72,11 @@ def gathering(node: Node, slots: Sequence[int], lost: list[int]) -> Gathering:
     wanted = None
     if node.join.kind in ("first", "quorum"):
         wanted = max(0, _least(node.join) - (len(node.args) - len(inputs)))
-    if node.join.kind != "all":
-        lost = [slot for slot in lost if slot in required]
-    return Gathering(lost, node.join, inputs, required, wanted)
+    return Gathering(node.join, inputs, required, wanted)
 
 
 @dataclass(slots=True)
-class Fanning(Joining):
+class Fanning:
     """A map.
 
     Attributes:

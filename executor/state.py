@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed
+from agentflow.errors import CallCancelled
+from agentflow.executor.accounts import Accounts
 from agentflow.executor.bind import Element
 from agentflow.executor.commands import (
     CANCELLED,
@@ -34,26 +35,18 @@ from agentflow.executor.gates import Gate
 from agentflow.executor.joins import (
     Fanning,
     Gathering,
-    Joining,
     common_length,
     expand,
     gathering,
     streamed,
 )
-from agentflow.executor.schedule import End, Schedule
+from agentflow.executor.losses import guard_was_false, needs_lost, out_of_reach, too_few_elements
+from agentflow.executor.schedule import End
 from agentflow.planner.plan import ALL, GATHER, Each, Node, Plan, Ref
 from agentflow.tools.paths import resolve
-from agentflow.tools.values import Outcome
-
-_OUTCOME = {
-    DONE: "done",
-    FAILED: "failed",
-    SKIPPED: "skipped",
-    CANCELLED: "cancelled",
-}
 
 
-class RunState(Schedule):
+class RunState(Accounts):
     """The state of one run.
 
     Args:
@@ -63,7 +56,6 @@ class RunState(Schedule):
         takes_none: Whether the parameter of a node that uses a plan id accepts None.
 
     Attributes:
-        slots: Slot by plan id.
         first_failure: Slot of the first failure that no join policy tolerated, or None.
     """
 
@@ -78,10 +70,7 @@ class RunState(Schedule):
         super().__init__(gates, window)
         self._fail_fast = fail_fast
         self._takes_none = takes_none
-        self.slots: list[int] = []  # by plan id
-        self._ids: dict[int, int] = {}  # plan id by slot, where they differ
-        self._joins: dict[int, Joining] = {}
-        self._parents: dict[int, tuple[int, int]] = {}
+        self._joins: dict[int, Gathering | Fanning] = {}
         self.first_failure: int | None = None
         self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
             Finished: self._on_finished,
@@ -100,52 +89,6 @@ class RunState(Schedule):
         if self._ripe or self._ends:
             self._drain(out)
         return out
-
-    # Questions
-
-    def slot(self, node: int) -> int:
-        """The slot of a plan id."""
-        return self.slots[node]
-
-    def where(self, slot: int) -> tuple[int, int | None]:
-        """The plan id of a slot, and the index of the element if it is one."""
-        if not self._ids and not self._parents:
-            return slot, None
-        if (parent := self._parents.get(slot)) is not None:
-            return self.where(parent[0])[0], parent[1]
-        return self._ids.get(slot, slot), None
-
-    def outcome(self, slot: int) -> Outcome[Any]:
-        """How a settled call ended."""
-        return Outcome(
-            _OUTCOME[self.status[slot]],  # type: ignore[arg-type]  # the four literals
-            self.values[slot],
-            self.errors.get(slot),
-        )
-
-    def results(self) -> dict[int, Any]:
-        """Value by plan id, of everything that is done."""
-        return {
-            node: self.values[slot]
-            for node, slot in enumerate(self.slots)
-            if self.status[slot] is DONE
-        }
-
-    def failures(self) -> dict[int, BaseException]:
-        """Exception by plan id, of every failure that does not follow from another."""
-        return {
-            node: self.errors[slot]
-            for node, slot in enumerate(self.slots)
-            if self.status[slot] is FAILED and not isinstance(self.errors[slot], DependencyFailed)
-        }
-
-    def pending(self) -> list[int]:
-        """Plan ids that are not settled, or were cancelled before they were."""
-        return [
-            node
-            for node, slot in enumerate(self.slots)
-            if self.status[slot] < DONE or self.status[slot] is CANCELLED
-        ]
 
     # What happened
 
@@ -197,18 +140,24 @@ class RunState(Schedule):
             self._users[first:] = edges.users
         else:
             self._ids.update(zip(range(first, len(self.nodes)), count(plan.base), strict=False))
-        if plan.base or not aligned:
-            self._connect(plan, first, aligned)
+        lost = self._connect(plan, first, aligned) if plan.base or not aligned else []
         for position in edges.special:
             self._prepare(first + position, plan.nodes[position])
+        for slot, source in lost:
+            self._lose(slot, source)
         missing = self._missing
         self._ripe += [slot for slot in range(first, len(missing)) if not missing[slot]]
         if self.halted:
             for slot in range(first, len(missing)):
                 self._drop(slot, out)
 
-    def _connect(self, plan: Plan, first: int, aligned: bool) -> None:
-        """Edges from earlier segments; all edges once slots are no longer plan ids."""
+    def _connect(self, plan: Plan, first: int, aligned: bool) -> list[tuple[int, int]]:
+        """Edges from earlier segments; all edges once slots are no longer plan ids.
+
+        Returns:
+            Slots and what they wait for, where that has ended without a value.
+        """
+        lost = []
         for slot, node in enumerate(plan.nodes, first):
             for dep in node.waits_for():
                 if aligned and dep >= plan.base:
@@ -218,25 +167,27 @@ class RunState(Schedule):
                     self._wait(slot, source)
                     continue
                 self._missing[slot] -= 1
-                if self.status[source] is not DONE and dep in node.uses():
-                    self._special.add(slot)
-                    self._joins.setdefault(slot, Joining()).lost.append(source)
+                if self.status[source] is not DONE:
+                    lost.append((slot, source))
+        return lost
+
+    def _lose(self, slot: int, source: int) -> None:
+        """What a call waits for has ended without a value before the call was there."""
+        if (end := self._without(slot, source)) is not None:
+            self._ends.append((slot, *end))
 
     def _prepare(self, slot: int, node: Node) -> None:
         """What a call that is not plain must watch while it waits."""
-        lost = self._joins[slot].lost if slot in self._joins else []
         self._special.add(slot)
         if node.tool == GATHER:
-            self._prepare_gather(slot, node, lost)
+            self._prepare_gather(slot, node)
         elif node.mapped:
-            self._joins[slot] = Fanning(lost, node.join)
+            self._joins[slot] = Fanning(node.join)
             for source in streamed(node):
                 self._hasten(slot, self.slots[source])
-        else:
-            self._joins[slot] = Joining(lost)
 
-    def _prepare_gather(self, slot: int, node: Node, lost: list[int]) -> None:
-        join = self._joins[slot] = gathering(node, self.slots, lost)
+    def _prepare_gather(self, slot: int, node: Node) -> None:
+        join = self._joins[slot] = gathering(node, self.slots)
         if join.wanted is None:
             return
         done = sum(self.status[i] is DONE for i in join.inputs)
@@ -265,13 +216,11 @@ class RunState(Schedule):
     # Calls that are not plain
 
     def _decide(self, slot: int, out: list[Command]) -> bool:
-        node, join = self.nodes[slot], self._joins[slot]
+        node, join = self.nodes[slot], self._joins.get(slot)
         if isinstance(join, Gathering) and any(self.status[s] < DONE for s in join.required):
             self._missing[slot] = 1  # the policy is met; look again at the next end
             return False
-        ends = (self._without(slot, lost) for lost in join.lost)
-        end = next((e for e in ends if e is not None), None) or self._guarded(slot, node)
-        if end is not None:
+        if (end := self._guarded(slot, node)) is not None:
             self._ends.append((slot, *end))
         elif isinstance(join, Gathering):
             self._gather(slot, node, join, out)
@@ -290,10 +239,7 @@ class RunState(Schedule):
                 return None
         except Exception as error:  # noqa: BLE001  # a path leads nowhere, or a value raises
             return FAILED, error
-        index = self.where(slot)[0]
-        return SKIPPED, CallSkipped(
-            f"{node.tool} was skipped: its guard was false", tool=node.tool, node=index
-        )
+        return guard_was_false(node.tool, self.where(slot)[0])
 
     def _gather(self, slot: int, node: Node, join: Gathering, out: list[Command]) -> None:
         try:
@@ -351,8 +297,7 @@ class RunState(Schedule):
             self._wait(element, source)
             self._missing[element] += 1
         elif self.status[source] is not DONE:
-            self._special.add(element)
-            self._joins.setdefault(element, Joining()).lost.append(source)
+            self._lose(element, source)
 
     # Policies
 
@@ -383,13 +328,9 @@ class RunState(Schedule):
         if status is DONE:
             self._ends.append((slot, status, value))
         elif value is None:
-            error = DependencyFailed(
-                f"{self.nodes[slot].tool}: {join.join} of {len(join.elements or ())} elements "
-                "cannot be met",
-                tool=self.nodes[slot].tool,
-                node=self.where(slot)[0],
-            )
-            self._ends.append((slot, FAILED, error))
+            tool, node = self.nodes[slot].tool, self.where(slot)[0]
+            end = too_few_elements(join.join, len(join.elements or ()), tool, node)
+            self._ends.append((slot, *end))
         else:
             self._ends.append((slot, self.status[value], self.errors[value]))
 
@@ -425,24 +366,11 @@ class RunState(Schedule):
         """How a gather ends because too few of its inputs are left."""
         if join.reachable(self.status):
             return None
-        error = DependencyFailed(
-            f"{join.join} of {len(join.inputs)} calls can no longer be reached",
-            tool=GATHER,
-            node=self.where(slot)[0],
-        )
-        error.__cause__ = next((self.errors[i] for i in join.inputs if i in self.errors), None)
-        return FAILED, error
+        cause = next((self.errors[i] for i in join.inputs if i in self.errors), None)
+        return out_of_reach(join.join, len(join.inputs), self.where(slot)[0], cause)
 
     def _consequence(self, user: int, lost: int) -> End:
         """How a call ends that needs a value which will never exist."""
-        tool, index, cause = self.nodes[user].tool, self.where(user)[0], self.errors[lost]
-        why = f"{tool} needs the value of {self.nodes[lost].tool}, which"
-        if self.status[lost] is FAILED:
-            if isinstance(cause, DependencyFailed) and cause.__cause__ is not None:
-                cause = cause.__cause__  # the root: a long chain would repeat all its links
-            error = DependencyFailed(f"{why} failed: {cause}", tool=tool, node=index)
-            error.__cause__ = cause
-            return FAILED, error
-        if self.status[lost] is CANCELLED:
-            return CANCELLED, CallCancelled(f"{why} was cancelled", tool=tool, node=index)
-        return SKIPPED, CallSkipped(f"{why} was skipped", tool=tool, node=index)
+        tool, node = self.nodes[user].tool, self.where(user)[0]
+        source = self.nodes[lost].tool
+        return needs_lost(tool, node, source, self.status[lost], self.errors[lost])

@@ -91,12 +91,13 @@ class Machine:
 
     def tell(self, happening: Happening) -> list[str]:
         """Let it happen; the commands as words: ``start 3``, ``settle 1``, ``stop 2``."""
-        reported = isinstance(happening, Finished | Failed | Stopped)
-        if reported and happening.slot in self.running:
-            self.running.remove(happening.slot)
-            self.stopping.discard(happening.slot)
-            if isinstance(happening, Finished):
-                self.settled.add(happening.slot)
+        match happening:
+            case Finished(slot) if slot in self.running:
+                self.settled.add(slot)
+                self.running.remove(slot)
+            case Failed(slot) | Stopped(slot) if slot in self.running:
+                self.running.remove(slot)
+        self.stopping &= self.running
         commands = self.state.react(happening)
         words = [self._note(command) for command in commands]
         self.check()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import pytest
 
 from agentflow.errors import DependencyFailed
@@ -223,12 +223,11 @@ def test_values_of_a_gather_are_its_own(machine: type[Machine]) -> None:
 def test_a_value_that_cannot_be_copied_fails_its_gather_and_not_the_run(
     machine: type[Machine],
 ) -> None:
-    @dataclasses.dataclass
-    class Locked:
+    class Locked(pydantic.BaseModel, arbitrary_types_allowed=True):
         lock: Any
 
     m = machine(Node("a"), gather(Join(), Ref(0)))
-    m.finish(0, Locked(threading.Lock()))
+    m.finish(0, Locked(lock=threading.Lock()))
     assert m.words() == ["done", "failed"]
     assert "pickle" in str(m.error(1))
     m.check_over()

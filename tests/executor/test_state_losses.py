@@ -77,9 +77,7 @@ def test_fail_fast_stops_what_runs_and_cancels_what_waits(machine: type[Machine]
 
 
 def test_fail_fast_spares_a_failure_that_every_user_tolerates(machine: type[Machine]) -> None:
-    m = machine(
-        Node("a"), Node("b"), Node(GATHER, (Ref(0), Ref(1)), join=SETTLED), fail_fast=True
-    )
+    m = machine(Node("a"), Node("b"), Node(GATHER, (Ref(0), Ref(1)), join=SETTLED), fail_fast=True)
     m.fail(0)
     m.finish(1)
     assert m.state.first_failure is None

@@ -91,9 +91,7 @@ def test_lists_of_unequal_lengths_fail_the_map(machine: type[Machine]) -> None:
 @pytest.mark.parametrize(
     ("value", "kind"), [(None, "null"), ({"a": 1}, "dict"), ("text", "str"), ({1, 2}, "set")]
 )
-def test_only_lists_and_tuples_are_gone_over(
-    machine: type[Machine], value: Any, kind: str
-) -> None:
+def test_only_lists_and_tuples_are_gone_over(machine: type[Machine], value: Any, kind: str) -> None:
     m = machine(Node("a"), mapped(Ref(0)))
     m.finish(0, value)
     assert m.word(1) == "failed"

@@ -1,0 +1,44 @@
+"""How calls end that are not made, and what their errors say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed
+from agentflow.executor.commands import CANCELLED, FAILED, SKIPPED, Status
+from agentflow.executor.schedule import End
+from agentflow.planner.plan import GATHER, Join
+
+
+def guard_was_false(tool: str, node: int) -> End:
+    """The call is skipped."""
+    why = f"{tool} was skipped: its guard was false"
+    return SKIPPED, CallSkipped(why, tool=tool, node=node)
+
+
+def needs_lost(tool: str, node: int, lost: str, status: Status, cause: BaseException) -> End:
+    """The call needs the value of a call of `lost`, which ended with `status` instead."""
+    why = f"{tool} needs the value of {lost}, which"
+    if status is FAILED:
+        if isinstance(cause, DependencyFailed) and cause.__cause__ is not None:
+            cause = cause.__cause__  # the root: a long chain would repeat all its links
+        error = DependencyFailed(f"{why} failed: {cause}", tool=tool, node=node)
+        error.__cause__ = cause
+        return FAILED, error
+    if status is CANCELLED:
+        return CANCELLED, CallCancelled(f"{why} was cancelled", tool=tool, node=node)
+    return SKIPPED, CallSkipped(f"{why} was skipped", tool=tool, node=node)
+
+
+def out_of_reach(join: Join, inputs: int, node: int, cause: Any) -> End:
+    """Too few inputs of a gather are left for its policy."""
+    why = f"{join} of {inputs} calls can no longer be reached"
+    error = DependencyFailed(why, tool=GATHER, node=node)
+    error.__cause__ = cause
+    return FAILED, error
+
+
+def too_few_elements(join: Join, elements: int, tool: str, node: int) -> End:
+    """The policy of a map asks for more elements than there are."""
+    why = f"{tool}: {join} of {elements} elements cannot be met"
+    return FAILED, DependencyFailed(why, tool=tool, node=node)
