@@ -25,7 +25,7 @@ SIMPLE = {
 }
 """What one character after a backslash stands for."""
 
-DIGITS = {"x": 2, "u": 4, "U": 8}
+HEX_LENGTHS = {"x": 2, "u": 4, "U": 8}
 """How many hexadecimal digits follow."""
 
 REPLACEMENT = "\ufffd"
@@ -50,7 +50,7 @@ def unescaped(text: str) -> str:
 
 def numbered(letter: str, digits: str) -> str:
     """The character of a numeric escape; the escape itself if there is no such character."""
-    code = int(digits, 16) if len(digits) == DIGITS[letter] else -1
+    code = int(digits, 16) if len(digits) == HEX_LENGTHS[letter] else -1
     return chr(code) if 0 <= code <= 0x10FFFF else f"\\{letter}{digits}"
 
 
@@ -62,7 +62,7 @@ def paired(high: str, low: str) -> str:
 def _decoded(match: re.Match[str]) -> str:
     letter, digits, octal, char = match.groups()
     if letter:
-        count = DIGITS[letter]
+        count = HEX_LENGTHS[letter]
         return numbered(letter, digits[:count]) + digits[count:]
     if octal:
         return chr(int(octal, 8))

@@ -20,10 +20,9 @@ from agentflow.planner.read_heads import Head, Names
 from agentflow.planner.read_strings import CLOSERS, StringReader
 from agentflow.planner.read_values import Unreadable, ValueReader
 from agentflow.planner.references import Earlier, resolve_bare, without_references
-from agentflow.planner.scanner import Reading, Scanner, TextEnded
+from agentflow.planner.scanner import BLANKS, Reading, Scanner, TextEnded
 
 _EXCERPT = 80  # characters of a call that a message quotes
-_BLANKS = re.compile(r"[^\S\n]*")
 _BARE = re.compile(r"[^()\n\"']*")
 _SKIPPED = re.compile(r"[^()\[\]{}\n\"'“”‘]*")
 _SOLID = re.compile(r"[\"\[]|(?<!\$)\{|(?<!\w)'")  # never stands in a bare argument
@@ -89,7 +88,7 @@ class CallReader:
             except Unreadable as found:
                 yield from self._recover(found)
         except TextEnded:
-            raise self._error("unterminated_call", "the text ends before the call") from None
+            raise self._error("unterminated_call", "the text ends inside the call") from None
         self._settle()
         self._scanner.unmark()
 
@@ -139,7 +138,7 @@ class CallReader:
         if not char.isalpha() and char != "_":
             return "", ""
         word = yield from self._scanner.run(WORD)
-        return word, (yield from self._scanner.run(_BLANKS))
+        return word, (yield from self._scanner.run(BLANKS))
 
     def _is_name(self) -> Reading[bool]:
         """Whether the word just read is the name of an argument; reads the equals sign."""

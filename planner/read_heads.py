@@ -48,7 +48,7 @@ _ASSIGNED = rf"(?:\$\{{?{_DIGITS}\}}?\s*+=)?"
 _ID = rf"{_NUMBER}{_SPACE}{_ASSIGNED}{_SPACE}"
 _NAME = r"([A-Za-z_][\w.-]*+)"
 
-_COMMENT = re.compile(r"\s*#(?!#)")
+_COMMENT = re.compile(r"\s*#(?![#0-9])")
 _CALL = re.compile(rf"{_DECORATION}{_LABEL}{_SPACE}{_ID}{_NAME}{_SPACE}")
 _JOIN = re.compile(rf"{_DECORATION}{_LABEL}(?:{_SPACE}{_ID})?(?i:join)[*`\s;.]*+(#.*)?")
 _THOUGHT = re.compile(rf"{_DECORATION}(?i:thoughts?)\b{_SPACE}[0-9]*{_SPACE}:{_SPACE}")
@@ -108,7 +108,7 @@ def spaced(head: str) -> bool:
 
 def only_decoration(head: str) -> bool:
     """Whether nothing has been said yet."""
-    return not head.strip(" \t\r>*_`-")
+    return not head.strip(" \t\r>*`-")
 
 
 def _named(match: re.Match[str], end: int, tools: Names) -> Head:

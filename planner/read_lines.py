@@ -17,20 +17,18 @@ from agentflow.planner.read_heads import (
     spaced,
 )
 from agentflow.planner.references import MAX_DIGITS, leading
-from agentflow.planner.scanner import Reading, Scanner
+from agentflow.planner.scanner import BLANKS, DIGITS, TO_NEWLINE, Reading, Scanner
 
 _HEAD = re.compile(rf"[^{STOPS}]*")
-_TO_NEWLINE = re.compile(r"[^\n]*")
 _REST = re.compile(r"[^\n(<#]*")
 _MARKER = re.compile(r"[<A-Z_ >]*")
 _MARKER_LIMIT = 24
 _END_MARKER = re.compile(r"<END[ _>O]")
+_EXCERPT = 40  # characters of what is no guard that a message quotes
 _NAME = re.compile(r"\w*")
-_BLANKS = re.compile(r"[ \t]*")
-_GAP = re.compile(r"[ \t\r*_`;]*")
-_AFTER_GUARD = re.compile(r"[ \t\r*_`;,.)]*")
+_GAP = re.compile(r"[ \t\r*`;]*")
+_AFTER_GUARD = re.compile(r"[ \t\r*`;,.)]*")
 _LETTERS = re.compile(r"[a-z]*")
-_DIGITS = re.compile(r"[0-9]*")
 _POLICIES = ("all", "settled", "first")
 _ARGUMENT_STARTS = frozenset("\"'“‘$[{0123456789)")
 _OPERATORS = frozenset("=>!+/%&?[{'\"")
@@ -85,17 +83,17 @@ def read_rest(scanner: Scanner, tools: Names, after_call: bool) -> Reading[Head 
 
 def skip_line(scanner: Scanner) -> Reading[None]:
     """Reads to the end of the line, newline included."""
-    yield from scanner.run(_TO_NEWLINE)
+    yield from scanner.run(TO_NEWLINE)
     if (yield from scanner.peek()):
         scanner.pos += 1
 
 
 def read_thought(scanner: Scanner) -> Reading[str]:
     """Reads the rest of a thought's line."""
-    text = yield from scanner.run(_TO_NEWLINE)
+    text = yield from scanner.run(TO_NEWLINE)
     if (yield from scanner.peek()):
         scanner.pos += 1
-    return text.strip(" \t\r*_`")
+    return text.strip(" \t\r*`")
 
 
 def read_policy(scanner: Scanner) -> Reading[Join]:
@@ -103,7 +101,7 @@ def read_policy(scanner: Scanner) -> Reading[Join]:
     scanner.hold()
     yield from scanner.run(_GAP, HEAD_LIMIT)
     if (yield from scanner.run(_LETTERS, HEAD_LIMIT)) == "join":
-        yield from scanner.run(_BLANKS, HEAD_LIMIT)
+        yield from scanner.run(BLANKS, HEAD_LIMIT)
         kind = yield from scanner.run(_LETTERS, HEAD_LIMIT)
         if kind in _POLICIES:
             scanner.release()
@@ -120,7 +118,7 @@ def read_guard(scanner: Scanner) -> Reading[Ref | str | None]:
     scanner.hold()
     yield from scanner.run(_GAP, HEAD_LIMIT)
     word = yield from scanner.run(_LETTERS, HEAD_LIMIT)
-    blanks = yield from scanner.run(_BLANKS, HEAD_LIMIT)
+    blanks = yield from scanner.run(BLANKS, HEAD_LIMIT)
     if word != "if" or not blanks or (yield from scanner.peek()) != "$":
         scanner.rewind()
         return None
@@ -132,7 +130,7 @@ def read_guard(scanner: Scanner) -> Reading[Ref | str | None]:
     yield from scanner.run(_AFTER_GUARD)
     stop = yield from scanner.peek()
     if stop.isalpha() or stop in _OPERATORS or (stop == "<" and not (yield from _ends(scanner))):
-        return f"{text} {stop}"
+        return f"{text} {(yield from scanner.run(TO_NEWLINE, _EXCERPT))}"
     return found[0]
 
 
@@ -153,11 +151,11 @@ def _end_marker(scanner: Scanner) -> Reading[bool]:
 def _has_arguments(scanner: Scanner) -> Reading[bool]:
     """Whether what stands in the bracket is an argument rather than prose."""
     scanner.pos += 1
-    yield from scanner.run(_BLANKS, HEAD_LIMIT)
+    yield from scanner.run(BLANKS, HEAD_LIMIT)
     if (yield from scanner.peek()) in _ARGUMENT_STARTS:
         return True
     yield from scanner.run(_NAME, HEAD_LIMIT)
-    yield from scanner.run(_BLANKS, HEAD_LIMIT)
+    yield from scanner.run(BLANKS, HEAD_LIMIT)
     return (yield from scanner.peek()) == "="
 
 
@@ -166,7 +164,7 @@ def _count(scanner: Scanner) -> Reading[int]:
     if (yield from scanner.peek()) != "(":
         return 0
     scanner.pos += 1
-    digits = yield from scanner.run(_DIGITS, MAX_DIGITS)
+    digits = yield from scanner.run(DIGITS, MAX_DIGITS)
     if (yield from scanner.peek()) != ")":
         return 0
     scanner.pos += 1

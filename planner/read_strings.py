@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agentflow.planner.escapes import DIGITS, REPLACEMENT, SIMPLE, numbered, paired
+from agentflow.planner.escapes import HEX_LENGTHS, REPLACEMENT, SIMPLE, numbered, paired
 from agentflow.planner.references import MAX_DIGITS, Earlier
-from agentflow.planner.scanner import Reading, Scanner, TextEnded
+from agentflow.planner.scanner import DIGITS, Reading, Scanner, TextEnded
 
 CLOSERS = {'"': '"', "'": "'", "“": "”", "”": "”", "‘": "’"}
 """The quotation mark that ends a string, by the one that opens it."""
@@ -20,7 +20,6 @@ _LONGEST_ESCAPE = 10
 _PLAIN = {closer: re.compile(rf"[^{closer}\\$]*") for closer in CLOSERS.values()}
 _HEX = re.compile(r"[0-9a-fA-F]*")
 _OCTAL = re.compile(r"[0-7]*")
-_DIGITS = re.compile(r"[0-9]*")
 
 
 class Quoted(NamedTuple):
@@ -129,9 +128,9 @@ class StringReader:
             scanner.pos += 1
             self._add("\\")
             self._plain(char)
-        elif char in DIGITS:
+        elif char in HEX_LENGTHS:
             scanner.pos += 1
-            digits = yield from scanner.run(_HEX, DIGITS[char])
+            digits = yield from scanner.run(_HEX, HEX_LENGTHS[char])
             self._decoded(numbered(char, digits))
         elif char and char in "01234567":
             self._decoded(chr(int((yield from scanner.run(_OCTAL, 3)), 8)))
@@ -154,7 +153,7 @@ class StringReader:
         if (yield from scanner.peek()) == "{":
             scanner.pos += 1
             found = "${"
-        digits = yield from scanner.run(_DIGITS)
+        digits = yield from scanner.run(DIGITS)
         if 0 < len(digits) <= MAX_DIGITS and self._earlier(int(digits)):
             self._tell()
             self._grow = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from agentflow.planner.read_heads import Head, Names
 from agentflow.planner.read_lines import read_head
 from agentflow.planner.read_strings import CLOSERS, PREFIXES, StringReader
 from agentflow.planner.references import Earlier, Resolved, alone, resolve
-from agentflow.planner.scanner import Reading, Scanner, TextEnded
+from agentflow.planner.scanner import BLANKS, TO_NEWLINE, Reading, Scanner, TextEnded
 
 MAX_DEPTH = 100
 """How deep lists and dicts may be nested."""
@@ -27,8 +26,6 @@ MAX_DEPTH = 100
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 _NUMERIC = frozenset("0123456789+-.")
 _NO_HEAD = frozenset("\"'“‘[{()}],")  # a line inside a call mostly begins with one of these
-_BLANKS = re.compile(r"[^\S\n]*")
-_TO_NEWLINE = re.compile(r"[^\n]*")
 _WANTED: Final[Any] = object()  # in place of a value that is still to be read
 _NO_KEY: Final[Any] = object()
 
@@ -119,10 +116,10 @@ class ValueReader:
         """
         scanner = self._scanner
         while self.next_head is None:
-            yield from scanner.run(_BLANKS)
+            yield from scanner.run(BLANKS)
             char = yield from scanner.peek()
             if char == "#":
-                yield from scanner.run(_TO_NEWLINE)
+                yield from scanner.run(TO_NEWLINE)
             elif char != "\n" or (self._one_line and not self._nests):
                 return char
             else:
@@ -132,7 +129,7 @@ class ValueReader:
 
     def look_for_head(self) -> Reading[None]:
         """Sets `next_head` if the text continues with one."""
-        yield from self._scanner.run(_BLANKS)
+        yield from self._scanner.run(BLANKS)
         if (yield from self._scanner.peek()) not in _NO_HEAD:
             self.next_head = yield from read_head(self._scanner, self._tools)
             self.unclosed = self.next_head is not None

@@ -12,6 +12,10 @@ import re
 from collections.abc import Generator
 from typing import TypeAlias, TypeVar
 
+BLANKS = re.compile(r"[^\S\n]*")
+DIGITS = re.compile(r"[0-9]*")
+TO_NEWLINE = re.compile(r"[^\n]*")
+
 T = TypeVar("T")
 Reading: TypeAlias = "Generator[None, None, T]"
 """Reads a T; yields whenever it needs more text."""

@@ -168,7 +168,7 @@ def test_an_error_is_raised_at_once_if_nothing_else_was_found() -> None:
         ('1. f("x", g(2))\n', "nested_call", ["g(...)", "line of its own"]),
         ('1. f("a", "b\n2. join()', "unterminated_call", ["close", "f("]),
         ('1. f(k=\n2. join()', "unterminated_call", ["value is missing"]),
-        ("1. f(1) if $1 and $2\n", "bad_args", ["if $1 a", "one reference"]),
+        ("1. f(1) if $1 and $2\n", "bad_args", ["if $1 and $2", "one reference"]),
         ("", "empty_plan", ["$1 = tool(argument)"]),
         ("1. f(1)\n1. f(2)\n", "duplicate_id", ["used twice"]),
     ],
@@ -291,7 +291,7 @@ def test_calls_are_not_taken_for_prose(text: str, tools: Any) -> None:
     "head",
     [
         *["1. ", "1) ", "(1) ", "[1] ", "1: ", "1 = ", "$1 = ", "${1} = ", "$1: ", "01. ", "Step 1: ", "TASK #1. "],
-        *["Action: 1. ", "**1.** ", "- **1.** `", "> 1. ", "→ 1. ", "\ufeff1. ", "1、", "1 - ", "2. $1 = ", "\t1.\t"],
+        *["Action: 1. ", "#1. ", "## 1. ", "**1.** ", "- **1.** `", "> 1. ", "→ 1. ", "\ufeff1. ", "1、", "1 - ", "2. $1 = ", "\t1.\t"],
     ],
 )  # fmt: skip
 def test_ids_are_written_in_many_ways(head: str) -> None:
