@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from agentflow.budgets.budget import Budget
 from agentflow.context import logged_node, recorder, run_scope
 from agentflow.errors import DefinitionError
-from agentflow.planner.plan import Join, Plan
+from agentflow.planner.plan import GATHER, Join, Plan
 from agentflow.planner.trace import Trace
 from agentflow.tools.effects import UNDECLARED
 from agentflow.tools.handle import Handle
@@ -137,5 +137,6 @@ def quorum(count: int, *handles: Handle[T]) -> Handle[list[T]]:
 def _gather(join: Join, handles: Iterable[Any]) -> Any:
     workflow = recorder.get()
     if not isinstance(workflow, Trace):
-        raise DefinitionError(f"{join.kind}(...) joins handles: call it inside a workflow")
+        name = GATHER if join.kind == "all" else join.kind
+        raise DefinitionError(f"{name}(...) joins handles: call it inside a workflow")
     return workflow.gather(join, tuple(handles))

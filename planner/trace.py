@@ -84,10 +84,10 @@ class Trace:
 
     def gather(self, join: Join, values: Iterable[Any]) -> Any:
         """Note a wait for several handles by a policy, and return its handle."""
-        self._check_place(join.kind)
-        return self._add(
-            Node(GATHER, tuple(map(self._argument, values)), join=join), join.kind, sys._getframe(3)
-        )
+        name = GATHER if join.kind == "all" else join.kind
+        self._check_place(name)
+        node = Node(GATHER, tuple(map(self._argument, values)), join=join)
+        return self._add(node, name, sys._getframe(3))
 
     def collected(self, handle: Any) -> None:
         """A call was noted."""
