@@ -10,9 +10,13 @@ from typing import Any
 from agentflow import events
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now
-from agentflow.executor.models.base import ChatRequest, Delta, Model, Reply, ReplyStream
+from agentflow.errors import BackendTimeout
+from agentflow.executor.models.base import ChatRequest, Delta, Model, Reply, ReplyStream, Usage
 from agentflow.executor.models.usage import prompt_bound
 from agentflow.executor.run import Run
+
+IN_FLIGHT = 16
+"""Tokens a backend may have made after the last piece we read, before it learnt that we left."""
 
 
 class MeteredModel:
@@ -28,6 +32,8 @@ class MeteredModel:
         self._model = model
         self._run = run
         self._node = node
+        self._url: str = getattr(model, "url", "")
+        self._prices: Prices = getattr(model, "prices", None) or Prices()
 
     @property
     def name(self) -> str:
@@ -40,23 +46,28 @@ class MeteredModel:
 
         Raises:
             BudgetExceeded: Its upper bound does not fit; nothing was sent.
+            DefinitionError: There is a budget in USD, and the model has no price.
             BackendError: The call failed.
         """
-        prompt = prompt_bound(request)
-        reservation = self._run.ledger.reserve(
-            self._bound(prompt, request.max_tokens), prompt + request.max_tokens
-        )
+        bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
+        reservation = self._run.ledger.reserve(self._usd_at_most(bound), _total(bound))
         began, stream = now(), None
+        used: Usage | None = bound  # until there is a stream, an answer may be under way
         try:
             async with self._model.stream(request) as stream:
                 yield stream
+        except Exception as error:
+            if stream is None and not isinstance(error, BackendTimeout):
+                used = None  # it was refused, and nothing was made
+            raise
         finally:
-            if stream is None:
+            if stream is not None:
+                used = _used(stream, bound)
+            if used is None:
                 reservation.release()
             else:
-                used = stream.usage
-                usd = self._cost(used)
-                reservation.settle(usd, used.prompt_tokens + used.completion_tokens)
+                usd = self._usd(used)
+                reservation.settle(usd, _total(used))
                 self._tell(used, usd, began)
 
     async def complete(
@@ -66,6 +77,7 @@ class MeteredModel:
 
         Raises:
             BudgetExceeded: Its upper bound does not fit; nothing was sent.
+            DefinitionError: There is a budget in USD, and the model has no price.
             BackendError: The call failed.
         """
         async with self.stream(request) as stream:
@@ -74,35 +86,56 @@ class MeteredModel:
                     on_delta(delta)
             return stream.reply
 
-    def _bound(self, prompt: int, completion: int) -> Decimal:
+    def _usd_at_most(self, bound: Usage) -> Decimal:
         """The most a call can cost; a model without a price may not meet a budget in USD."""
-        prices, url = self._prices()
         if self._run.ledger.left.usd is not None:
-            return prices.require(self.name, url=url).cost(prompt, completion)
-        price = prices.price(self.name, url=url)
-        return Decimal(0) if price is None else price.cost(prompt, completion)
+            self._prices.require(self.name, url=self._url)
+        return self._usd(bound)
 
-    def _cost(self, used: Any) -> Decimal:
-        prices, url = self._prices()
-        return prices.cost(self.name, used, url=url) or Decimal(0)
+    def _usd(self, used: Usage) -> Decimal:
+        return self._prices.cost(self.name, used, url=self._url) or Decimal(0)
 
-    def _prices(self) -> tuple[Prices, str]:
-        return getattr(self._model, "prices", None) or Prices(), getattr(self._model, "url", "")
-
-    def _tell(self, used: Any, usd: Decimal, began: float) -> None:
-        if self._run.watched:
-            at = now()
-            self._run.emit(
-                events.ModelReplied(
-                    self._run.id,
-                    at,
-                    self.name,
-                    used.prompt_tokens,
-                    used.completion_tokens,
-                    used.cached_tokens,
-                    str(usd),
-                    at - began,
-                    used.estimated,
-                    self._node,
-                )
+    def _tell(self, used: Usage, usd: Decimal, began: float) -> None:
+        if not self._run.watched:
+            return
+        at = now()
+        self._run.emit(
+            events.ModelReplied(
+                self._run.id,
+                at,
+                self.name,
+                used.prompt_tokens,
+                used.completion_tokens,
+                used.cached_tokens,
+                str(usd),
+                at - began,
+                used.estimated,
+                self._node,
             )
+        )
+
+
+def _total(used: Usage) -> int:
+    return used.prompt_tokens + used.completion_tokens
+
+
+def _used(stream: ReplyStream, bound: Usage) -> Usage:
+    """What a call took: as its backend said, else an estimate that stays within its bound."""
+    used = stream.usage
+    if not used.estimated:
+        return used
+    made = used.completion_tokens + (0 if _whole(stream) else IN_FLIGHT)
+    return Usage(
+        min(used.prompt_tokens, bound.prompt_tokens),
+        min(made, bound.completion_tokens),
+        used.cached_tokens,
+        estimated=True,
+    )
+
+
+def _whole(stream: ReplyStream) -> bool:
+    """Whether the reply was read to its end."""
+    try:
+        return stream.reply is not None
+    except RuntimeError:
+        return False

@@ -245,10 +245,14 @@ class Run(Generic[T]):
     @property
     def results(self) -> dict[int, Any]:
         """Value by plan id of everything that is done."""
-        return self._without_retracted(self.driver.state.results())
+        return self._told(self.driver.state.results())
 
-    def _without_retracted(self, found: dict[int, Any]) -> dict[int, Any]:
-        return {node: value for node, value in found.items() if node not in self._retracted}
+    def _told(self, found: dict[int, Any]) -> dict[int, Any]:
+        """What is known of calls that belong to the plan."""
+        return {node: what for node, what in found.items() if self._belongs(node)}
+
+    def _belongs(self, node: int) -> bool:
+        return node not in self._held and node not in self._retracted
 
     @property
     def unfinished(self) -> list[str]:
@@ -275,7 +279,7 @@ class Run(Generic[T]):
         pending = self.driver.state.pending()
         return {
             "results": self.results,
-            "pending": [node for node in pending if node not in self._retracted],
+            "pending": [node for node in pending if self._belongs(node)],
             "unfinished": self.unfinished,
         }
 
@@ -328,7 +332,7 @@ class Run(Generic[T]):
         self._subscribers.clear()
 
     def _failed(self, error: BaseException) -> RunFailed:
-        failures = self._without_retracted(self.driver.state.failures())
+        failures = self._told(self.driver.state.failures())
         failed = RunFailed(
             f"{self.name} failed: {type(error).__name__}: {error}",
             failures=failures,

@@ -7,7 +7,7 @@ same tools share their prefix byte for byte.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -17,6 +17,9 @@ from agentflow.tools.values import as_text
 
 RESULT_LIMIT = 4_000
 """Characters of one result that a model is shown."""
+
+OBSERVED_LIMIT = 32_000
+"""Characters of results that a model is shown at once; the oldest are cut."""
 
 
 @cache
@@ -46,11 +49,88 @@ def tool_definitions(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
     ]
 
 
+# What a planner and a joiner are told in the course of a task
+
+
+def question(text: str) -> str:
+    """The question, as planners and joiners read it."""
+    return f"Question: {text}"
+
+
+def observation(line: str, result: str) -> str:
+    """A line of a plan and what came of it."""
+    indented = result.replace("\n", "\n   ")
+    return f"{shown(line)}\n-> {indented}"
+
+
+def further_plan(
+    observed: Sequence[str],
+    *,
+    reason: str,
+    not_called: Sequence[int] = (),
+    written: Sequence[int] = (),
+    following: int,
+) -> str:
+    """Asks for the next plan.
+
+    Args:
+        observed: What came of the last one.
+        reason: Why another one is needed.
+        not_called: Lines of the last one that were not run.
+        written: Lines that changed something, in all plans.
+        following: The first number that is free.
+    """
+    parts = []
+    if observed:
+        parts.append(_observations(observed))
+    if not_called:
+        parts.append(f"Not called, because the plan broke off: {_ids(not_called)}")
+    if written:
+        parts.append(f"Done already, do not do it again: {_ids(written)}")
+    parts.append(f"Why another plan is needed: {reason}")
+    parts.append(f"Write the next plan. Number its lines from ${following} on.")
+    return "\n\n".join(parts)
+
+
+def joining(asked: str, observed: Sequence[str], *, problem: str = "", last: bool = False) -> str:
+    """Asks for the answer.
+
+    Args:
+        asked: The question.
+        observed: What came of all calls so far.
+        problem: What went wrong with the last plan, if something did.
+        last: There can be no further plan.
+    """
+    parts = [question(asked), _observations(observed)]
+    if problem:
+        parts.append(f"The last plan failed: {problem}")
+    if last:
+        parts.append("There is no further plan: answer with what there is.")
+    return "\n\n".join(parts)
+
+
+def _observations(observed: Sequence[str]) -> str:
+    text = "\n".join(observed) or "(none)"
+    if (lost := len(text) - OBSERVED_LIMIT) > 0:
+        text = f"(the first {lost} characters were cut)\n{text[lost:]}"
+    return f"Observations:\n\n{text}"
+
+
+def _ids(lines: Sequence[int]) -> str:
+    return ", ".join(f"${line}" for line in lines)
+
+
+# Tools and values
+
+
 def describe(spec: ToolSpec) -> str:
     """A tool as a planner reads it: its signature, then its description."""
-    inside = ", ".join(_parameter(p) for p in spec.parameters)
-    returns = f" -> {_type(spec.returns, spec.returns)}" if spec.returns else ""
-    lines = [f"{spec.name}({inside}){returns}"]
+    parameters = [_parameter(p, spec.definitions) for p in spec.parameters]
+    parameters += ["*args"] if spec.rest else []
+    parameters += ["**kwargs"] if spec.open else []
+    returns = _type(spec.returns, spec.returns.get("$defs", {}))
+    head = f"{spec.name}({', '.join(parameters)})"
+    lines = [f"{head} -> {returns}" if returns else head]
     lines += [f"    {line}".rstrip() for line in spec.description.splitlines()]
     return "\n".join(lines)
 
@@ -63,46 +143,42 @@ def shown(value: Any, limit: int = RESULT_LIMIT) -> str:
     return f"{text[:limit]} ... ({len(text) - limit} more characters were cut)"
 
 
-def observation(line: str, result: str) -> str:
-    """A line of a plan and what came of it."""
-    body = result.replace("\n", "\n   ")
-    return f"{line}\n-> {body}"
-
-
 def _sorted(tools: Iterable[ToolSpec]) -> list[ToolSpec]:
     return sorted(tools, key=lambda spec: spec.name)
 
 
-def _parameter(p: Parameter) -> str:
-    kind = _type(p.schema, p.schema)
+def _parameter(p: Parameter, definitions: Mapping[str, Any]) -> str:
+    kind = _type(p.schema, definitions)
     text = f"{p.name}: {kind}" if kind else p.name
     if not p.required:
-        text += f" = {json.dumps(p.schema.get('default'), ensure_ascii=False)}"
+        default = p.schema.get("default", ...)
+        text += f" = {'...' if default is ... else json.dumps(default, ensure_ascii=False)}"
     return text
 
 
 _TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+_DEEPEST = 4  # types may refer to themselves
 
 
-def _type(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    """A JSON schema as a short Python-like type."""
+def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int = 0) -> str:
+    """A JSON schema as a short Python-like type; empty if it says nothing."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
-        found = root.get("$defs", {}).get(name)
-        return _fields(found, root) if found else name
-    if "enum" in schema:
-        return " | ".join(json.dumps(item, ensure_ascii=False) for item in schema["enum"])
-    if "anyOf" in schema:
-        return " | ".join(filter(None, (_type(part, root) for part in schema["anyOf"])))
+        known = definitions.get(name, {})
+        return (_type(known, definitions, depth + 1) if depth < _DEEPEST else "") or name
+    for word in ("const", "enum"):
+        if word in schema:
+            values = schema[word] if word == "enum" else [schema[word]]
+            return " | ".join(json.dumps(value, ensure_ascii=False) for value in values)
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            parts = (_type(part, definitions, depth + 1) for part in schema[word])
+            return " | ".join(dict.fromkeys(filter(None, parts)))
     kind = schema.get("type")
     if kind == "array":
-        inner = _type(schema.get("items", {}), root)
+        inner = _type(schema.get("items", {}), definitions, depth + 1)
         return f"list[{inner}]" if inner else "list"
     if kind == "object":
-        return _fields(schema, root)
+        names = ", ".join(schema.get("properties", {}))
+        return f"{{{names}}}" if names else "dict"
     return _TYPES.get(kind, "") if isinstance(kind, str) else ""
-
-
-def _fields(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    names = ", ".join(schema.get("properties", {}))
-    return f"{{{names}}}" if names else "dict"

@@ -55,11 +55,11 @@ def _call(node: Node) -> tuple[str, int, int, int]:
     return node.tool, id(node.args), id(node.kwargs), id(node.join)
 
 
-def verify_call(node: Node, tools: Tools, at: int) -> None:
+def verify_call(node: Node, tools: Tools, at: int | None) -> None:
     """Check one call by itself: its tool, its arguments and its policy.
 
     Raises:
-        PlanError: It cannot be made; `at` is the line it names.
+        PlanError: It cannot be made; `at` is the line it names, None for a call without one.
     """
     spec = tools.get(node.tool)
     literal = _check_arguments(node, at)
@@ -74,7 +74,7 @@ def verify_call(node: Node, tools: Tools, at: int) -> None:
         _check_join(node, at)
 
 
-def _check_arguments(node: Node, at: int) -> bool:
+def _check_arguments(node: Node, at: int | None) -> bool:
     """Check where `each` stands; whether every argument is a literal."""
     literal = True
     lengths: set[int] = set()
@@ -102,7 +102,7 @@ def _holds_each(value: Arg) -> bool:
     )
 
 
-def _check_signature(node: Node, spec: ToolSpec, at: int) -> None:
+def _check_signature(node: Node, spec: ToolSpec, at: int | None) -> None:
     """Check the number and the names of the arguments."""
     given = {name for name, _ in node.kwargs}
     positional = [p.name for p in spec.parameters if not p.keyword_only]
@@ -128,7 +128,7 @@ def _check_signature(node: Node, spec: ToolSpec, at: int) -> None:
         raise PlanError("unknown_param", text, at)
 
 
-def _check_literals(node: Node, spec: ToolSpec, literal: bool, at: int) -> None:
+def _check_literals(node: Node, spec: ToolSpec, literal: bool, at: int | None) -> None:
     """Check the values that are known: by the tool itself if all are, else by their schemas."""
     if literal and spec.check is not None:
         try:
@@ -148,7 +148,7 @@ def _check_literals(node: Node, spec: ToolSpec, literal: bool, at: int) -> None:
                 raise PlanError("bad_args", f"{where} {wrong}", at)
 
 
-def _check_join(node: Node, at: int) -> None:
+def _check_join(node: Node, at: int | None) -> None:
     join = node.join
     if join.kind not in _JOINS:
         text = f"there is no join policy {join.kind!r}. {nearest(join.kind, _JOINS)}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from agentflow import events
+from agentflow.clock import now
+from agentflow.errors import AnswerInvalid, ModelRefusal
 from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
-from agentflow.executor.models.base import Delta, ReasoningPiece, TextPiece
+from agentflow.executor.models.base import ChatRequest, Delta, ReasoningPiece, Reply, TextPiece
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
 from agentflow.planner.builder import Builder
@@ -17,6 +20,9 @@ from agentflow.planner.plan import Node
 from agentflow.planner.prompting import shown
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.values import Outcome
+
+ERROR_LIMIT = 600
+"""Characters of a failure that a model is shown."""
 
 
 class Workbench:
@@ -30,6 +36,7 @@ class Workbench:
         specs: The tools by name.
         model: The model, paid by the run.
         builder: Grows the run's plan.
+        limits: Ceilings on what a model may ask for.
     """
 
     def __init__(self, run: Run[Any], model: str | None) -> None:
@@ -38,6 +45,8 @@ class Workbench:
         self.model = MeteredModel(run.host.model(model), run)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
+
+    # Calls
 
     def add(self, node: Node) -> int:
         """Start a call; the id of its node."""
@@ -60,61 +69,67 @@ class Workbench:
         self.builder.forget(node)
         self._run.retract(node)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task beside the strategy."""
-        return self._run.host.services.spawn(work, f"run {self._run.id}")
-
     async def settled(self, nodes: Iterable[int]) -> None:
-        """Wait until these calls have ended."""
-        loop = asyncio.get_running_loop()
-        open_ = 0
-        over = loop.create_future()
+        """Wait until these calls have ended; one without a value is made anew if asked again."""
+        waiting = set(nodes)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def count(_state: RunState, _slot: int) -> None:
-            nonlocal open_
-            open_ -= 1
-            if not open_ and not over.done():
+        def ended(node: int, state: RunState, slot: int) -> None:
+            waiting.discard(node)
+            if state.status[slot] is not DONE:
+                self.builder.forget(node)
+            if not waiting and not over.done():
                 over.set_result(None)
 
-        for node in set(nodes):
-            if not self.ended(node):
-                open_ += 1
-                self._run.driver.watch(node, count)
-        if open_:
+        for node in tuple(waiting):
+            self._run.driver.watch(node, partial(ended, node))
+        if waiting:
             await over
 
-    def ended(self, node: int) -> bool:
-        """Whether a call has ended."""
+    def node(self, index: int) -> Node:
+        """A call as it was made."""
         state = self._run.driver.state
-        return state.status[state.slot(node)] >= DONE
+        return state.nodes[state.slot(index)]
 
     def outcome(self, node: int) -> Outcome[Any]:
         """How a call ended."""
         state = self._run.driver.state
-        slot = state.slot(node)
-        return state.outcome(slot) if state.status[slot] >= DONE else Outcome("cancelled")
+        return state.outcome(state.slot(node))
 
     def report(self, node: int) -> str:
         """How a call ended, as a model is told."""
         outcome = self.outcome(node)
         if outcome.ok:
             return shown(outcome.value)
+        error = outcome.error
         if outcome.status == "failed":
-            self.builder.forget(node)
-            error = outcome.error
-            return f"failed: {type(error).__name__}: {shown(str(error), 600)}"
-        return f"{outcome.status}: {outcome.error}" if outcome.error else outcome.status
+            return f"failed: {type(error).__name__}: {shown(str(error), ERROR_LIMIT)}"
+        return f"{outcome.status}: {shown(str(error), ERROR_LIMIT)}"
 
-    def effect(self, tool: str) -> str:
-        """The kind of a tool's effect."""
-        return self.specs[tool].effect.kind
+    # The model
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task beside the strategy."""
+        return self._run.host.services.spawn(work, f"run {self._run.id}")
+
+    async def ask(self, request: ChatRequest, take: Callable[[Delta], object]) -> Reply:
+        """Have the model reply; `take` sees each piece as it comes.
+
+        Raises:
+            ModelRefusal: It declined.
+            BackendError: It could not be asked, or broke off.
+            BudgetExceeded: There is no money left for it.
+        """
+        reply = await self.model.complete(request, take)
+        refuse(reply)
+        return reply
 
     # Telling the subscribers
 
     def say(self, text: str, role: str) -> None:
         """More text of a reply."""
         if text and self._run.watched:
-            self._run.emit(events.TextDelta(self._run.id, _now(), text, role))
+            self._run.emit(events.TextDelta(self._run.id, now(), text, role))
 
     def show(self, delta: Delta, role: str) -> None:
         """A piece of a reply; reasoning counts as thought."""
@@ -123,11 +138,35 @@ class Workbench:
         elif isinstance(delta, ReasoningPiece):
             self.say(delta.text, "thought")
 
-    def round(self, kind: str, number: int, reason: str = "") -> None:
+    def begin_round(self, kind: str, number: int, reason: str = "") -> None:
         """A round begins."""
         if self._run.watched:
-            self._run.emit(events.RoundStarted(self._run.id, _now(), kind, number, reason))
+            self._run.emit(events.RoundStarted(self._run.id, now(), kind, number, reason))
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def refuse(reply: Reply) -> None:
+    """Take a refusal for what it is.
+
+    Raises:
+        ModelRefusal: The reply is one.
+    """
+    if reply.refusal is not None:
+        raise ModelRefusal(f"{reply.model or 'the model'} declined: {reply.refusal}")
+
+
+def usable(text: str, reply: Reply) -> str:
+    """An answer, if it is one.
+
+    Raises:
+        AnswerInvalid: It is empty, or it was cut off; then `answer` holds what there is of it.
+    """
+    if reply.finish_reason == "length":
+        raise AnswerInvalid(
+            f"the answer was cut off after {reply.usage.completion_tokens} tokens "
+            "(Task(max_tokens=...) allows more)",
+            problems="cut off",
+            answer=text,
+        )
+    if not text:
+        raise AnswerInvalid("the model gave an empty answer", problems="empty")
+    return text

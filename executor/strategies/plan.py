@@ -6,38 +6,31 @@ continue where the last one stopped.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 from agentflow.errors import AnswerInvalid
 from agentflow.executor.bind import bind
-from agentflow.executor.models.base import ChatRequest, Message, TextPiece
+from agentflow.executor.models.base import ChatRequest, Delta, Message, TextPiece
 from agentflow.executor.run import Run
-from agentflow.executor.strategies.bench import Workbench
+from agentflow.executor.strategies.bench import Workbench, usable
 from agentflow.executor.strategies.streamed import (
     PlanStream,
     PlanWriter,
     StreamedPlan,
-    line_identity,
+    call_identity,
 )
 from agentflow.executor.strategies.task import Task
+from agentflow.executor.strategies.verdict import Verdict, VerdictReader
+from agentflow.planner import prompting
 from agentflow.planner.plan import Answer, refs
 from agentflow.planner.printer import print_line
-from agentflow.planner.prompting import observation, planner_prompt, prompt
-from agentflow.planner.script import Line
 from agentflow.tools.paths import resolve
 from agentflow.tools.values import as_text
 
 ROUNDS = 3
 """Plans at most, unless the task says otherwise."""
-
-OBSERVED_LIMIT = 32_000
-"""Characters of observations that a model is shown at once."""
-
-_VERDICT = re.compile(
-    r"\s*(?:Thought:.*\n+\s*)?[*_#>\s]*(Answer|Replan)[*_]*\s*:[*_]*\s*", re.IGNORECASE
-)
-_UNDECIDED = 400  # characters after which a reply without a verdict is an answer
 
 
 async def plan_task(run: Run[Any], task: Task) -> str:
@@ -45,7 +38,9 @@ async def plan_task(run: Run[Any], task: Task) -> str:
 
     Raises:
         AnswerInvalid: After the last plan there was still no answer.
+        ModelRefusal: The model declined.
         BackendError: The model could not be asked.
+        BudgetExceeded: There is no money left to ask it.
     """
     return await _Planning(run, task).answer()
 
@@ -54,37 +49,39 @@ class _Planning:
     """One task: its conversation with the planner, and everything observed so far."""
 
     def __init__(self, run: Run[Any], task: Task) -> None:
+        self._run = run
         self._task = task
         self._bench = Workbench(run, task.model)
-        self._run = run
-        self._ids: dict[int, int] = {}
-        self._written: dict[Any, int] = {}
-        self._observed: list[str] = []
         self._rounds = task.rounds or ROUNDS
+        self._ids: dict[int, int] = {}  # node by line
+        self._written: dict[Hashable, int] = {}  # line by identity of the write it made
+        self._observed: list[str] = []
         self._messages: list[Message] = [
-            {"role": "system", "content": planner_prompt(self._bench.specs.values())},
-            {"role": "user", "content": f"Question: {task.question}"},
+            {"role": "system", "content": prompting.planner_prompt(self._bench.specs.values())},
+            {"role": "user", "content": prompting.question(task.question)},
         ]
 
     async def answer(self) -> str:
-        reason = ""
+        """Plan, and plan again, until there is an answer."""
+        problem = ""
         for number in range(1, self._rounds + 1):
-            self._bench.round("plan", number, reason)
+            self._bench.begin_round("plan", number, problem)
             plan = await self._plan()
-            new = self._observe(plan)
-            reason = self._problem(plan)
-            if not reason and not isinstance(plan.result, Answer):
+            observed = self._observe(plan)
+            problem = self._problem(plan)
+            if not problem and not isinstance(plan.result, Answer):
                 return self._returned(plan.result)
-            if not reason or number == self._rounds:
-                self._bench.round("join", number, reason)
-                verdict, text = await self._join(last=number == self._rounds, problem=reason)
-                if verdict == "answer":
-                    return text
-                reason = text
-            self._ask_again(plan, new, reason)
+            last = number == self._rounds
+            if last or not problem:
+                verdict = await self._join(number, problem, last=last)
+                if verdict.kind == "answer":
+                    return verdict.text
+                problem = verdict.text
+            if not last:
+                self._ask_again(plan, observed, problem)
         raise AnswerInvalid(
-            f"no answer after {self._rounds} plans: {reason} (Task(rounds=...) allows more)",
-            problems=reason,
+            f"no answer after {self._rounds} plans (Task(rounds=...) allows more): {problem}",
+            problems=problem,
         )
 
     # Planning
@@ -92,39 +89,61 @@ class _Planning:
     async def _plan(self) -> StreamedPlan:
         """Have a plan written, and run it until all of its calls have ended."""
         stream = PlanStream(
-            self._bench,
-            self._ids,
-            self._written,
-            commit_lines=self._task.commit == "line",
+            self._bench, self._ids, self._written, commit_lines=self._task.commit == "line"
         )
-        request = ChatRequest(messages=self._messages, max_tokens=self._task.max_tokens)
+        request = ChatRequest(messages=tuple(self._messages), max_tokens=self._task.max_tokens)
         writer = PlanWriter(self._bench, request, stream)
         try:
             plan = await writer.plan()
             self._ids = stream.ids
-            await self._bench.settled(self._ids[line] for line in plan.lines if line in self._ids)
+            await self._bench.settled(self._ids[line] for line in self._started(plan))
+            await writer.finish()
         finally:
             await writer.aclose()
         return plan
 
-    def _ask_again(self, plan: StreamedPlan, observed: list[str], reason: str) -> None:
+    def _started(self, plan: StreamedPlan) -> list[int]:
+        """The lines whose calls were started; those of a plan that broke off may not have been."""
+        return [line for line in plan.lines if line in self._ids]
+
+    def _ask_again(self, plan: StreamedPlan, observed: list[str], problem: str) -> None:
         """Extend the conversation: the plan as written, what came of it, and why it goes on."""
-        self._messages.append({"role": "assistant", "content": plan.text or "(no plan)"})
-        parts = []
-        if observed:
-            parts.append("Observations:\n\n" + _cut("\n".join(observed)))
-        done = [f"${line}" for line in sorted(set(self._written.values()))]
-        if done:
-            parts.append(f"Done already, do not do it again: {', '.join(done)}")
-        parts.append(f"Why another plan is needed: {reason}")
-        following = max(self._ids, default=0) + 1
-        parts.append(f"Write the next plan. Number its lines from ${following} on.")
-        self._messages.append({"role": "user", "content": "\n\n".join(parts)})
+        started = self._started(plan)
+        self._messages += [
+            {"role": "assistant", "content": plan.text.strip() or "(no plan)"},
+            {
+                "role": "user",
+                "content": prompting.further_plan(
+                    observed,
+                    reason=problem,
+                    not_called=[line for line in plan.lines if line not in started],
+                    written=sorted(self._written.values()),
+                    following=max(self._ids, default=0) + 1,
+                ),
+            },
+        ]
+
+    # Observing
+
+    def _observe(self, plan: StreamedPlan) -> list[str]:
+        """Note what came of a plan's calls; what is new."""
+        observed = []
+        for line in self._started(plan):
+            node, call = self._ids[line], plan.lines[line]
+            written = print_line(replace(call, thought=""))
+            observed.append(prompting.observation(written, self._bench.report(node)))
+            spec = self._bench.specs[call.tool]
+            if spec.effect.kind == "writes" and self._bench.outcome(node).ok:
+                identity = call_identity(self._bench.node(node), spec)
+                if identity is not None:
+                    self._written[identity] = line
+        self._observed += observed
+        return observed
 
     def _problem(self, plan: StreamedPlan) -> str:
-        """Why this plan cannot be joined: it could not be read, or what it returns is not there."""
+        """Why a plan is not done; empty if a joiner may read its results, or its value is there."""
         if plan.error is not None:
-            return f"the plan could not be run: {plan.error.kind}: {plan.error}"
+            return f"the plan could not be run to its end ({plan.error.kind}): {plan.error}"
         if isinstance(plan.result, Answer):
             return ""
         for ref in refs(plan.result):
@@ -134,7 +153,16 @@ class _Planning:
             try:
                 resolve(outcome.value, ref.path)
             except LookupError as error:
-                return f"what the plan returns is not there: {error}"
+                return f"what the plan returns is not there: {error.args[0]}"
+        return self._undone(plan)
+
+    def _undone(self, plan: StreamedPlan) -> str:
+        """Which call that does something has failed, though the returned value is there."""
+        for line in self._started(plan):
+            node = self._ids[line]
+            early = self._bench.specs[plan.lines[line].tool].effect.starts_early
+            if not early and self._bench.outcome(node).status == "failed":
+                return f"the call of line ${line} {self._bench.report(node)}"
         return ""
 
     def _returned(self, result: Any) -> str:
@@ -142,92 +170,29 @@ class _Planning:
         self._bench.say(text, "answer")
         return text
 
-    # Observing
-
-    def _observe(self, plan: StreamedPlan) -> list[str]:
-        """Note what came of a plan's lines; what is new."""
-        new = []
-        for line in plan.lines.values():
-            if line.id not in self._ids:
-                continue
-            node = self._ids[line.id]
-            new.append(observation(print_line(_bare(line)), self._bench.report(node)))
-            if self._bench.effect(line.tool) == "writes" and self._bench.outcome(node).ok:
-                self._written[line_identity(line, self._bench)] = line.id
-        self._observed += new
-        return new
-
     # Joining
 
-    async def _join(self, *, last: bool, problem: str) -> tuple[str, str]:
-        """Ask for the answer; ``answer`` or ``replan``, and the text."""
-        parts = [f"Question: {self._task.question}"]
-        parts.append("Observations:\n\n" + (_cut("\n".join(self._observed)) or "(none)"))
-        if problem:
-            parts.append(f"The last plan failed: {problem}")
-        if last:
-            parts.append("There is no further plan: answer with what there is.")
+    async def _join(self, number: int, problem: str, *, last: bool) -> Verdict:
+        """Have the results read: the answer, or what is missing."""
+        self._bench.begin_round("join", number, problem)
+        said = prompting.joining(self._task.question, self._observed, problem=problem, last=last)
         request = ChatRequest(
             messages=[
-                {"role": "system", "content": prompt("join")},
-                {"role": "user", "content": "\n\n".join(parts)},
+                {"role": "system", "content": prompting.prompt("join")},
+                {"role": "user", "content": said},
             ],
             max_tokens=self._task.max_tokens,
         )
-        verdict = _Verdict(self._bench)
-        async with self._bench.model.stream(request) as reply:
-            async for piece in reply:
-                if isinstance(piece, TextPiece):
-                    verdict.feed(piece.text)
-                else:
-                    self._bench.show(piece, "answer")
-        return verdict.read()
+        reader = VerdictReader(self._bench.say)
 
-
-class _Verdict:
-    """Reads a joiner's reply, and passes an answer on while it is written."""
-
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-        self._text = ""
-        self._kind = ""
-
-    def feed(self, text: str) -> None:
-        self._text += text
-        if self._kind:
-            self._pass_on(text)
-        elif match := _VERDICT.match(self._text):
-            if match.end() < len(self._text):  # its white space may go on
-                self._decide(match[1].lower(), self._text[match.end() :])
-        elif len(self._text) > _UNDECIDED:
-            self._decide("answer", self._text)
-
-    def read(self) -> tuple[str, str]:
-        if not self._kind:
-            match = _VERDICT.match(self._text)
-            if match is None:
-                self._decide("answer", self._text)
+        def take(piece: Delta) -> None:
+            if isinstance(piece, TextPiece):
+                reader.feed(piece.text)
             else:
-                self._decide(match[1].lower(), self._text[match.end() :])
-        text = self._text.strip()
-        if not text:
-            raise AnswerInvalid("the model gave an empty answer", problems="empty")
-        return self._kind, text
+                self._bench.show(piece, "answer")
 
-    def _decide(self, kind: str, rest: str) -> None:
-        self._kind, self._text = kind, rest
-        self._pass_on(rest)
-
-    def _pass_on(self, text: str) -> None:
-        self._bench.say(text, "answer" if self._kind == "answer" else "thought")
-
-
-def _bare(line: Line) -> Line:
-    """A line without its thought."""
-    return Line(line.id, line.tool, line.args, line.kwargs, line.guard, line.join)
-
-
-def _cut(text: str) -> str:
-    if len(text) <= OBSERVED_LIMIT:
-        return text
-    return f"({len(text) - OBSERVED_LIMIT} characters were cut)\n{text[-OBSERVED_LIMIT:]}"
+        reply = await self._bench.ask(request, take)
+        verdict = reader.finish()
+        if verdict.kind == "replan":
+            return verdict if verdict.text else Verdict("replan", "the joiner did not say why")
+        return Verdict("answer", usable(verdict.text, reply))

@@ -6,11 +6,10 @@ starts as soon as its arguments are complete; the others when the turn is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
-from agentflow.errors import AnswerInvalid, ArgumentError, ModelRefusal, PlanError
+from agentflow.errors import AnswerInvalid, PlanError
 from agentflow.executor.models.base import CallPiece, CallRequest, ChatRequest, Message, Reply
 from agentflow.executor.models.calls import (
     BadArguments,
@@ -20,7 +19,8 @@ from agentflow.executor.models.calls import (
     read_arguments,
 )
 from agentflow.executor.run import Run
-from agentflow.executor.strategies.bench import Workbench
+from agentflow.executor.strategies.bench import Workbench, refuse, usable
+from agentflow.executor.strategies.deferral import Deferral
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Node
 from agentflow.planner.prompting import prompt, tool_definitions
@@ -31,111 +31,126 @@ ROUNDS = 12
 """Turns at most, unless the task says otherwise."""
 
 
-@dataclass(slots=True)
-class _Turn:
-    """The calls of one turn: a node for each, or why there is none."""
-
-    nodes: dict[int, int] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    waiting: dict[int, Node] = field(default_factory=dict)
-    calls: dict[int, CallRequest] = field(default_factory=dict)
-
-
 async def react_task(run: Run[Any], task: Task) -> str:
     """Answer a task by calling tools turn by turn.
+
+    Text of a turn that goes on to call tools is told as part of an answer, too: until the
+    calls come nobody can know.
 
     Raises:
         AnswerInvalid: After the last turn there was still no answer.
         ModelRefusal: The model declined.
         BackendError: The model could not be asked.
+        BudgetExceeded: There is no money left to ask it.
     """
     bench = Workbench(run, task.model)
+    tools = tool_definitions(bench.specs.values())
     messages: list[Message] = [
         {"role": "system", "content": prompt("react")},
         {"role": "user", "content": task.question},
     ]
     rounds = task.rounds or ROUNDS
     for number in range(1, rounds + 1):
-        bench.round("act", number)
-        turn = _Turn()
-        reply = await _ask(bench, task, messages, turn, last=number == rounds)
-        if reply.refusal is not None:
-            raise ModelRefusal(f"the model declined: {reply.refusal}")
-        if not turn.calls:
-            if reply.text.strip():
-                return reply.text.strip()
-            raise AnswerInvalid("the model gave an empty answer", problems="empty")
+        bench.begin_round("act", number)
+        last = number == rounds
+        request = ChatRequest(
+            messages=tuple(messages),
+            tools=tools,
+            tool_choice="none" if last and tools else None,
+            max_tokens=task.max_tokens,
+        )
+        turn = _Turn(bench)
+        reply = await turn.take(request)
+        text = reply.text.strip()
+        if not reply.calls or (last and text):
+            return usable(text, reply)
+        if last:
+            break
         messages.append(reply.as_message())
-        await bench.settled(turn.nodes.values())
-        messages += [_result(bench, turn, place, call) for place, call in turn.calls.items()]
+        messages += await turn.results()
     raise AnswerInvalid(
         f"no answer after {rounds} turns (Task(rounds=...) allows more)", problems="rounds"
     )
 
 
-async def _ask(
-    bench: Workbench, task: Task, messages: list[Message], turn: _Turn, *, last: bool
-) -> Reply:
-    """One turn of the model; its calls start while it speaks, as far as they may."""
-    request = ChatRequest(
-        messages=messages,
-        tools=tool_definitions(bench.specs.values()),
-        tool_choice="none" if last else None,
-        max_tokens=task.max_tokens,
-    )
-    assembler = CallAssembler()
-    async with bench.model.stream(request) as stream:
-        async for piece in stream:
-            if isinstance(piece, CallPiece):
-                _note(bench, turn, assembler.feed(piece))
+class _Turn:
+    """One turn of the model: its calls, and a node for each or why there is none."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._deferral = Deferral(bench.specs)
+        self._calls: dict[int, CallRequest] = {}
+        self._nodes: dict[int, int] = {}
+        self._deferred: dict[int, Node] = {}
+        self._refused: dict[int, str] = {}
+
+    async def take(self, request: ChatRequest) -> Reply:
+        """Have the model speak; its calls start meanwhile, as far as they may."""
+        assembler = CallAssembler()
+        async with self._bench.model.stream(request) as stream:
+            async for piece in stream:
+                if not isinstance(piece, CallPiece):
+                    self._bench.show(piece, "answer")
+                elif request.tool_choice != "none":
+                    self._note(assembler.feed(piece))
+            reply = stream.reply
+        refuse(reply)
+        self._note(assembler.finish(), cut_off=reply.finish_reason == "length")
+        for place, node in self._deferred.items():
+            self._nodes[place] = self._bench.add(node)
+        return reply
+
+    async def results(self) -> list[Message]:
+        """Wait for the calls; what the model is told of them, in the order it made them."""
+        await self._bench.settled(self._nodes.values())
+        return [
+            {"role": "tool", "tool_call_id": call.id, "content": self._result(place)}
+            for place, call in sorted(self._calls.items())
+        ]
+
+    def _result(self, place: int) -> str:
+        if place in self._refused:
+            return f"not called: {self._refused[place]}"
+        return self._bench.report(self._nodes[place])
+
+    def _note(self, found: Iterable[CallEvent], *, cut_off: bool = False) -> None:
+        for event in found:
+            if not isinstance(event, CallClosed):
+                continue
+            self._calls[event.position] = event.call
+            try:
+                if cut_off:
+                    raise PlanError("cut_off", "the reply was too long and ended in this call")
+                node = self._node(event.call)
+            except PlanError as error:
+                self._refused[event.position] = str(error)
             else:
-                bench.show(piece, "answer")
-        _note(bench, turn, assembler.finish())
-        reply = stream.reply
-    for place, node in turn.waiting.items():
-        turn.nodes[place] = bench.add(node)
-    return reply
+                self._start_or_defer(event.position, node)
 
-
-def _note(bench: Workbench, turn: _Turn, found: list[CallEvent]) -> None:
-    for event in found:
-        if not isinstance(event, CallClosed):
-            continue
-        place, call = event.position, event.call
-        turn.calls[place] = call
-        try:
-            node = _node(bench, turn, call)
-        except (PlanError, ArgumentError) as error:
-            turn.refused[place] = str(error)
-            continue
-        if bench.specs[call.name].effect.starts_early:
-            turn.nodes[place] = bench.add(node)
+    def _start_or_defer(self, place: int, node: Node) -> None:
+        kwargs = dict(node.kwargs)
+        if self._deferral.waits(node.tool, (), kwargs):
+            self._deferral.note(node.tool, (), kwargs)
+            self._deferred[place] = node
         else:
-            turn.waiting[place] = node
+            self._nodes[place] = self._bench.add(node)
 
+    def _node(self, call: CallRequest) -> Node:
+        """The call as a node.
 
-def _node(bench: Workbench, turn: _Turn, call: CallRequest) -> Node:
-    """The call as a node.
-
-    Raises:
-        PlanError: The tool is unknown, or the arguments do not fit.
-    """
-    if len(turn.calls) > bench.limits.turn:
-        raise PlanError("too_many_calls", f"a turn makes at most {bench.limits.turn} calls")
-    if call.name not in bench.specs:
-        raise PlanError("unknown_tool", unknown_tool(call.name, list(bench.specs)))
-    arguments: Mapping[str, Any] | BadArguments = read_arguments(call)
-    if isinstance(arguments, BadArguments):
-        raise PlanError("bad_args", str(arguments))
-    node = Node(call.name, (), tuple(arguments.items()))
-    verify_call(node, bench.specs, 0)
-    return node
-
-
-def _result(bench: Workbench, turn: _Turn, place: int, call: CallRequest) -> Message:
-    """What the model is told of a call."""
-    if place in turn.refused:
-        content = f"not called: {turn.refused[place]}"
-    else:
-        content = bench.report(turn.nodes[place])
-    return {"role": "tool", "tool_call_id": call.id, "content": content}
+        Raises:
+            PlanError: It cannot be made.
+        """
+        specs, most = self._bench.specs, self._bench.limits.turn
+        if len(self._calls) > most:
+            raise PlanError(
+                "too_many_calls", f"a turn makes at most {most} calls; make it in the next"
+            )
+        if call.name not in specs:
+            raise PlanError("unknown_tool", unknown_tool(call.name, list(specs)))
+        arguments = read_arguments(call)
+        if isinstance(arguments, BadArguments):
+            raise PlanError("bad_args", str(arguments))
+        node = Node(call.name, (), tuple(arguments.items()))
+        verify_call(node, specs, None)
+        return node

@@ -8,24 +8,27 @@ end (``commit="line"`` starts them at their own). `docs/semantics.md` says why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from agentflow.errors import PlanError
-from agentflow.executor.models.base import ChatRequest, TextPiece
-from agentflow.executor.strategies.bench import Workbench
-from agentflow.planner.builder import identity
+from agentflow.executor.models.base import ChatRequest, ReplyStream, TextPiece
+from agentflow.executor.strategies.bench import Workbench, refuse
+from agentflow.executor.strategies.deferral import Deferral
+from agentflow.planner.builder import identity, renumbered
 from agentflow.planner.check import LineChecker
 from agentflow.planner.lower import Lowering
-from agentflow.planner.order import EffectOrder
-from agentflow.planner.plan import JOIN_ALL, Answer, Arg, Node
+from agentflow.planner.plan import JOIN_ALL, Answer, Arg, Node, Ref
 from agentflow.planner.read_events import CallClosed, CallOpened, Ended, LineClosed, ReadEvent
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import Line
+from agentflow.tools.spec import ToolSpec
 
 FURTHER_PIECES = 16
 """Pieces of a reply that are read after the plan's end, waiting for the backend's token counts."""
+
+LINGER = 0.005
+"""Seconds that token counts are waited for when nothing else is left to wait for."""
 
 
 @dataclass(slots=True)
@@ -34,8 +37,8 @@ class StreamedPlan:
 
     Attributes:
         text: As the model wrote it, up to its end.
-        lines: The lines that were run, by id.
-        result: What it returns, or an `Answer`.
+        lines: The lines that were read and are part of it, by id.
+        result: What it returns, with ids of nodes, or an `Answer`.
         error: Why it could not be read to its end, or None.
     """
 
@@ -50,44 +53,67 @@ class PlanStream:
 
     Args:
         bench: Where calls are started.
-        ids: Node id by line id of earlier plans; extended in place.
-        written: Identities of committed writes of earlier plans, by line id.
-        commit_lines: Writes start at their own line instead of the plan's end.
+        known: Node id by line id of earlier plans.
+        written: Line id by `call_identity` of the writes that earlier plans made.
+        commit_lines: Writes start at the end of their own line instead of the plan's.
+
+    Attributes:
+        plan: What became of it so far.
+        ids: Node id by line id of every call that was started, in earlier plans too.
     """
 
     def __init__(
         self,
         bench: Workbench,
-        ids: dict[int, int],
-        written: dict[Any, int],
+        known: Mapping[int, int],
+        written: Mapping[Hashable, int],
         *,
         commit_lines: bool,
     ) -> None:
         self._bench = bench
         self._written = written
         self._commit_lines = commit_lines
-        known = frozenset(ids)
         self._reader = Reader(known, bench.specs)
         self._checker = LineChecker(bench.specs, known)
-        self._lowering = Lowering(bench.builder, bench.specs, ids)
-        self._deferred: list[Line] = []
-        self._order = EffectOrder()
-        self._early: set[int] = set()
+        self._lowering = Lowering(bench.builder, bench.specs, known)
+        self._deferral = Deferral(bench.specs)
+        self._deferred: dict[int, Line] = {}
+        self._held: int | None = None  # a line that was started and is not committed yet
+        self._texts: list[str] = []
         self.plan = StreamedPlan()
         self.ids = self._lowering.ids
 
     def feed(self, text: str) -> bool:
-        """Take more text; whether the plan has ended."""
-        self.plan.text += text
-        return self._take(self._reader.feed(text))
+        """Take more text; whether the plan has ended.
+
+        Raises:
+            PlanError: The plan cannot be read, or cannot be run.
+        """
+        self._texts.append(text)
+        ended = self._take(self._reader.feed(text))
+        if self._reader.error is not None and not ended:
+            raise self._reader.error
+        return ended
 
     def finish(self) -> None:
-        """The text has ended.
+        """The text has ended, and the plan with it.
 
         Raises:
             PlanError: The plan cannot be read, or cannot be run.
         """
         self._take(self._reader.finish())
+
+    def close(self, error: PlanError | None = None) -> StreamedPlan:
+        """No more text will be read: a call whose line was not completed is taken back.
+
+        Args:
+            error: Why the plan could not be read to its end.
+        """
+        if self._held is not None:
+            self._retract(self._held)
+        self.plan.text = "".join(self._texts)
+        self.plan.error = error
+        return self.plan
 
     def _take(self, found: list[ReadEvent]) -> bool:
         committed = {event.line.id for event in found if isinstance(event, LineClosed)}
@@ -95,7 +121,7 @@ class PlanStream:
             if isinstance(event, CallOpened):
                 self._checker.opened(event.id, event.tool)
             elif isinstance(event, CallClosed):
-                self._closed(event.line, committed)
+                self._close_call(event.line, committed)
             elif isinstance(event, LineClosed):
                 self._commit(event.line)
             elif isinstance(event, Ended):
@@ -103,92 +129,102 @@ class PlanStream:
                 return True
         return False
 
-    def _closed(self, line: Line, committed: Collection[int]) -> None:
+    def _close_call(self, line: Line, committed: Collection[int]) -> None:
         """The bracket is closed: check, and start what may start before its line is committed."""
         self._checker.call(line)
         if len(self.plan.lines) >= self._bench.limits.nodes:
             raise PlanError(
                 "too_many_calls",
-                f"a plan holds at most {self._bench.limits.nodes} calls: use each, or plan again",
+                f"a plan holds at most {self._bench.limits.nodes} calls. Use 'each' for calls "
+                "that are alike, and leave the rest to the next plan.",
                 line.id,
             )
-        self.plan.lines[line.id] = line
-        if line.id not in committed and not self._waits(line):
-            self._early.add(line.id)
-            self._lowering.line(line)
-            self._bench.flush(held=True)
+        early = self._bench.specs[line.tool].effect.starts_early
+        if early and line.id not in committed and not self._waits(line):
+            self._held = line.id
+            self._start(line, held=True)
 
     def _commit(self, line: Line) -> None:
-        """The line is complete: its guard and policy are known."""
+        """The line is complete: its guard and its policy are known."""
         self._checker.suffix(line)
-        self.plan.lines[line.id] = line
-        if line.id in self._early:
+        if self._held == line.id:
             if line.guard is None and line.join == JOIN_ALL:
-                self._bench.commit(self._lowering.ids[line.id])
+                self._held = None
+                self.plan.lines[line.id] = line
+                self._bench.commit(self.ids[line.id])
                 return
             self._retract(line.id)  # it was started without its guard, or its policy
+        self._check_repeated(line)
+        self.plan.lines[line.id] = line
         if self._waits(line):
-            self._defer(line)
+            self._deferred[line.id] = line
+            self._deferral.note(line.tool, line.args, dict(line.kwargs))
         else:
             self._start(line)
 
     def _end(self, event: Ended) -> None:
         """The plan is complete: what waited for that starts, in program order."""
         self._checker.end(event.end)
-        for line in self._deferred:
+        for line in self._deferred.values():
             self._lowering.line(line)
         self._bench.flush()
         self.plan.result = self._lowering.end(event.end)
 
-    def _start(self, line: Line) -> None:
+    def _start(self, line: Line, *, held: bool = False) -> None:
         self._lowering.line(line)
-        self._bench.flush()
+        self._bench.flush(held=held)
 
     def _retract(self, line: int) -> None:
+        self._held = None
         node = self._lowering.retract(line)
-        if node not in self._lowering.ids.values():  # else an equal call still wants it
+        if node not in self.ids.values():  # else an equal call still wants it
             self._bench.retract(node)
 
     def _waits(self, line: Line) -> bool:
         """Whether a line waits for the end of the plan, itself or because of one that does."""
-        effect = self._bench.specs[line.tool].effect
-        waiting = {other.id for other in self._deferred}
-        if any(ref.node in waiting for ref in line.refs()):
+        if self._commit_lines:
+            return False
+        if any(ref.node in self._deferred for ref in line.refs()):
             return True
-        if not effect.starts_early:
-            return not self._commit_lines
-        return bool(self._order.read(line.id, self._touched(line)))
+        return self._deferral.waits(line.tool, line.args, dict(line.kwargs))
 
-    def _defer(self, line: Line) -> None:
-        if (before := self._written.get(self._identity(line))) is not None:
+    def _check_repeated(self, line: Line) -> None:
+        """Check that a write is not one that an earlier plan has made.
+
+        Raises:
+            PlanError: ``repeated_write``.
+        """
+        spec = self._bench.specs[line.tool]
+        if spec.effect.kind != "writes" or not self._written:
+            return
+        try:
+            values = [renumbered(value, self._known) for value in line.values()]
+        except KeyError:
+            return  # it uses a value of this plan that is still to come
+        args, named = values[: len(line.args)], values[len(line.args) :]
+        names = [name for name, _ in line.kwargs]
+        call = Node(line.tool, tuple(args), tuple(zip(names, named, strict=True)))
+        if (before := self._written.get(call_identity(call, spec))) is not None:
             raise PlanError(
                 "repeated_write",
-                f"this was done in an earlier plan as ${before}: refer to it, do not do it again",
+                f"an earlier plan did this already, as ${before}. Refer to it, and leave this out.",
                 line.id,
             )
-        self._deferred.append(line)
-        if self._bench.effect(line.tool) == "writes":
-            self._order.write(line.id, self._touched(line))
 
-    def _touched(self, line: Line) -> Any:
-        spec = self._bench.specs[line.tool]
-        return spec.effect.touched(spec.bind(line.args, dict(line.kwargs)))
-
-    def _identity(self, line: Line) -> Any:
-        return line_identity(line, self._bench)
+    def _known(self, ref: Ref) -> Ref:
+        return Ref(self.ids[ref.node], ref.path)
 
 
-def line_identity(line: Line, bench: Workbench) -> Any:
-    """Equal for lines that are the same call; the line itself where arguments have no key."""
-    node = Node(line.tool, line.args, line.kwargs, line.guard, line.join)
-    return identity(node, bench.specs.get(line.tool)) or line
+def call_identity(node: Node, spec: ToolSpec) -> Hashable:
+    """Equal for calls of a tool with the same arguments; None if the arguments have no key."""
+    return identity(Node(node.tool, node.args, node.kwargs), spec)
 
 
 class PlanWriter:
     """Has a model write a plan, which runs meanwhile.
 
     Reading goes on for a moment after the plan's end, so that the backend can say what it
-    took; `aclose` ends it at the latest.
+    took; `finish` ends that, and so does `aclose`.
 
     Args:
         bench: Asks the model.
@@ -199,8 +235,9 @@ class PlanWriter:
     def __init__(self, bench: Workbench, request: ChatRequest, stream: PlanStream) -> None:
         self._bench = bench
         self._stream = stream
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = bench.spawn(self._read(request))
+        loop = asyncio.get_running_loop()
+        self._complete: asyncio.Future[StreamedPlan] = loop.create_future()
+        self._task = bench.spawn(self._write(request))
 
     async def plan(self) -> StreamedPlan:
         """The plan, as soon as it has been read to its end.
@@ -210,38 +247,63 @@ class PlanWriter:
         Raises:
             BackendError: The model could not be asked, or broke off.
             BudgetExceeded: There is no money left for it.
+            ModelRefusal: The model declined.
         """
-        await self._ended
-        return self._stream.plan
+        return await self._complete
+
+    async def finish(self) -> None:
+        """Give the backend a moment to say what it took, and close the call."""
+        await asyncio.wait([self._task], timeout=LINGER)
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Stop reading, and wait until the call is closed."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def _read(self, request: ChatRequest) -> None:
+    async def _write(self, request: ChatRequest) -> None:
         try:
-            await self._read_stream(request)
+            async with self._bench.model.stream(request) as reply:
+                await self._read(reply)
         except PlanError as error:
-            self._stream.plan.error = error
+            self._settle(error)
         except Exception as error:  # noqa: BLE001  # whoever waits for the plan gets it
-            if self._ended.done():
-                return  # the plan was complete before
-            self._ended.set_exception(error)
-        if not self._ended.done():
-            self._ended.set_result(None)
+            if not self._complete.done():  # else it was read to its end before
+                self._stream.close()
+                self._complete.set_exception(error)
+        finally:
+            if not self._complete.done():
+                self._stream.close()
+                self._complete.cancel()
 
-    async def _read_stream(self, request: ChatRequest) -> None:
+    async def _read(self, reply: ReplyStream) -> None:
+        """Read the reply, and a little further than the plan goes."""
         further = FURTHER_PIECES
-        async with self._bench.model.stream(request) as reply:
-            async for piece in reply:
-                if self._ended.done():
-                    further -= 1
-                    if not further:
-                        return
-                    continue
-                self._bench.show(piece, "plan")
-                if isinstance(piece, TextPiece) and self._stream.feed(piece.text):
-                    self._ended.set_result(None)
-        if not self._ended.done():
-            self._stream.finish()
+        async for piece in reply:
+            if self._complete.done():
+                further -= 1
+                if not further:
+                    return
+                continue
+            self._bench.show(piece, "plan")
+            if isinstance(piece, TextPiece) and self._stream.feed(piece.text):
+                self._settle()
+        if not self._complete.done():
+            self._end(reply)
+
+    def _end(self, reply: ReplyStream) -> None:
+        """The reply has ended, and the plan only with it."""
+        refuse(reply.reply)
+        if reply.reply.finish_reason == "length":
+            raise PlanError(
+                "cut_off",
+                f"the plan was cut off after {reply.usage.completion_tokens} tokens. Write a "
+                "shorter one: leave out thoughts, and use 'each' for calls that are alike.",
+            )
+        self._stream.finish()
+        self._settle()
+
+    def _settle(self, error: PlanError | None = None) -> None:
+        plan = self._stream.close(error)
+        if not self._complete.done():  # else whoever waited for it has gone
+            self._complete.set_result(plan)

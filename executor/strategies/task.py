@@ -22,7 +22,7 @@ class Task:
         tools: What it may call; the engine's tools by default.
         model: Name of the model; the engine's default by default.
         budget: What it may spend, and how long it may take.
-        rounds: Plans (or turns) at most.
+        rounds: Plans (or turns) at most; by default 3 plans or 12 turns.
         max_tokens: Upper bound of one reply.
         commit: When writes of a streamed plan may start: at the ``plan``'s end, when all of it
             has been read and checked, or at the end of their own ``line``.
@@ -42,6 +42,14 @@ class Task:
             raise DefinitionError("a task needs a question")
         if self.strategy not in ("plan", "react"):
             raise DefinitionError(f"there is no strategy {self.strategy!r}: 'plan' or 'react'")
+        if self.commit not in ("plan", "line"):
+            raise DefinitionError(
+                f"writes commit with the 'plan' or the 'line', not {self.commit!r}"
+            )
+        if self.rounds is not None and self.rounds < 1:
+            raise DefinitionError(f"a task needs at least one round, not {self.rounds}")
+        if self.max_tokens < 1:
+            raise DefinitionError(f"a reply needs at least one token, not {self.max_tokens}")
 
     def body(self) -> Body[str]:
         """What a run of the task does."""
