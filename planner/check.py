@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agentflow.errors import PlanError, nearest
-from agentflow.planner.plan import GATHER, Node, Ref, refs
+from agentflow.planner.plan import GATHER, JOIN_ALL, Node, Ref, refs
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import End, JoinMark, Line, Return, Script
 from agentflow.planner.toolbox import Tools
@@ -63,8 +63,9 @@ class LineChecker:
         Raises:
             PlanError: The policy does not fit the call, or the guard is no earlier line.
         """
-        node = Node(line.tool, line.args, line.kwargs, join=line.join)
-        verify_call(node, self._tools, line.id)
+        if line.join != JOIN_ALL:
+            node = Node(line.tool, line.args, line.kwargs, join=line.join)
+            verify_call(node, self._tools, line.id)
         if line.guard is not None:
             self._check_ref(line.guard, line)
 
