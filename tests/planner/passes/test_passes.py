@@ -1,11 +1,12 @@
 """Every pass, on the cases of the text file of its name.
 
-A case is a title after ``#``, the plan before, ``=>``, and the plan after as it is printed with
+The examples of docs/passes.md are cases too. A case is a title after ``#``, the plan before, ``=>``, and the plan after as it is printed with
 its notes. Both plans are run and must agree, unless the case ends with ``(not run)``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from agentflow.planner.verify import verify
 from agentflow.tools.spec import ToolSpec
 
 HERE = Path(__file__).parent
+PAGE = HERE.parents[2] / "docs" / "passes.md"
+EXAMPLE = re.compile(r"```text\n(.*?)\n=>\n(.*?)\n```", re.DOTALL)
 NOT_RUN = "(not run)"
 
 
@@ -28,6 +31,14 @@ def cases() -> Iterator[Any]:
             title, _, body = case.strip().partition("\n")
             before, after = body.split("\n=>\n")
             yield pytest.param(path.stem, before, after, id=f"{path.stem}: {title[2:]}")
+    for name, before, after in examples():
+        yield pytest.param(name, before, after, id=f"{name}: the example of its page")
+
+
+def examples() -> Iterator[tuple[str, str, str]]:
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+        if example := EXAMPLE.search(section):
+            yield section.partition("\n")[0], example[1], example[2]
 
 
 @pytest.mark.parametrize(("name", "before", "after"), list(cases()))
@@ -66,5 +77,7 @@ def test_a_pass_has_nothing_left_to_do_after_itself(
             assert step(once, tools) is once
 
 
-def test_every_pass_has_cases() -> None:
-    assert {step.__name__ for step in passes.PASSES} == {path.stem for path in HERE.glob("*.txt")}
+def test_every_pass_has_cases_and_an_example_in_order() -> None:
+    names = [step.__name__ for step in passes.PASSES]
+    assert sorted(names) == sorted(path.stem for path in HERE.glob("*.txt"))
+    assert [name for name, _, _ in examples()] == names
