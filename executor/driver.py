@@ -14,14 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from agentflow import events
-from agentflow.context import Context, logged_node
+from agentflow.context import logged_node
 from agentflow.errors import CallTimeout
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import (
     DONE,
-    RUNNING,
     Admitted,
     Command,
     Dropped,
@@ -32,14 +30,15 @@ from agentflow.executor.commands import (
     Happening,
     Settle,
     Start,
-    Status,
     Stop,
     Stopped,
     Wake,
 )
 from agentflow.executor.gates import Gate
 from agentflow.executor.services import Services
+from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
+from agentflow.executor.teller import Teller
 from agentflow.executor.timers import Timers
 from agentflow.planner.plan import GATHER, Node, Plan
 from agentflow.tools.policy import UNSET
@@ -75,13 +74,13 @@ class Driver:
         chance: random.Random,
         key: Callable[[int], str],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._services = services
         self._tools = tools
-        self._run = run
+        self.run = run
         self._context = context
         self._chance = chance
-        self._key = key
+        self.key = key
         self._calls: dict[Any, BoundCall] = {}
         self._bound: list[BoundCall | None] = []  # by slot
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -92,14 +91,14 @@ class Driver:
         self._pumping = False
         self._closed = False
         # The loop's own method adds a third to the cost of a task, for hooks that are not set.
-        plain = self._loop.get_task_factory() is None and not self._loop.get_debug()
+        plain = self.loop.get_task_factory() is None and not self.loop.get_debug()
         self._task: Callable[..., asyncio.Task[None]] = (
-            partial(asyncio.Task, loop=self._loop) if plain else self._loop.create_task
+            partial(asyncio.Task, loop=self.loop) if plain else self.loop.create_task
         )
-        self._timers = Timers(self._loop, self._expired)
+        self.timers = Timers(self.loop, self._expired)
         self.deadline: float | None = None
-        self.emit: Callable[[events.Event], None] | None = None
-        self.over: asyncio.Future[None] = self._loop.create_future()
+        self.teller: Teller | None = None
+        self.over: asyncio.Future[None] = self.loop.create_future()
         self.state = RunState(
             self._gate,
             window=services.limits.run,
@@ -155,8 +154,8 @@ class Driver:
         try:
             while inbox:
                 happening = inbox.popleft()
-                if self.emit is not None and type(happening) is Finished:
-                    self._emit_finished(happening)
+                if self.teller is not None and type(happening) is Finished:
+                    self.teller.finished(happening.slot, happening.value)
                 for command in react(happening):
                     if type(command) is Start:
                         self._start(command.slot)
@@ -171,13 +170,14 @@ class Driver:
 
     def _check_over(self) -> None:
         if self._closed and not self.state.open and not self.over.done():
-            self._timers.close()
+            self.timers.close()
             self.over.set_result(None)
 
     def _perform(self, command: Command) -> None:
         match command:
             case Settle(slot):
-                self._emit_settled(slot)
+                if self.teller is not None:
+                    self.teller.settled(slot)
                 self._notify(slot)
             case Stop(slot):
                 self._stop(slot)
@@ -218,10 +218,10 @@ class Driver:
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
         assert call is not None, "only calls start"
-        if self.emit is not None:
-            self._emit_started(slot, 1)
+        if self.teller is not None:
+            self.teller.started(slot, 1)
         if call.policy.timeout is not None:
-            self._timers.start(slot, call.policy.timeout)
+            self.timers.start(slot, call.policy.timeout)
         context = self._context
         if self._contexts:
             context = self._contexts.get(self.state.where(slot)[0], context)
@@ -234,7 +234,7 @@ class Driver:
         logged_node.set(state.where(slot)[0])
         try:
             if call.simple:
-                site = _Site(self, slot, 1, call) if call.wants_site else None
+                site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = bind_arguments(state, state.nodes[slot])
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
             else:
@@ -249,8 +249,8 @@ class Driver:
         self._report(slot, happening)
 
     def _report(self, slot: int, happening: Happening) -> None:
-        if self._timers.running:
-            self._timers.stop(slot)
+        if self.timers.running:
+            self.timers.stop(slot)
             self._late.pop(slot, None)
         if self._tasks.pop(slot, None) is not None:  # else it was abandoned
             self._inbox.append(happening)
@@ -268,23 +268,24 @@ class Driver:
                     if call.policy.fallback is UNSET:
                         raise
                     return await self._fall_back(slot, call)
-                self._timers.stop(slot)
+                self.timers.stop(slot)
                 delay = call.pause(attempt, error, self._chance)
-                self._emit_retrying(slot, attempt, delay, error)
+                if self.teller is not None:
+                    self.teller.retrying(slot, attempt, delay, error)
                 await asyncio.sleep(delay)
             attempt += 1
-            if self.emit is not None:
-                self._emit_started(slot, attempt)
+            if self.teller is not None:
+                self.teller.started(slot, attempt)
             if call.policy.timeout is not None:
-                self._timers.start(slot, call.policy.timeout)
+                self.timers.start(slot, call.policy.timeout)
 
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
-        if call.limiter is not None and (wait := call.limiter.delay(self._loop.time())) > 0:
-            self._timers.stop(slot)  # waiting for its turn is not its time
+        if call.limiter is not None and (wait := call.limiter.delay(self.loop.time())) > 0:
+            self.timers.stop(slot)  # waiting for its turn is not its time
             await asyncio.sleep(wait)
             if call.policy.timeout is not None:
-                self._timers.start(slot, call.policy.timeout)
-        site = _Site(self, slot, attempt, call) if call.wants_site else None
+                self.timers.start(slot, call.policy.timeout)
+        site = CallSite(self, slot, attempt, call) if call.wants_site else None
         args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
         try:
             return await call.invoke(args, kwargs, site)
@@ -300,7 +301,7 @@ class Driver:
             return fallback
         args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
         other = self._services.call(fallback, None)
-        site = _Site(self, slot, 1, other) if other.wants_site else None
+        site = CallSite(self, slot, 1, other) if other.wants_site else None
         return await other.invoke(args, kwargs, site)
 
     # Stopping
@@ -317,7 +318,7 @@ class Driver:
             return
         if self._call(self.state.nodes[slot]).tool.effect.kind == "writes":
             # A write that has started is given its grace before it is cut off.
-            self._loop.call_later(self._services.limits.grace, self._cut, slot, task)
+            self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
         else:
             self._cancel(slot, task)
 
@@ -329,14 +330,14 @@ class Driver:
         # A task that is cancelled before its first step never runs its body.
         task.add_done_callback(lambda _: self._report(slot, Stopped(slot)))
         task.cancel()
-        self._loop.call_later(self._services.limits.grace, self._give_up, slot, task)
+        self.loop.call_later(self._services.limits.grace, self._give_up, slot, task)
 
     def _give_up(self, slot: int, task: asyncio.Task[None]) -> None:
         if self._tasks.get(slot) is not task or not task.cancelling():
             return
         call = self._call(self.state.nodes[slot])
         happening = self._cancelled(slot, call)
-        self._services.abandon(task, f"{call.tool.name} (run {self._run}, slot {slot})")
+        self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
         self._report(slot, happening)
 
     def _cancelled(self, slot: int, call: BoundCall) -> Happening:
@@ -353,87 +354,3 @@ class Driver:
             seconds=limit,
             node=self.state.where(slot)[0],
         )
-
-    # Events
-
-    def _emit_started(self, slot: int, attempt: int) -> None:
-        assert self.emit is not None
-        node, element = self.state.where(slot)
-        tool = self.state.nodes[slot].tool
-        self.emit(events.NodeStarted(self._run, self._loop.time(), node, tool, element, attempt))
-
-    def _emit_finished(self, happening: Finished) -> None:
-        assert self.emit is not None
-        if self.state.status[happening.slot] is RUNNING:
-            node, element = self.state.where(happening.slot)
-            tool = self.state.nodes[happening.slot].tool
-            now = self._loop.time()
-            self.emit(events.NodeFinished(self._run, now, node, tool, element, happening.value))
-
-    def _emit_retrying(self, slot: int, attempt: int, delay: float, error: Exception) -> None:
-        if self.emit is not None:
-            node, element = self.state.where(slot)
-            tool = self.state.nodes[slot].tool
-            now = self._loop.time()
-            self.emit(
-                events.NodeRetrying(self._run, now, node, tool, element, attempt, delay, error)
-            )
-
-    def _emit_settled(self, slot: int) -> None:
-        if self.emit is None:
-            return
-        node, element = self.state.where(slot)
-        at = (self._run, self._loop.time(), node, self.state.nodes[slot].tool, element)
-        match self.state.status[slot]:
-            case Status.DONE:
-                self.emit(events.NodeFinished(*at, self.state.values[slot]))
-            case Status.FAILED:
-                self.emit(events.NodeFailed(*at, self.state.errors[slot]))
-            case Status.SKIPPED:
-                self.emit(events.NodeSkipped(*at, str(self.state.errors[slot])))
-            case _:
-                self.emit(events.NodeCancelled(*at))
-
-
-class _Site:
-    """Where a call is made."""
-
-    __slots__ = ("_attempt", "_call", "_driver", "_slot")
-
-    def __init__(self, driver: Driver, slot: int, attempt: int, call: BoundCall) -> None:
-        self._driver = driver
-        self._slot = slot
-        self._attempt = attempt
-        self._call = call
-
-    def context(self) -> Context:
-        driver = self._driver
-        node, element = driver.state.where(self._slot)
-        suffix = "" if element is None else f"[{element}]"
-        return Context(
-            driver._run,
-            node,
-            self._attempt,
-            driver.deadline,
-            self._from_anywhere,
-            lambda: driver._key(node) + suffix,
-        )
-
-    def _from_anywhere(self, data: Any) -> None:
-        driver = self._driver
-        if asyncio._get_running_loop() is driver._loop:
-            self.emit(data)
-        else:
-            driver._loop.call_soon_threadsafe(self.emit, data)
-
-    def emit(self, data: Any) -> None:
-        driver, slot = self._driver, self._slot
-        if driver.state.status[slot] is not RUNNING:
-            return  # it was abandoned
-        if (idle := self._call.policy.idle) is not None:
-            driver._timers.touch(slot, idle)
-        if driver.emit is not None:
-            node, element = driver.state.where(slot)
-            tool = driver.state.nodes[slot].tool
-            now = driver._loop.time()
-            driver.emit(events.NodeEmitted(driver._run, now, node, tool, element, data))

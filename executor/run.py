@@ -14,6 +14,7 @@ from agentflow.context import logged_run, recorder, run_scope
 from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed
 from agentflow.executor.driver import Driver
 from agentflow.executor.services import Services
+from agentflow.executor.teller import Teller
 from agentflow.planner.plan import Node, Plan
 from agentflow.planner.printer import print_node
 from agentflow.planner.steps import StepTable
@@ -117,7 +118,7 @@ class Run(Generic[T]):
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
         if self._subscribers:
-            self.driver.emit = self._from_driver
+            self.driver.teller = Teller(self.id, self._loop, self.driver.state, self._from_driver)
         above = (None, None) if self.parent is None else (self.parent[0].id, self.parent[1])
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
         if self.deadline is not None:
@@ -328,7 +329,7 @@ class Run(Generic[T]):
             self._future.set_exception(cause)
             self._future.exception()  # nobody may await a run that was only watched
         self.emit(last)
-        self.driver.emit = None
+        self.driver.teller = None
         self._subscribers.clear()
 
     def _failed(self, error: BaseException) -> RunFailed:

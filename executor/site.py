@@ -1,0 +1,55 @@
+"""Where a call is made: what a tool may learn of its run, and report to it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agentflow.context import Context
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.commands import RUNNING
+
+if TYPE_CHECKING:
+    from agentflow.executor.driver import Driver
+
+
+class CallSite:
+    """One attempt of one call of a run."""
+
+    __slots__ = ("_attempt", "_call", "_driver", "_slot")
+
+    def __init__(self, driver: Driver, slot: int, attempt: int, call: BoundCall) -> None:
+        self._driver = driver
+        self._slot = slot
+        self._attempt = attempt
+        self._call = call
+
+    def context(self) -> Context:
+        """The `Context` of this attempt."""
+        driver = self._driver
+        node, element = driver.state.where(self._slot)
+        suffix = "" if element is None else f"[{element}]"
+        return Context(
+            driver.run,
+            node,
+            self._attempt,
+            driver.deadline,
+            self._from_anywhere,
+            lambda: driver.key(node) + suffix,
+        )
+
+    def emit(self, data: Any) -> None:
+        """Report something while the tool works; a sign of life. From the loop's thread only."""
+        driver, slot = self._driver, self._slot
+        if driver.state.status[slot] is not RUNNING:
+            return  # it was given up on
+        if (idle := self._call.policy.idle) is not None:
+            driver.timers.touch(slot, idle)
+        if driver.teller is not None:
+            driver.teller.emitted(slot, data)
+
+    def _from_anywhere(self, data: Any) -> None:
+        if asyncio._get_running_loop() is self._driver.loop:
+            self.emit(data)
+        else:
+            self._driver.loop.call_soon_threadsafe(self.emit, data)
