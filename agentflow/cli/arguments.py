@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentflow.errors import ArgumentError, nearest
@@ -12,6 +12,7 @@ from agentflow.planner.literals import mismatch
 from agentflow.tools.spec import Parameter
 from agentflow.tools.tool import Tool
 
+_TYPED = ("type", "anyOf", "oneOf", "enum", "const", "$ref")
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -40,19 +41,20 @@ def read_arguments(
                 tool=tool.name,
                 argument=match[1],
             )
-    return tool.signature.validate(tuple(args), kwargs)
+    valid, named = tool.signature.validate(tuple(args), kwargs)
+    return valid, {name: named[name] for name in kwargs}  # without the defaults
 
 
 def _value(word: str, parameter: Parameter | None, tool: Tool[..., Any]) -> Any:
     """The word itself where text fits the schema, what it says as JSON where that fits."""
-    schema = {} if parameter is None else parameter.schema
+    schema: Mapping[str, Any] = {} if parameter is None else parameter.schema
     try:
         value = json.loads(word)
     except ValueError:
         return word
-    definitions = tool.spec.definitions
-    text_fits = bool(schema) and mismatch(word, schema, definitions) is None
-    return word if text_fits else value
+    if schema.keys().isdisjoint(_TYPED) or mismatch(word, schema, tool.spec.definitions):
+        return value
+    return word
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

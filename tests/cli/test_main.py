@@ -1,0 +1,117 @@
+"""The frame of the command line: help, usage, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+import agentflow
+from agentflow.cli import codes
+from agentflow.errors import (
+    AnswerInvalid,
+    ArgumentError,
+    BackendBusy,
+    BudgetExceeded,
+    DeadlineExceeded,
+    DefinitionError,
+    PlanError,
+    RunFailed,
+)
+
+Cli: TypeAlias = Callable[..., Any]
+
+
+def test_version_is_that_of_the_package(cli: Cli) -> None:
+    done = cli("--version")
+
+    assert (done.code, done.out) == (0, f"agentflow {agentflow.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["plan"], ["tools"], ["doctor"]])
+def test_help_lists_the_exit_codes(cli: Cli, command: list[str]) -> None:
+    done = cli(*command, "--help")
+
+    assert done.code == 0
+    for code, meaning in codes.MEANINGS.items():
+        assert f"  {code:<4} {meaning}" in done.out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from agentflow.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.partition("LOADED")[2].split())
+
+    assert "agentflow.cli.parser" in loaded
+    assert not loaded & {"pydantic", "openai", "httpx", "httpx2", "structlog", "networkx", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["bogus"],
+        ["run"],
+        ["run", "flow.py:total", "3", "--bogus"],
+        ["run", "x", "--json", "--events"],
+        ["tools", "more"],
+    ],
+)
+def test_words_that_are_not_understood_are_usage_errors(cli: Cli, words: list[str]) -> None:
+    done = cli(*words)
+
+    assert done.code == codes.USAGE
+    assert "error:" in done.err
+
+
+def test_a_key_on_the_command_line_is_refused_with_the_reason(cli: Cli) -> None:
+    done = cli("run", "Why?", "--api-key", "sk-secret")
+
+    assert done.code == codes.USAGE
+    assert "OPENAI_API_KEY" in done.err
+    assert "sk-secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PlanError("cycle", "x"), codes.PLAN),
+        (DefinitionError("x"), codes.USAGE),
+        (ArgumentError("x", tool="t"), codes.USAGE),
+        (BackendBusy("x", url="u"), codes.BACKEND),
+        (BudgetExceeded("x", asked=1, left=0, unit="usd"), codes.LIMIT),
+        (DeadlineExceeded("x"), codes.LIMIT),
+        (AnswerInvalid("x"), codes.FAILED),
+        (OSError("x"), codes.FAILED),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
+    failed = RunFailed("it failed")
+    failed.__cause__ = error
+
+    assert codes.code_of(error) == code
+    assert codes.code_of(failed) == (code if not isinstance(error, ArgumentError) else codes.FAILED)
+
+
+def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
+    cli: Cli, project: Path
+) -> None:
+    (project / "faulty.py").write_text("1 / 0")
+
+    short, long = cli("tools", "--tools", "faulty.py"), cli("tools", "--tools=faulty.py", "--debug")
+
+    assert short.code == long.code == codes.USAGE
+    assert short.err.count("\n") == 1
+    assert "ZeroDivisionError" in short.err
+    assert "Traceback" in long.err
