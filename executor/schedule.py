@@ -127,7 +127,7 @@ class Schedule:
             self._start(starting, out)
 
     def _start(self, starting: list[int], out: list[Command]) -> None:
-        if len(starting) <= self._free and not self.halted:
+        if len(starting) <= self._free:
             for slot in starting:
                 if self.status[slot] < RUNNING:  # else it ended while it was ripe
                     self._admit(slot, out)
@@ -154,7 +154,7 @@ class Schedule:
             gate.park(self.nodes[slot].rank, self, slot)
 
     def _refill(self, out: list[Command]) -> None:
-        while self._queue and self._free > 0 and not self.halted:
+        while self._queue and self._free > 0:
             _, slot = heapq.heappop(self._queue)
             if self.status[slot] is PARKED:
                 self._admit(slot, out)
@@ -176,8 +176,6 @@ class Schedule:
             if state is not self:
                 out.append(Wake(state, slot))
                 return
-            if self.halted:
-                continue
             if self._free > 0:
                 self._admit(slot, out)
                 return
@@ -185,7 +183,7 @@ class Schedule:
 
     def _enter(self, slot: int, out: list[Command]) -> None:
         """Another run made way at a gate; a call that cannot use the place passes it on."""
-        if self.status[slot] is PARKED and not self.halted:
+        if self.status[slot] is PARKED:
             if self._free > 0:
                 self._admit(slot, out)
                 return
