@@ -17,6 +17,7 @@ from agentflow.executor.gates import Gate
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import UNSET, Policy
+from agentflow.tools.signature import Validate
 from agentflow.tools.tool import Tool
 
 
@@ -166,10 +167,25 @@ def _checked(tool: Tool[..., Any], invoke: Invoke) -> Invoke:
     if not tool.signature.typed:
         return invoke if check is None else _with_result(invoke, check)
     validate = tool.signature.validate
+    if tool.kind == "async" and tool.signature.context is None:
+        return _checked_coroutine(tool.implementation, validate, check)
 
     async def checked(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
         valid, named = validate(tuple(args), kwargs)
         value = await invoke(valid, named, site)
+        return value if check is None else check(value)
+
+    return checked
+
+
+def _checked_coroutine(
+    fn: Callable[..., Awaitable[Any]], validate: Validate, check: Callable[[Any], Any] | None
+) -> Invoke:
+    """The usual case, without a step in between."""
+
+    async def checked(args: Sequence[Any], kwargs: dict[str, Any], _site: Site | None) -> Any:
+        valid, named = validate(tuple(args), kwargs)
+        value = await fn(*valid, **named)
         return value if check is None else check(value)
 
     return checked

@@ -222,10 +222,15 @@ class Driver:
             self.teller.started(slot, 1)
         if call.policy.timeout is not None:
             self.timers.start(slot, call.policy.timeout)
-        context = self._context
-        if self._contexts:
-            context = self._contexts.get(self.state.where(slot)[0], context)
-        self._tasks[slot] = self._task(self._child(slot, call), context=context.copy())
+        context = self._own_context(slot) if self._contexts else self._context.copy()
+        self._tasks[slot] = self._task(self._child(slot, call), context=context)
+
+    def _own_context(self, slot: int) -> contextvars.Context:
+        """The context of the place where the call was made; elements of a map each have a copy."""
+        node, element = self.state.where(slot)
+        if element is None:
+            return self._contexts.pop(node, None) or self._context.copy()
+        return self._contexts.get(node, self._context).copy()
 
     async def _child(self, slot: int, call: BoundCall) -> None:
         """One call, from its arguments to its report."""
