@@ -6,12 +6,19 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import cached_property
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from agentflow.context import logged_node, run_scope
-from agentflow.errors import AnswerInvalid, BackendError, BackendRejected, DefinitionError
-from agentflow.errors import ModelRefusal as Refusal
+from agentflow.errors import (
+    AnswerInvalid,
+    BackendError,
+    BackendRejected,
+    DefinitionError,
+    ModelError,
+    ModelRefusal,
+    RunFailed,
+    nearest,
+)
 from agentflow.events import TextDelta
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, TextPiece
@@ -28,7 +35,11 @@ R = TypeVar("R")
 Check = Callable[[Any], "bool | str | None"]
 """Looks at an answer: true or None accepts it, false or a reason does not."""
 
-_FIELD = re.compile(r"\{\{|\}\}|\{(\w*)\}")
+_FIELD = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")
+_ALMOST_FIELD = re.compile(r"(?<!\{)\{(?:[^\W\d]\w*[.\[!:][^{}]*)?\}")
+
+_NO_SCHEMA = (400, 422)
+"""Statuses by which backends refuse a ``response_format`` that they do not know."""
 
 
 class Prompted(Tool[P, R]):
@@ -64,35 +75,33 @@ class Prompted(Tool[P, R]):
         self._max_tokens = max_tokens
         self._repairs = repairs
         self._template = inspect.getdoc(fn) or ""
-        _check_template(self._template, self.signature.signature, self.name)
-
-    @cached_property
-    def _type(self) -> AnswerType[Any]:
+        self._check_definition()
         returns = self.signature.returns
-        return AnswerType.of(str if returns is inspect.Parameter.empty else returns)
+        self._type = AnswerType.of(str if returns is inspect.Parameter.empty else returns)
+
+    def _check_definition(self) -> None:
+        if self.kind != "async":
+            raise DefinitionError(f"@llm needs 'async def {self.name}'")
+        if self._max_tokens < 1 or self._repairs < 0:
+            raise DefinitionError(
+                f"@llm on {self.name!r}: max_tokens must be at least 1, and repairs at least 0"
+            )
+        if inspect.iscoroutinefunction(self._check):
+            raise DefinitionError(f"@llm on {self.name!r}: check is a plain function, not async")
+        _check_template(self._template, self.signature.signature, self.name)
 
     @property
     def implementation(self) -> Callable[..., Any]:
         """What a node of a plan calls: it asks the model."""
         return self._ask
 
-    async def _plain(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        return await self._ask(*args, **kwargs)
+    async def _plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        valid, named = self.signature.validate(args, kwargs)
+        if run_scope.get() is not None:
+            return await self._ask(*valid, **named)
+        return await self._ask_alone(valid, named)
 
-    async def _ask(self, *args: Any, **kwargs: Any) -> Any:
-        """Ask the models in turn; the first usable answer."""
-        run: Run[Any] | None = run_scope.get()
-        if run is None:
-            return await self._ask_alone(args, kwargs)
-        text = self.fill(*args, **kwargs)
-        for name in self.models[:-1]:
-            try:
-                return await self._answer(run, name, text)
-            except (AnswerInvalid, BackendError):
-                continue
-        return await self._answer(run, self.models[-1] if self.models else None, text)
-
-    async def _ask_alone(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+    async def _ask_alone(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Outside a run: an engine for this call."""
         from agentflow.engine import Engine
         from agentflow.workflows import Workflow
@@ -103,7 +112,27 @@ class Prompted(Tool[P, R]):
         call.__name__ = self.name
         alone: Workflow[[], Any] = Workflow(call, budget=None, local={})
         async with Engine() as engine:
-            return await engine.run(alone)
+            try:
+                return await engine.run(alone)
+            except RunFailed as failed:
+                raise failed.__cause__ or failed from None  # the caller knows of no run
+
+    async def _ask(self, *args: Any, **kwargs: Any) -> Any:
+        """Ask the models in turn; the first usable answer."""
+        run: Run[Any] = run_scope.get()
+        prompt = self.fill(*args, **kwargs)
+        failed: list[str] = []
+        for name in self.models[:-1]:
+            try:
+                return await self._ask_one(run, name, prompt)
+            except (ModelError, BackendError) as error:
+                failed.append(f"before that {name} failed: {error}")
+        try:
+            return await self._ask_one(run, self.models[-1] if self.models else None, prompt)
+        except (ModelError, BackendError) as error:
+            for note in failed:
+                error.add_note(note)
+            raise
 
     def fill(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The prompt for these arguments."""
@@ -115,65 +144,87 @@ class Prompted(Tool[P, R]):
 
         return _FIELD.sub(put, self._template)
 
-    async def _answer(self, run: Run[Any], name: str | None, text: str) -> Any:
+    async def _ask_one(self, run: Run[Any], name: str | None, prompt: str) -> Any:
         """Ask one model, and let it correct itself.
 
         Raises:
             AnswerInvalid: No answer fitted.
             ModelRefusal: It declined.
+            BackendError: It could not be asked.
         """
-        model = MeteredModel(run.host.model(name), run, logged_node.get(0))
-        messages: list[Message] = [{"role": "user", "content": text}]
-        for repair in range(self._repairs + 1):
+        model = MeteredModel(run.host.model(name), run, logged_node.get(None))
+        messages: list[Message] = [{"role": "user", "content": prompt}]
+        repairs = self._repairs
+        while True:
             reply = await self._reply(run, model, messages)
-            if reply.refusal is not None:
-                raise Refusal(f"{model.name} declined: {reply.refusal}")
             try:
-                return self._accepted(reply.text)
+                return self._accepted(model, reply)
             except AnswerInvalid as error:
-                if repair == self._repairs:
+                if not repairs or reply.finish_reason == "length":
                     raise
-                messages = [
-                    *messages,
-                    reply.as_message(),
-                    {"role": "user", "content": feedback(error)},
-                ]
-        raise AssertionError("the last repair returns or raises")
+                correction = {"role": "user", "content": self._correction(error)}
+            messages = [*messages, reply.as_message(), correction]
+            repairs -= 1
 
     async def _reply(self, run: Run[Any], model: MeteredModel, messages: list[Message]) -> Reply:
         """One reply: with a schema where the backend takes one, else by asking in words."""
-        shape = self._type.response_format(self.name)
         plain: set[str] = run.host.plain_models
-        node = logged_node.get(0)
+        schema = self._type.response_format(self.name)
+        node = logged_node.get(None)
 
         def show(delta: Delta) -> None:
             if isinstance(delta, TextPiece) and run.watched:
                 run.emit(TextDelta(run.id, run.now(), delta.text, "call", node))
 
-        if shape is not None and model.name not in plain:
-            request = self._request(messages, shape)
+        if schema is not None and model.name not in plain:
             try:
-                return await model.complete(request, show)
-            except BackendRejected:
-                plain.add(model.name)
-        request = self._request(_instructed(messages, self._type.instructions()), None)
-        return await model.complete(request, show)
+                return await model.complete(self._request(messages, schema), show)
+            except BackendRejected as error:
+                if error.status not in _NO_SCHEMA:
+                    raise
+        in_words = _instructed(messages, self._type.instructions())
+        reply = await model.complete(self._request(in_words, None), show)
+        if schema is not None:
+            plain.add(model.name)  # it was the schema that the backend refused
+        return reply
 
-    def _request(self, messages: list[Message], shape: Mapping[str, Any] | None) -> ChatRequest:
+    def _request(self, messages: list[Message], schema: Mapping[str, Any] | None) -> ChatRequest:
         return ChatRequest(
             messages=messages,
-            response_format=shape,
+            response_format=schema,
             max_tokens=self._max_tokens,
             temperature=self._temperature,
         )
 
-    def _accepted(self, text: str) -> Any:
-        value = self._type.read(text)
+    def _accepted(self, model: MeteredModel, reply: Reply) -> Any:
+        """The value of a reply, if it can be used."""
+        if reply.refusal is not None:
+            raise ModelRefusal(f"{self.name}: {model.name} declined: {reply.refusal}")
+        if reply.finish_reason == "length":
+            raise self._unusable(f"cut off at max_tokens={self._max_tokens}", reply)
+        if not reply.text.strip():
+            raise self._unusable("empty", reply)
+        try:
+            value = self._type.read(reply.text)
+        except AnswerInvalid as error:
+            raise self._unusable(error.problems, reply) from None
         verdict = None if self._check is None else self._check(value)
         if verdict is None or verdict is True:
             return value
-        reason = verdict if isinstance(verdict, str) else "it did not pass the check"
-        raise AnswerInvalid(f"{self.name}: {reason}", problems=reason, answer=text)
+        raise self._unusable(verdict or "it did not pass the check", reply)
+
+    def _unusable(self, problem: str, reply: Reply) -> AnswerInvalid:
+        return AnswerInvalid(
+            f"{self.name}: the answer of {reply.model} is not usable: {problem}",
+            problems=problem,
+            answer=reply.text,
+        )
+
+    def _correction(self, error: AnswerInvalid) -> str:
+        """What asks the model to correct its answer."""
+        if self._type.plain:
+            return f"That answer could not be used: {error.problems}\nGive the corrected answer."
+        return feedback(error)
 
 
 class _Decorator(Protocol):
@@ -240,11 +291,18 @@ def llm(
 def _check_template(template: str, signature: inspect.Signature, name: str) -> None:
     if not template.strip():
         raise DefinitionError(f"@llm needs a docstring on {name!r}: it is the prompt")
+    if almost := _ALMOST_FIELD.search(_FIELD.sub("", template)):
+        raise DefinitionError(
+            f"the prompt of {name!r} uses {almost[0]}: write the name of a parameter in the "
+            "braces and nothing else, or {{ and }} for braces"
+        )
     for match in _FIELD.finditer(template):
         if match[1] is not None and match[1] not in signature.parameters:
+            known = list(signature.parameters)
             raise DefinitionError(
-                f"the prompt of {name!r} uses {{{match[1]}}}, which is no parameter: "
-                "write {{ and }} for braces"
+                f"the prompt of {name!r} uses {match[0]}, which is no parameter. "
+                f"{nearest(match[1], known) if known else 'There are none.'} "
+                "Write {{ and }} for braces."
             )
 
 
