@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agentflow.planner.canonical import bound, canonical
 from agentflow.planner.order import EffectOrder
-from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Each, Node, Plan, Ref, Template
+from agentflow.planner.plan import GATHER, Answer, Arg, Each, Node, Plan, Ref, Template
 from agentflow.tools.effects import PURE, UNDECLARED, Effect
 from agentflow.tools.spec import ToolSpec
 
@@ -107,7 +107,7 @@ def identity(node: Node, spec: ToolSpec | None = None) -> Hashable:
 
 
 def _key(node: Node, spec: ToolSpec | None) -> Hashable:
-    join = None if node.join is JOIN_ALL else node.join
+    join = None if node.join.kind == "all" else node.join
     return (node.tool, _arguments(node, spec), node.guard, join, node.options, node.after)
 
 

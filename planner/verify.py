@@ -114,18 +114,16 @@ def _check_signature(node: Node, spec: ToolSpec, at: int | None) -> None:
             raise PlanError("arity", f"{spec.name} is given {name!r} twice: {_usage(spec)}", at)
     if len(given) < len(node.kwargs):
         raise PlanError("arity", f"{spec.name} is given a name twice: {_usage(spec)}", at)
+    names = [p.name for p in spec.parameters]
+    if not spec.open and (unknown := given.difference(names)):
+        hint = nearest(min(unknown), names) if names else "It takes none."
+        text = f"{spec.name} has no parameter {min(unknown)!r}. {hint}"
+        raise PlanError("unknown_param", text, at)  # what is missing may be its symptom
     given.update(positional[: len(node.args)])
     for parameter in spec.parameters:
-        if parameter.name in given:
-            given.discard(parameter.name)
-        elif parameter.required:
+        if parameter.required and parameter.name not in given:
             text = f"{spec.name} needs {parameter.name!r}, which is not given: {_usage(spec)}"
             raise PlanError("arity", text, at)
-    if given and not spec.open:
-        name = min(given)
-        hint = nearest(name, [p.name for p in spec.parameters]) if spec.parameters else ""
-        text = f"{spec.name} has no parameter {name!r}. {hint or 'It takes none.'}"
-        raise PlanError("unknown_param", text, at)
 
 
 def _check_literals(node: Node, spec: ToolSpec, literal: bool, at: int | None) -> None:

@@ -73,6 +73,16 @@ def test_a_later_plan_may_use_an_id_again(tools: Tools) -> None:
     assert lowering.ids == {1: 1}
 
 
+def test_a_line_can_be_taken_back_and_added_differently(tools: Tools) -> None:
+    lowering = Lowering(Builder(tools.get), tools)
+    assert lowering.line(Line(1, "upper", ("a",))) == 0
+    assert lowering.retract(1) == 0
+    assert lowering.line(Line(1, "upper", ("a",), guard=None, join=Join())) == 0
+    assert lowering.retract(1) == 0
+    assert lowering.line(Line(1, "upper", ("b",))) == 1
+    assert lowering.ids == {1: 1}
+
+
 def test_what_failed_is_made_anew(tools: Tools) -> None:
     builder = Builder(tools.get)
     Lowering(builder, tools).line(Line(1, "upper", ("a",)))

@@ -53,6 +53,12 @@ FAULTS: dict[str, tuple[Plan, str, int | None, str]] = {
         1,
         "line $1: upper has no parameter 'txet'. Did you mean 'text'?",
     ),
+    "misspelt": (
+        Plan((Node("put", ("k",), (("vlaue", "b"),), label=1),)),
+        "unknown_param",
+        1,
+        "line $1: put has no parameter 'vlaue'. Did you mean 'value'?",
+    ),
     "no parameters": (
         Plan((Node("dump", (), (("all", True),), label=1),)),
         "unknown_param",
