@@ -124,10 +124,11 @@ class Ledger:
             raise self._exceeded(amount.tokens, left.tokens, "tokens")
 
     def _exceeded(self, asked: Any, left: Any, unit: str) -> BudgetExceeded:
-        limit = getattr(self.budget, unit)
-        spent, reserved = getattr(self.spent, unit), getattr(self.reserved, unit)
+        limit, spent, reserved = (
+            _written(getattr(place, unit)) for place in (self.budget, self.spent, self.reserved)
+        )
         return BudgetExceeded(
-            f"{asked} {unit} do not fit: {left} of {limit} are left "
+            f"{_written(asked)} {unit} do not fit: {_written(left)} of {limit} are left "
             f"({spent} spent, {reserved} reserved); raise the limit with Budget({unit}=...)",
             asked=asked,
             left=left,
@@ -190,6 +191,11 @@ def _amount(usd: Decimal | float | str, tokens: int) -> Amount:
     if tokens < 0:
         raise ValueError(f"tokens cannot be {tokens}")
     return Amount(dollars(usd), tokens)
+
+
+def _written(amount: Decimal | int) -> str:
+    """An amount in digits, never as ``1E-7``."""
+    return f"{amount:f}" if amount and isinstance(amount, Decimal) else f"{int(amount)}"
 
 
 def _least(limits: list[Any]) -> Any:
