@@ -95,7 +95,7 @@ class Prompted(Tool[P, R]):
         """What a node of a plan calls: it asks the model."""
         return self._ask
 
-    async def _plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    async def _plain(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         valid, named = self.signature.validate(args, kwargs)
         if run_scope.get() is not None:
             return await self._ask(*valid, **named)
