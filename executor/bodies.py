@@ -10,7 +10,13 @@ from agentflow.executor.bind import bind
 from agentflow.executor.commands import DONE
 from agentflow.executor.recorder import WorkflowRecorder
 from agentflow.executor.run import Body, Run
-from agentflow.planner.passes import SEGMENT_PASSES, run_passes
+from agentflow.planner.passes import (
+    SEGMENT_PASSES,
+    fuse_batches,
+    lay_out_prompts,
+    rank,
+    run_passes,
+)
 from agentflow.planner.plan import GATHER, Answer, Plan, refs
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import resolve
@@ -90,14 +96,20 @@ class _Specs(Mapping[str, ToolSpec]):
 
 
 def _compiler(run: Run[Any]) -> Callable[[Plan], Plan]:
-    """Passes over a segment; ranks are given only where not all of it may run at once."""
+    """The passes that have something to do in a segment.
+
+    The builder has merged and ordered its calls; ranks matter where not all may run at once.
+    """
     specs, window = _Specs(run), run.host.services.limits.run
 
     def rewrite(plan: Plan) -> Plan:
         names = {node.tool for node in plan.nodes} - {GATHER}
-        limits = [run.tool(name).policy.limit for name in names]
-        crowded = len(plan.nodes) > min([window, *limits])
-        passes = SEGMENT_PASSES if crowded else SEGMENT_PASSES[:-1]
-        return run_passes(plan, specs, passes)
+        tools = [run.tool(name) for name in names]
+        useful = {
+            fuse_batches: any(tool.batch is not None for tool in tools),
+            lay_out_prompts: any(tool.effect.kind == "samples" for tool in tools),
+            rank: len(plan.nodes) > min([window, *(tool.policy.limit for tool in tools)]),
+        }
+        return run_passes(plan, specs, [step for step in SEGMENT_PASSES if useful[step]])
 
     return rewrite

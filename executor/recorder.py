@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from agentflow.errors import CallSkipped
@@ -58,7 +59,7 @@ class WorkflowRecorder(Trace):
             plan, contexts = self._compiled(plan, handles, contexts)
         self._run.extend(plan, contexts)
         for handle in handles:
-            self._driver.watch(handle.home.node, self._settler(handle))
+            self._driver.watch(handle.home.node, partial(self._settle, handle))
 
     def _compiled(
         self, plan: Plan, handles: list[Any], contexts: _Contexts
@@ -75,25 +76,21 @@ class WorkflowRecorder(Trace):
             contexts = {homes[index].node: context for index, context in contexts.items()}
         return Plan(done.nodes, base=plan.base), contexts
 
-    def _settler(self, handle: Any) -> Callable[[RunState, int], None]:
-        """Gives a settled call's value, or its error, to a handle."""
-
-        def settle(state: RunState, slot: int) -> None:
-            if handle.used:
-                self._open.pop(id(handle), None)
-            if state.status[slot] is not DONE:
-                self.builder.forget(handle.home.node)
-            if handle.done():
-                return
-            if state.status[slot] is DONE:
-                value = state.values[slot]
-                path = handle.home.path
-                handle.set_result(fresh(resolve(value, path) if path else value))
-            else:
-                handle.set_exception(state.errors[slot])
-                handle.exception()  # `finish` looks at it, not the garbage collector
-
-        return settle
+    def _settle(self, handle: Any, state: RunState, slot: int) -> None:
+        """Give a settled call's value, or its error, to a handle."""
+        if handle.used:
+            self._open.pop(id(handle), None)
+        done = state.status[slot] is DONE
+        if not done:
+            self.builder.forget(handle.home.node)
+        if handle.done():
+            return
+        if done:
+            value, path = state.values[slot], handle.home.path
+            handle.set_result(fresh(resolve(value, path) if path else value))
+        else:
+            handle.set_exception(state.errors[slot])
+            handle.exception()  # `finish` looks at it, not the garbage collector
 
     def cancel_handle(self, handle: Any) -> None:
         """A handle was cancelled: so is its call, unless another handle needs it."""
@@ -126,13 +123,12 @@ class WorkflowRecorder(Trace):
             return None
         if isinstance(error, Exception):
             return error
-        filename, line = handle.site
         warnings.warn_explicit(
             f"{handle.tool}(...) in workflow {self.name!r} was never awaited nor passed on; "
             "it was run all the same",
             RuntimeWarning,
-            filename,
-            line,
+            handle.code.co_filename,
+            handle.line,
         )
         return None
 

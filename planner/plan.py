@@ -120,8 +120,10 @@ class Node:
     @property
     def mapped(self) -> bool:
         """Whether it is called once for every element of a list."""
-        kinds = [type(value) for value in self.args] + [type(value) for _, value in self.kwargs]
-        return Each in kinds
+        for value in self.args:
+            if type(value) is Each:
+                return True
+        return any(type(value) is Each for _, value in self.kwargs) if self.kwargs else False
 
 
 class Answer(Enum):

@@ -109,7 +109,7 @@ class Trace:
             )
 
     def _add(self, node: Node, tool: str, frame: FrameType) -> Any:
-        handle = _handle(self, tool, (frame.f_code.co_filename, frame.f_lineno), self.loop)
+        handle = _handle(self, tool, frame.f_code, frame.f_lineno, self.loop)
         index = self.builder.add(node)
         handle.home = Ref(index)
         if index not in self.contexts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context as ContextVars
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from agentflow.tools.paths import ALL
@@ -100,17 +101,21 @@ else:
         # A Future, so that gather and wait_for take it without a task of their own;
         # with send, throw and close, so that create_task takes it as a coroutine.
 
+        __slots__ = ("_steps", "code", "home", "line", "owner", "tool", "used")
+
         def __init__(
             self,
             owner: Owner,
             tool: str,
-            site: tuple[str, int],
+            code: CodeType,
+            line: int,
             loop: asyncio.AbstractEventLoop,
         ) -> None:
             super().__init__(loop=loop)
             self.owner = owner
             self.tool = tool
-            self.site = site
+            self.code = code  # where the call was written
+            self.line = line
             self.home: Any = None  # reference to its value in the run's plan
             self.used = False
             self._steps: Generator[Any, None, Any] | None = None
@@ -180,6 +185,6 @@ else:
         __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __int__ = __float__ = _not_a_value
 
         def __repr__(self) -> str:
-            return f"<handle of {self.tool}, {self.site[0]}:{self.site[1]}>"
+            return f"<handle of {self.tool}, {self.code.co_filename}:{self.line}>"
 
         __str__ = __repr__
