@@ -1,7 +1,7 @@
 """Answers a question about a folder of files: once by a plan, once turn by turn, and compares.
 
     python examples/demo.py
-    python examples/demo.py "How are retries bounded?" --root some/folder
+    python examples/demo.py "your question" --root some/folder
 
 Without a configured endpoint (OPENAI_BASE_URL, OPENAI_API_KEY, AGENTFLOW_MODEL) the model is a
 rule-based stand-in, served in this process. Everything else is real: the files, the tools, the
@@ -22,7 +22,7 @@ from agentflow.settings import Settings
 from agentflow.testing.standin import MODEL, serve_standin
 from agentflow.tools.builtin import default_tools
 
-QUESTION = "What happens to the calls of a run when its deadline passes?"
+TOPIC = "equal calls"  # apart from the question, or this file would hold the best passage
 HERE = Path(__file__).parents[1]
 
 
@@ -96,7 +96,7 @@ async def connected(root: Path) -> AsyncIterator[Engine]:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("question", nargs="?", default=QUESTION)
+    parser.add_argument("question", nargs="?", default=f"How are {TOPIC} merged?")
     parser.add_argument("--root", type=Path, default=HERE, help="the folder to look into")
     options = parser.parse_args()
     async with connected(options.root) as engine:

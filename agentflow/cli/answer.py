@@ -27,11 +27,12 @@ class AnswerWriter:
 
     def take(self, event: events.Event) -> None:
         """Write what an event adds to the answer."""
-        if (
-            isinstance(event, events.TextDelta)
-            and event.role == "answer"
-            and event.run == self._run
-        ):
+        if event.run != self._run:
+            return
+        if isinstance(event, events.RoundStarted):
+            self.close()  # what was said before it called tools
+            self._written = ""
+        elif isinstance(event, events.TextDelta) and event.role == "answer":
             self._write(event.text)
 
     def finish(self, value: str, footer: str = "") -> None:

@@ -20,8 +20,8 @@ NOTICE = (
     f"The tools, the planning, the engine and the HTTP are real. For a real model: {HOW_TO}."
 )
 FOOTER = (
-    "(Answered by a rule-based stand-in, not by a language model; tools, planning, engine and "
-    f"HTTP are real. For a real model: {HOW_TO}.)"
+    "(The model is a rule-based stand-in, not a language model. The tools, the planning, the "
+    "engine and the HTTP are real. For a real model: --base-url URL --model NAME.)"
 )
 
 
