@@ -105,7 +105,7 @@ def _compiler(run: Run[Any]) -> Callable[[Plan], Plan]:
     def rewrite(plan: Plan) -> Plan:
         names = {node.tool for node in plan.nodes} - {GATHER}
         tools = [run.tool(name) for name in names]
-        useful = {
+        useful: dict[Any, bool] = {
             fuse_batches: any(tool.batch is not None for tool in tools),
             lay_out_prompts: any(tool.effect.kind == "samples" for tool in tools),
             rank: len(plan.nodes) > min([window, *(tool.policy.limit for tool in tools)]),

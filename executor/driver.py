@@ -40,7 +40,8 @@ from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
 from agentflow.executor.teller import Teller
 from agentflow.executor.timers import Timers
-from agentflow.planner.plan import GATHER, Node, Plan
+from agentflow.planner.plan import GATHER, Node, Plan, Ref
+from agentflow.tools.effects import Resource
 from agentflow.tools.policy import UNSET
 from agentflow.tools.tool import Tool
 
@@ -85,7 +86,10 @@ class Driver:
         self._bound: list[BoundCall | None] = []  # by slot
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._contexts: dict[int, contextvars.Context] = {}
-        self._late: dict[int, float] = {}
+        self._late: dict[int, float] = {}  # limits that passed, by slot
+        self._ending: dict[int, asyncio.TimerHandle] = {}  # cancelled; when to give up on them
+        self._stopped: set[int] = set()  # no further attempts
+        self._abandoned: list[str] = []
         self._watchers: dict[int, list[Watcher]] = {}
         self._inbox: deque[Happening] = deque()
         self._pumping = False
@@ -99,11 +103,13 @@ class Driver:
         self.deadline: float | None = None
         self.teller: Teller | None = None
         self.over: asyncio.Future[None] = self.loop.create_future()
+        self.broken: Callable[[BaseException], None] | None = None
         self.state = RunState(
             self._gate,
             window=services.limits.run,
             fail_fast=fail_fast,
             takes_none=self._takes_none,
+            writes=self._writes,
         )
         self.state.wake = self._wake
 
@@ -138,8 +144,8 @@ class Driver:
             self._watchers.setdefault(slot, []).append(watcher)
 
     def unfinished(self) -> list[str]:
-        """Names of the tools whose calls are still running."""
-        return [self.state.nodes[slot].tool for slot in self._tasks]
+        """Names of the tools whose calls are still running, abandoned ones too."""
+        return [self.state.nodes[slot].tool for slot in self._tasks] + self._abandoned
 
     # The pump
 
@@ -163,10 +169,24 @@ class Driver:
                         perform(command)
                 if self._watchers and type(happening) is Finished:
                     self._notify(happening.slot)
+        except BaseException as error:
+            self._break(error)
+            raise
         finally:
             self._pumping = False
         if not self.state.open:
             self._check_over()
+
+    def _break(self, error: BaseException) -> None:
+        """The state cannot be trusted any more: end the run rather than let it hang."""
+        self._inbox.clear()
+        self.timers.close()
+        if not self.over.done():
+            self.over.set_result(None)
+        for task in self._tasks.values():
+            task.cancel()
+        if self.broken is not None:
+            self.broken(error)
 
     def _check_over(self) -> None:
         if self._closed and not self.state.open and not self.over.done():
@@ -207,13 +227,22 @@ class Driver:
         return _OPEN_GATE if call is None else call.gate
 
     def _takes_none(self, node: Node, used: int) -> bool:
-        """Whether every argument that is just the value of `used` may be None."""
+        """Whether `used` stands only where its value, and so None, is the whole argument."""
         spec = self._tools(node.tool).spec
         nullable = {p.name for p in spec.parameters if p.accepts_none}
         bound = spec.bind(node.args, dict(node.kwargs))
-        users = [name for name, arg in bound.items() if Node(node.tool, (arg,)).uses() == (used,)]
+        users = {name: arg for name, arg in bound.items() if used in Node("", (arg,)).uses()}
         guarded = node.guard is not None and node.guard.node == used
-        return bool(users) and nullable.issuperset(users) and not guarded
+        return not guarded and all(
+            name in nullable and arg == Ref(used) for name, arg in users.items()
+        )
+
+    def _writes(self, node: Node) -> tuple[Resource, ...]:
+        """The resources that a call writes to."""
+        tool = self._tools(node.tool)
+        if tool.effect.kind != "writes":
+            return ()
+        return tool.effect.touched(tool.spec.bind(node.args, dict(node.kwargs)))
 
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
@@ -244,19 +273,19 @@ class Driver:
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
             else:
                 happening = Finished(slot, await self._attempts(slot, call))
-        except asyncio.CancelledError:
-            happening = self._cancelled(slot, call)
-        except Exception as error:  # noqa: BLE001  # a failure is a value here
-            happening = Failed(slot, error)
-        except BaseException as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._report(slot, Failed(slot, error))
             raise
+        except BaseException as error:  # noqa: BLE001  # a failure is a value here
+            happening = self._failed(slot, call, error)
         self._report(slot, happening)
 
     def _report(self, slot: int, happening: Happening) -> None:
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
+        if self._ending and (timer := self._ending.pop(slot, None)) is not None:
+            timer.cancel()
         if self._tasks.pop(slot, None) is not None:  # else it was abandoned
             self._inbox.append(happening)
             if not self._pumping:
@@ -269,11 +298,13 @@ class Driver:
             try:
                 return await self._attempt(slot, call, attempt)
             except Exception as error:
+                self.timers.stop(slot)
+                if slot in self._stopped:
+                    raise
                 if not call.may_retry(attempt, error):
                     if call.policy.fallback is UNSET:
                         raise
-                    return await self._fall_back(slot, call)
-                self.timers.stop(slot)
+                    return await self._fall_back(slot, call.policy.fallback)
                 delay = call.pause(attempt, error, self._chance)
                 if self.teller is not None:
                     self.teller.retrying(slot, attempt, delay, error)
@@ -281,33 +312,40 @@ class Driver:
             attempt += 1
             if self.teller is not None:
                 self.teller.started(slot, attempt)
-            if call.policy.timeout is not None:
-                self.timers.start(slot, call.policy.timeout)
+            self._time(slot, call)
 
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
         if call.limiter is not None and (wait := call.limiter.delay(self.loop.time())) > 0:
             self.timers.stop(slot)  # waiting for its turn is not its time
             await asyncio.sleep(wait)
-            if call.policy.timeout is not None:
-                self.timers.start(slot, call.policy.timeout)
+            self._time(slot, call)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
         args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
         try:
             return await call.invoke(args, kwargs, site)
-        except asyncio.CancelledError:
-            task = self._tasks.get(slot)
-            if task is None or slot not in self._late or task.uncancel() > 0:
+        except BaseException as error:
+            if slot not in self._late or not self._resumes(slot):
                 raise
-            raise self._timeout(slot, call) from None
+            raise self._timeout(slot, call) from error
 
-    async def _fall_back(self, slot: int, call: BoundCall) -> Any:
-        fallback = call.policy.fallback
+    def _resumes(self, slot: int) -> bool:
+        """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""
+        task = self._tasks.get(slot)
+        if task is None or slot in self._stopped or task.uncancel() > 0:
+            return False
+        self._ending.pop(slot).cancel()
+        return True
+
+    async def _fall_back(self, slot: int, fallback: Any) -> Any:
         if not isinstance(fallback, Tool):
             return fallback
-        args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
-        other = self._services.call(fallback, None)
-        site = CallSite(self, slot, 1, other) if other.wants_site else None
-        return await other.invoke(args, kwargs, site)
+        call = self._services.call(fallback, fallback.policy)
+        self._time(slot, call)
+        return await self._attempts(slot, call)
+
+    def _time(self, slot: int, call: BoundCall) -> None:
+        if call.policy.timeout is not None:
+            self.timers.start(slot, call.policy.timeout)
 
     # Stopping
 
@@ -321,6 +359,7 @@ class Driver:
         task = self._tasks.get(slot)
         if task is None:
             return
+        self._stopped.add(slot)
         if self._call(self.state.nodes[slot]).tool.effect.kind == "writes":
             # A write that has started is given its grace before it is cut off.
             self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
@@ -332,21 +371,31 @@ class Driver:
             self._cancel(slot, task)
 
     def _cancel(self, slot: int, task: asyncio.Task[None]) -> None:
+        if slot in self._ending:
+            return  # a second time would cut off its cleaning up
+        grace, call = self._services.limits.grace, self._call(self.state.nodes[slot])
+        self._ending[slot] = self.loop.call_later(grace, self._give_up, slot, task, call)
         # A task that is cancelled before its first step never runs its body.
-        task.add_done_callback(lambda _: self._report(slot, Stopped(slot)))
+        task.add_done_callback(
+            lambda _: self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
+        )
         task.cancel()
-        self.loop.call_later(self._services.limits.grace, self._give_up, slot, task)
 
-    def _give_up(self, slot: int, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(slot) is not task or not task.cancelling():
-            return
-        call = self._call(self.state.nodes[slot])
-        happening = self._cancelled(slot, call)
+    def _give_up(self, slot: int, task: asyncio.Task[None], call: BoundCall) -> None:
+        self._stopped.add(slot)
+        self._abandoned.append(call.tool.name)
         self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
-        self._report(slot, happening)
+        self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
 
-    def _cancelled(self, slot: int, call: BoundCall) -> Happening:
-        return Failed(slot, self._timeout(slot, call)) if slot in self._late else Stopped(slot)
+    def _failed(self, slot: int, call: BoundCall, error: BaseException) -> Happening:
+        """How a call ended that raised: what it raises once it is cancelled is no news."""
+        if slot in self._late:
+            late = self._timeout(slot, call)
+            late.__cause__ = error
+            return Failed(slot, late)
+        if slot in self._stopped or isinstance(error, asyncio.CancelledError):
+            return Stopped(slot)
+        return Failed(slot, error)
 
     def _timeout(self, slot: int, call: BoundCall) -> CallTimeout:
         limit = self._late.pop(slot)

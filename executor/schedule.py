@@ -81,6 +81,10 @@ class Schedule:
         """How `user` ends because `lost` has no value; None if it can do without."""
         raise NotImplementedError
 
+    def _still_before(self, slot: int) -> list[int]:
+        """Calls that are not settled and that `slot` was to come after."""
+        raise NotImplementedError
+
     def _ended(self, slot: int, out: list[Command]) -> None:
         """A call has settled: joins and policies that watch it."""
         raise NotImplementedError
@@ -217,14 +221,20 @@ class Schedule:
         self._ended(slot, out)
 
     def _bereave(self, slot: int) -> None:
-        """The value will never exist: whoever cannot do without it ends too."""
+        """The value will never exist: whoever cannot do without it ends too.
+
+        Whoever was only to come after the call comes after what the call was to come after.
+        """
+        earlier = self._still_before(slot)
         for user in self._users[slot]:
             if self.status[user] >= DONE:
                 continue
             if (end := self._without(user, slot)) is not None:
                 self._ends.append((user, *end))
             elif self._waits_for_loss(user):
-                self._missing[user] -= 1
+                for other in earlier:
+                    self._wait(user, other)
+                self._missing[user] += len(earlier) - 1
                 if not self._missing[user]:
                     self._ripe.append(user)
 

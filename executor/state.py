@@ -42,7 +42,9 @@ from agentflow.executor.joins import (
 )
 from agentflow.executor.losses import guard_was_false, needs_lost, out_of_reach, too_few_elements
 from agentflow.executor.schedule import End
+from agentflow.planner.order import EffectOrder
 from agentflow.planner.plan import ALL, GATHER, Each, Node, Plan, Ref
+from agentflow.tools.effects import Resource
 from agentflow.tools.paths import resolve
 
 
@@ -53,6 +55,7 @@ class RunState(Accounts):
         gates: The gate that a node's calls go through.
         window: How many calls of this run may run at once.
         fail_fast: A failure that no join policy tolerates halts the run.
+        writes: The resources that a call writes to.
         takes_none: Whether the parameter of a node that uses a plan id accepts None.
 
     Attributes:
@@ -66,10 +69,13 @@ class RunState(Accounts):
         window: int,
         fail_fast: bool,
         takes_none: Callable[[Node, int], bool],
+        writes: Callable[[Node], tuple[Resource, ...]] = lambda _node: (),
     ) -> None:
         super().__init__(gates, window)
         self._fail_fast = fail_fast
         self._takes_none = takes_none
+        self._writes = writes
+        self._before: dict[int, tuple[int, ...]] = {}  # elements that come before an element
         self._joins: dict[int, Gathering | Fanning] = {}
         self.first_failure: int | None = None
         self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
@@ -89,8 +95,6 @@ class RunState(Accounts):
         if self._ripe or self._ends:
             self._drain(out)
         return out
-
-    # What happened
 
     def _on_finished(self, happening: Finished, out: list[Command]) -> None:
         slot = happening.slot
@@ -263,6 +267,7 @@ class RunState(Accounts):
             return
         self.status[slot] = PARKED  # it runs as its elements do
         join.elements = []
+        order = EffectOrder()
         for index in range(length):
             element = self._join((expand(node, columns, index),), (0,))
             self._parents[element] = (slot, index)
@@ -270,6 +275,8 @@ class RunState(Accounts):
             for column in columns.values():
                 if type(column[index]) is Element:
                     self._await(element, column[index].slot)
+            if written := self._writes(self.nodes[element]):
+                self._queue_up(element, order.write(element, written))
             if not self._missing[element]:
                 self._ripe.append(element)
         for follower in join.followers:
@@ -277,6 +284,20 @@ class RunState(Accounts):
             if not self._missing[follower]:
                 self._ripe.append(follower)
         self._judge(slot, join)
+
+    def _queue_up(self, element: int, before: tuple[int, ...]) -> None:
+        """Elements that write to one resource do so in their order."""
+        self._before[element] = before
+        for other in before:
+            self._wait(element, other)
+        self._missing[element] += len(before)
+
+    def _still_before(self, slot: int) -> list[int]:
+        earlier = (
+            *map(self.slots.__getitem__, self.nodes[slot].after),
+            *self._before.get(slot, ()),
+        )
+        return [other for other in earlier if self.status[other] < DONE]
 
     def _column(self, source: Any) -> list[Any]:
         """The items a map goes over: values, or elements to come."""
@@ -355,9 +376,11 @@ class RunState(Accounts):
         if isinstance(join, Gathering) and join.join.kind != "all" and lost not in join.required:
             return self._unreachable(user, join)
         source, element = self.where(lost)
+        if lost in self._before.get(user, ()):
+            return None  # it only had to come after
         if element is None:
             if source not in node.uses():
-                return None  # it only had to come after
+                return None  # likewise
             if self.status[lost] is SKIPPED and self._takes_none(node, source):
                 return None
         return self._consequence(user, lost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agentflow.errors import PlanError, nearest
+from agentflow.errors import PlanError
 from agentflow.planner.plan import GATHER, JOIN_ALL, Node, Ref, refs
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import End, JoinMark, Line, Return, Script
@@ -50,7 +50,6 @@ class LineChecker:
             PlanError: The call cannot be made.
         """
         self.opened(line.id, line.tool)
-        self._check_names(line)
         verify_call(Node(line.tool, line.args, line.kwargs), self._tools, line.id)
         for value in line.values():
             for ref in refs(value):
@@ -79,16 +78,6 @@ class LineChecker:
             if ref.node not in self._seen and ref.node not in self._known:
                 text = f"'return' uses ${ref.node}, and no line has that id"
                 raise PlanError("missing_ref", text)
-
-    def _check_names(self, line: Line) -> None:
-        """A misspelt name is the cause, and the parameter that is then missing a symptom."""
-        spec = self._tools.get(line.tool)
-        names = [parameter.name for parameter in spec.parameters] if spec else []
-        for name, _ in line.kwargs if spec and not spec.open else ():
-            if name not in names:
-                hint = nearest(name, names) if names else "It takes none."
-                text = f"{line.tool} has no parameter {name!r}. {hint}"
-                raise PlanError("unknown_param", text, line.id)
 
     def _check_ref(self, ref: Ref, line: Line) -> None:
         wanted = ref.node

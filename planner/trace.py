@@ -158,6 +158,8 @@ class Trace:
                 name, count = f"{tool.name}.{count}", count + 1
             self.tools[name] = tool  # keeps it alive, so that its id stays its own
             self._names[id(tool)] = name
+            if tool.batch is not None and tool.batch.name not in self.tools:
+                self._name_of(tool.batch.origin)
         return name
 
     def _spec(self, name: str) -> ToolSpec | None:

@@ -92,6 +92,11 @@ def _names(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+def _path(value: str) -> list[str]:
+    """The segments of a value; one that names nothing could be anything."""
+    return [part for part in value.split("/") if part not in ("", ".")] or ["*"]
+
+
 def _segments(pattern: str, arguments: Mapping[str, Any]) -> Resource:
     out = []
     for segment in pattern.strip("/").split("/"):
@@ -100,5 +105,5 @@ def _segments(pattern: str, arguments: Mapping[str, Any]) -> Resource:
             out.append(segment if not _HOLE.search(segment) else "*")
         else:
             value = arguments.get(hole[1])
-            out.append(str(value) if isinstance(value, str | int) else "*")
+            out += _path(str(value)) if isinstance(value, str | int) else ["*"]
     return tuple(out)
