@@ -79,8 +79,8 @@ async def armed(shape: Shape) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def handles(shape: Shape) -> AsyncIterator[Run]:
-    """A workflow that draws every edge by passing a handle on."""
-    source, step, merge, nap = (tool(pure=True)(fn) for fn in functions())
+    """A workflow of plain typed tools that draws every edge by passing a handle on."""
+    source, step, merge, nap = (tool(fn) for fn in functions())
     tools = {0: nap if shape.nap else source, 1: step, 3: merge}
 
     @workflow
