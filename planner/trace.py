@@ -196,9 +196,12 @@ def _mapped(
     """The arguments of a map: those with ``.each``, or the first, are gone over."""
     if any(has_each(value) for value in (*args, *kwargs.values())):
         return tuple(map(_each, given)), tuple((name, _each(arg)) for name, arg in named)
-    if not given or not isinstance(given[0], Ref | list | tuple):
+    items = given[0] if given else None
+    if isinstance(items, Iterable) and not isinstance(items, list | tuple | str | bytes | dict):
+        items = list(items)
+    if not isinstance(items, Ref | list | tuple):
         raise DefinitionError(f"{tool}.map needs a list or a handle first, or arguments with .each")
-    return (Each(given[0]), *given[1:]), named
+    return (Each(items), *given[1:]), named
 
 
 def _each(arg: Any) -> Any:
