@@ -37,12 +37,13 @@ class Account:
     tokens: int = 0
 
 
-async def answer(engine: Engine, question: str, strategy: str) -> Account:
+async def answer(engine: Engine, task: Task) -> Account:
     """Answer a question, and tell what happens meanwhile."""
-    print(f"\n=== strategy {strategy!r}: {question}\n")
-    account = Account(strategy)
-    began, starts, place = 0.0, {}, ""
-    async for event in engine.stream(Task(question, strategy=strategy)):
+    print(f"\n=== strategy {task.strategy!r}: {task.question}\n")
+    account = Account(task.strategy)
+    began, place = 0.0, ""
+    starts: dict[int, float] = {}
+    async for event in engine.stream(task):
         began = began or event.at
         clock = f"{event.at - began:6.2f} s "
         match event:
@@ -99,8 +100,12 @@ async def main() -> None:
     parser.add_argument("question", nargs="?", default=f"How are {TOPIC} merged?")
     parser.add_argument("--root", type=Path, default=HERE, help="the folder to look into")
     options = parser.parse_args()
+    plan, react = (
+        Task(options.question, strategy="plan"),
+        Task(options.question, strategy="react"),
+    )
     async with connected(options.root) as engine:
-        compare([await answer(engine, options.question, s) for s in ("plan", "react")])
+        compare([await answer(engine, plan), await answer(engine, react)])
 
 
 if __name__ == "__main__":

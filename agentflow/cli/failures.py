@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentflow.cli.codes import code_of
 from agentflow.cli.output import counted
 from agentflow.errors import (
     AgentflowError,
@@ -45,13 +44,13 @@ def explained(error: BaseException, tools: Tools | None = None) -> str:
     return " ".join(sentences)
 
 
-def failure_json(error: BaseException, tools: Tools | None = None) -> dict[str, Any]:
-    """An error as the JSON of a command that failed."""
+def failure_json(error: BaseException, code: int, tools: Tools | None = None) -> dict[str, Any]:
+    """An error, and the exit code it leads to, as the JSON of a command that failed."""
     cause = _root(error)
     told: dict[str, Any] = {
         "kind": type(cause).__name__,
         "message": explained(error, tools),
-        "exit": code_of(error),
+        "exit": code,
     }
     if isinstance(cause, PlanError):
         told |= {"error": cause.kind, "at": cause.at}

@@ -60,9 +60,10 @@ def _report(error: Exception, options: Any) -> int:
 
         traceback.print_exception(error)
     print(f"agentflow {options.command}: {explained(error)}", file=sys.stderr)
+    code = codes.code_of(error)
     if getattr(options, "json", False):
-        print_json(failure_json(error))
-    return codes.code_of(error)
+        print_json(failure_json(error, code))
+    return code
 
 
 def _leave_quietly() -> None:

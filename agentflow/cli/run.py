@@ -112,8 +112,9 @@ class _Show:
             value = await run
         except RunError as error:
             answer.close()
-            self._failed(error, run)
-            return interrupts.code if interrupts.arrived else codes.code_of(error)
+            code = interrupts.code if interrupts.arrived else codes.code_of(error)
+            self._failed(error, run, code)
+            return code
         self._succeeded(value, run, answer)
         return codes.OK
 
@@ -162,7 +163,7 @@ class _Show:
             return ""
         return self._screen.wrapped(FOOTER) if stdout_is_terminal() else FOOTER
 
-    def _failed(self, error: RunError, run: Run[Any]) -> None:
+    def _failed(self, error: RunError, run: Run[Any], code: int) -> None:
         tools = {c.node: c.tool for c in self._tally.calls.values() if c.run == run.id}
         if self._options.debug and error.__cause__ is not None:
             import traceback
@@ -173,7 +174,7 @@ class _Show:
         self._sum_up(run)
         self._screen.insist(f"agentflow run: {explained(error, tools)}")
         if self._options.json:
-            print_json({**failure_json(error, tools), **self._account(run)})
+            print_json({**failure_json(error, code, tools), **self._account(run)})
 
     def _account(self, run: Run[Any]) -> dict[str, Any]:
         """What the JSON of a run says besides how it ended."""

@@ -12,6 +12,7 @@ import shutil
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from agentflow.cli.output import is_terminal
@@ -43,10 +44,11 @@ class Screen:
     @property
     def size(self) -> os.terminal_size:
         """Columns and lines of the terminal, now."""
-        try:
-            return os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError, AttributeError):
-            return shutil.get_terminal_size()
+        with suppress(OSError, ValueError, AttributeError):
+            size = os.get_terminal_size(self._stream.fileno())
+            if size.columns:
+                return size
+        return shutil.get_terminal_size()  # of a terminal that does not say, the usual one
 
     def styled(self, text: str, style: str) -> str:
         """The text in a colour, if colours are wanted."""
@@ -70,8 +72,7 @@ class Screen:
     def insist(self, text: str) -> None:
         """Write a paragraph, also when quiet."""
         self._last(self.wrapped(clean(text)))
-        if not self._held:
-            self.clear()
+        self.clear()
 
     def wrapped(self, text: str) -> str:
         """Text in lines that fit on the terminal."""
@@ -92,13 +93,13 @@ class Screen:
 
     def clear(self) -> None:
         """Write the lines that stay, and take those that are redrawn away."""
-        self._write(self._settled())
+        if not self._held:
+            self._write(self._settled())
 
     def hold(self) -> None:
         """Write nothing until `release`: standard output is in the middle of a line."""
-        if not self._held:
-            self.clear()
-            self._held = True
+        self.clear()
+        self._held = True
 
     def release(self) -> None:
         """Write what was held."""
@@ -117,7 +118,7 @@ class Screen:
 
     def _last(self, text: str) -> None:
         self._pending.append(f"{text}\n")
-        if not self.live and not self._held:
+        if not self.live:
             self.clear()
 
     def _settled(self) -> str:

@@ -54,7 +54,15 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = set(done.stdout.partition("LOADED")[2].split())
 
     assert "agentflow.cli.parser" in loaded
-    assert not loaded & {"pydantic", "openai", "httpx", "httpx2", "structlog", "networkx", "asyncio"}
+    assert not loaded & {
+        "pydantic",
+        "openai",
+        "httpx",
+        "httpx2",
+        "structlog",
+        "networkx",
+        "asyncio",
+    }
 
 
 @pytest.mark.parametrize(

@@ -55,14 +55,10 @@ def test_text_is_the_plan_in_the_notation(cli: Cli, plan_file: Write) -> None:
     done = cli("plan", plan)
 
     assert (done.code, done.err) == (0, "")
-    assert done.out == (
-        '$1 = calculate("1+1")\n$2 = calculate(expression="${1} * 2")\nreturn $2\n'
-    )
+    assert done.out == ('$1 = calculate("1+1")\n$2 = calculate(expression="${1} * 2")\nreturn $2\n')
 
 
-def test_a_plan_comes_from_standard_input(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_comes_from_standard_input(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf$1 = calculate('2')"), "utf-8")
     monkeypatch.setattr("sys.stdin", stdin)
 
@@ -80,7 +76,9 @@ def test_other_forms(cli: Cli, plan_file: Write, form: str, start: str) -> None:
 
 
 def test_explain_shows_what_each_pass_changes(cli: Cli, plan_file: Write) -> None:
-    done = cli("plan", plan_file("$1 = calculate('1')\n$2 = calculate('2')\nreturn $2"), "--explain")
+    done = cli(
+        "plan", plan_file("$1 = calculate('1')\n$2 = calculate('2')\nreturn $2"), "--explain"
+    )
 
     assert "drop_unused:\n" in done.out
     assert '- $1 = calculate("1")' in done.out
@@ -148,9 +146,7 @@ def test_a_plan_that_cannot_run_says_where_and_what_to_do(
         (["ok.plan", "--root", "gone"], "gone"),
     ],
 )
-def test_wrong_usage_says_what_to_do(
-    cli: Cli, project: Path, words: list[str], said: str
-) -> None:
+def test_wrong_usage_says_what_to_do(cli: Cli, project: Path, words: list[str], said: str) -> None:
     (project / "ok.plan").write_text("$1 = calculate('1')")
     (project / "binary.plan").write_bytes(b"\xff\xfe\x00")
 

@@ -29,7 +29,9 @@ def test_progress_is_plain_lines_where_nobody_looks(cli: Cli, plan_file: Write) 
     lines = done.err.splitlines()
     assert lines[0] == 'plan      $1 = calculate("6 * 7")'
     assert "start     $2 calculate" in lines
-    assert any(line.startswith("done      $2 calculate ") and line.endswith(": 43") for line in lines)
+    assert any(
+        line.startswith("done      $2 calculate ") and line.endswith(": 43") for line in lines
+    )
     assert lines[-1].startswith("2 calls in ")
     assert "\x1b" not in done.err
 

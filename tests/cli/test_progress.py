@@ -1,0 +1,165 @@
+"""Events as they are shown and counted."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+
+import pytest
+
+from agentflow import events
+from agentflow.cli.output import duration, gist
+from agentflow.cli.progress import Progress, price
+from agentflow.cli.screen import Screen
+from agentflow.cli.tally import Tally
+
+Show = Callable[..., list[str]]
+
+PLAN = events.PlanExtended("r", 0.0, (0, 1), ("$1 = fetch(1)", "$2 = read(each $1)"))
+EVENTS: list[events.Event] = [
+    events.RunStarted("r", 10.0, "task"),
+    events.RoundStarted("r", 10.0, "plan", 1),
+    PLAN,
+    events.NodeStarted("r", 10.5, 0, "fetch", None, 1),
+    events.NodeRetrying("r", 11.0, 0, "fetch", None, 1, 0.25, OSError("reset")),
+    events.NodeStarted("r", 11.25, 0, "fetch", None, 2),
+    events.NodeFinished("r", 11.5, 0, "fetch", None, ["a", "b"]),
+    events.NodeStarted("r", 11.5, 1, "read", 0, 1),
+    events.NodeStarted("r", 11.5, 1, "read", 1, 1),
+    events.NodeFinished("r", 11.625, 1, "read", 0, "x"),
+    events.NodeFailed("r", 11.7, 1, "read", 1, ValueError("bad")),
+    events.NodeFailed("r", 11.7, 1, "read", None, ValueError("bad")),
+    events.RunStarted("s", 11.8, "inner", "r", 1),
+    events.NodeSkipped("s", 11.9, 0, "more", None, "more was skipped: its guard was false"),
+    events.ModelReplied("r", 12.0, "m", 1200, 34, 0, "0.00125", 0.5, True),
+    events.RunFailed("r", 12.0, ValueError("bad")),
+]
+PLAIN = """\
+round     plan 1
+plan      $1 = fetch(1)
+plan      $2 = read(each $1)
+start     $1 fetch
+retry     $1 fetch: attempt 1 failed (OSError: reset), the next one in 250 ms
+start     $1 fetch
+done      $1 fetch 1.0 s: 2 items
+failed    $2 read, element 1: ValueError: bad
+failed    $2 read: ValueError: bad
+  run       inner
+  skipped   $1 more was skipped: its guard was false
+model     m 500 ms: about 1,200 + 34 tokens, $0.00125
+"""
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(screen: Screen, until: int | None = None) -> Tally:
+    """Everything up to an event, counted and shown."""
+    tally = Tally()
+    progress = Progress(screen, tally)
+    for event in EVENTS[:until]:
+        tally.take(event)
+        progress.take(event)
+        progress.tick(event.at)
+    return tally
+
+
+def test_every_event_is_a_plain_line_where_nobody_looks() -> None:
+    file = io.StringIO()
+
+    shown(Screen(file))
+
+    assert file.getvalue() == PLAIN
+
+
+def test_a_terminal_has_marks_a_bar_and_the_running_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(Screen, "size", property(lambda _: os.terminal_size((80, 24))))
+    file = Terminal()
+
+    shown(Screen(file), until=10)
+
+    drawn = file.getvalue().rpartition("\x1b[J")[2]
+    assert drawn == (
+        "━━━━━━━━━━━━──────────── 1/2 calls, 1 running, 1.6 s plan\n"
+        "⠦ 1 of 2 125 ms  $2 = read(each $1)\n"
+    )
+    assert "✓ $1 fetch 1.0 s: 2 items\n" in file.getvalue()
+
+
+def test_it_is_redrawn_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = Terminal()
+    tally = Tally()
+    progress = Progress(Screen(file), tally)
+    tally.take(EVENTS[0])
+
+    for step in range(100):
+        progress.tick(10.0 + step / 100)
+
+    assert file.getvalue().count("waiting for the model") == 10
+
+
+def test_calls_are_counted() -> None:
+    tally = shown(Screen(io.StringIO()))
+
+    [fetch, read, more] = [call.as_dict() for call in tally.calls.values()]
+    assert fetch == {
+        "run": "r", "id": 1, "tool": "fetch", "status": "done", "seconds": 1.0, "attempts": 2
+    }  # fmt: skip
+    assert (read["status"], read["elements"], read["error"]) == ("failed", 2, "ValueError: bad")
+    assert (more["status"], more["attempts"]) == ("skipped", 0)
+    assert tally.usage() == {
+        "model_calls": 1, "prompt_tokens": 1200, "completion_tokens": 34, "cached_tokens": 0,
+        "usd": "0.00125", "estimated": True,
+    }  # fmt: skip
+    assert tally.seconds == 2.0
+
+
+def test_what_is_not_told_to_have_ended_is_cancelled_with_its_run() -> None:
+    tally = shown(Screen(io.StringIO()), until=6)
+    tally.take(events.RunFailed("r", 12.0, TimeoutError()))
+
+    assert [call.status for call in tally.calls.values()] == ["cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0004, "0.4 ms"),
+        (0.0996, "100 ms"),
+        (0.5, "500 ms"),
+        (0.9996, "1.0 s"),
+        (61.5, "1 min 2 s"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [("0.00125", "$0.00125"), ("0.5", "$0.5"), ("12.345", "$12.35")]
+)
+def test_prices(usd: str, text: str) -> None:
+    assert price(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("short", '"short"'),
+        ("x" * 1200, "1,200 characters, 1 line"),
+        (["a"], "1 item"),
+        ({}, "0 items"),
+        (42, "42"),
+        (None, "null"),
+    ],
+)
+def test_values_in_a_few_words(value: object, text: str) -> None:
+    assert gist(value) == text
