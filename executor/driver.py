@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from agentflow.context import logged_node
-from agentflow.errors import CallTimeout
+from agentflow.errors import CallCancelled, CallTimeout
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import (
@@ -170,16 +170,14 @@ class Driver:
                 if self._watchers and type(happening) is Finished:
                     self._notify(happening.slot)
         except BaseException as error:
-            self._break(error)
+            self._break(error)  # and pump no more
             raise
-        finally:
-            self._pumping = False
+        self._pumping = False
         if not self.state.open:
             self._check_over()
 
     def _break(self, error: BaseException) -> None:
         """The state cannot be trusted any more: end the run rather than let it hang."""
-        self._inbox.clear()
         self.timers.close()
         if not self.over.done():
             self.over.set_result(None)
@@ -323,10 +321,10 @@ class Driver:
         args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
         try:
             return await call.invoke(args, kwargs, site)
-        except BaseException as error:
+        except (Exception, asyncio.CancelledError) as error:
             if slot not in self._late or not self._resumes(slot):
                 raise
-            raise self._timeout(slot, call) from error
+            raise self._timeout(slot, call, error) from None
 
     def _resumes(self, slot: int) -> bool:
         """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""
@@ -351,7 +349,7 @@ class Driver:
 
     def _expired(self, slot: int, limit: float) -> None:
         """A time limit passed: cancel the attempt, and give up on it after the grace."""
-        if (task := self._tasks.get(slot)) is not None:
+        if (task := self._tasks.get(slot)) is not None and slot not in self._ending:
             self._late[slot] = limit
             self._cancel(slot, task)
 
@@ -390,21 +388,26 @@ class Driver:
     def _failed(self, slot: int, call: BoundCall, error: BaseException) -> Happening:
         """How a call ended that raised: what it raises once it is cancelled is no news."""
         if slot in self._late:
-            late = self._timeout(slot, call)
-            late.__cause__ = error
-            return Failed(slot, late)
-        if slot in self._stopped or isinstance(error, asyncio.CancelledError):
+            return Failed(slot, self._timeout(slot, call, error))
+        if slot in self._stopped:
             return Stopped(slot)
+        if isinstance(error, asyncio.CancelledError):
+            if self._tasks[slot].cancelling():
+                return Stopped(slot)
+            why = f"{call.tool.name} awaited something that was cancelled"
+            error = CallCancelled(why, tool=call.tool.name, node=self.state.where(slot)[0])
         return Failed(slot, error)
 
-    def _timeout(self, slot: int, call: BoundCall) -> CallTimeout:
+    def _timeout(self, slot: int, call: BoundCall, error: BaseException) -> CallTimeout:
         limit = self._late.pop(slot)
         name = call.tool.name
         what = "was silent for" if limit == call.policy.idle else "took longer than"
-        return CallTimeout(
+        late = CallTimeout(
             f"{name} {what} {limit:g} s. Raise it with @tool(timeout=...) "
             f"or {name}.with_(timeout=...), or see why it is slow.",
             tool=name,
             seconds=limit,
             node=self.state.where(slot)[0],
         )
+        late.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
+        return late

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from agentflow import events
@@ -15,7 +16,8 @@ from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed
 from agentflow.executor.driver import Driver
 from agentflow.executor.services import Services
 from agentflow.executor.teller import Teller
-from agentflow.planner.plan import Node, Plan
+from agentflow.planner.builder import rewired
+from agentflow.planner.plan import Node, Plan, Ref
 from agentflow.planner.printer import print_node
 from agentflow.planner.steps import StepTable
 from agentflow.tools.tool import Tool
@@ -89,9 +91,12 @@ class Run(Generic[T]):
         self._subscribers = list(subscribers)
         self._held: dict[int, list[events.Event]] = {}
         self._retracted: set[int] = set()
+        self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
         self._body = body
-        self._cause: RunError | None = None
+        self._cause: tuple[type[RunError], str] | None = None  # why it was stopped
+        self._outcome: tuple[Any, BaseException | None] | None = None  # of its body
         self._future: asyncio.Future[T] = self._loop.create_future()
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
@@ -105,6 +110,7 @@ class Run(Generic[T]):
             chance=self.chance,
             key=self.idempotency_key,
         )
+        self.driver.broken = self._break
         self.deadline = self.driver.deadline = _earliest(deadline, parent)
         self._task: asyncio.Task[None] | None = None
 
@@ -123,10 +129,13 @@ class Run(Generic[T]):
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
         if self.deadline is not None:
             self._timer = self._loop.call_at(self.deadline, self._expire)
-        work = self._supervise()
-        self._task = self._context.copy().run(self.host.services.spawn, work, f"run {self.id}")
+        self._task = self._context.copy().run(self._spawn, self._supervise())
         self._task.add_done_callback(self._never_began)
         return self
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        stop = partial(self.cancel, "its engine closed")
+        return self.host.services.spawn(work, f"run {self.id}", stop)
 
     def tool(self, name: str) -> Tool[..., Any]:
         """A tool of this run by the name its nodes have."""
@@ -169,13 +178,26 @@ class Run(Generic[T]):
             self._held.update({index: [] for index, _ in plan.items()})
         if self._subscribers and plan.nodes:
             ids = tuple(range(plan.base, plan.base + len(plan.nodes)))
-            lines = tuple(print_node(index, node) for index, node in plan.items())
+            lines = tuple(self._line(index, node) for index, node in plan.items())
             joined = events.PlanExtended(self.id, self._loop.time(), ids, lines)
             if held:
                 self._held[plan.base].append(joined)
             else:
                 self.emit(joined)
         self.driver.extend(plan, contexts)
+
+    def _line(self, index: int, node: Node) -> str:
+        """A node in the notation, under the ids that its text gives to lines."""
+        if node.label is not None:
+            self._labels[index] = node.label
+        if not self._labels:
+            return print_node(index, node)
+        labels = self._labels
+
+        def named(ref: Ref) -> Ref:
+            return Ref(labels.get(ref.node, ref.node + 1) - 1, ref.path)
+
+        return print_node(labels.get(index, index + 1) - 1, rewired(node, named))
 
     def commit(self, node: int) -> None:
         """A held node belongs to the plan: its events are told, and so are further ones."""
@@ -226,17 +248,22 @@ class Run(Generic[T]):
             raise
 
     async def ended(self) -> None:
-        """Wait until nothing of the run is left, at most for the grace period."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        """Wait until nothing of the run is left, or what is left has been given up on."""
+        await asyncio.shield(self._over)
 
     def cancel(self, reason: str = "", *, call: int | None = None) -> None:
-        """Cancel the run, or one call of it by its plan id."""
+        """Cancel the run, or one call of it by its plan id.
+
+        Raises:
+            LookupError: There is no such call.
+        """
         if call is not None:
+            if not 0 <= call < len(self.driver.state.slots):
+                raise LookupError(f"{self.name} has no call {call}")
             self.driver.drop(call)
         elif self._cause is None and not self._future.done():
             why = f": {reason}" if reason else ""
-            self._stop(RunCancelled(f"{self.name} was cancelled{why}", **self._kept()))
+            self._stop(RunCancelled, f"{self.name} was cancelled{why}")
 
     @property
     def done(self) -> bool:
@@ -264,15 +291,28 @@ class Run(Generic[T]):
 
     def _expire(self) -> None:
         """The deadline passed: the caller is answered now, cleaning up goes on."""
-        if self._future.done() or self._cause is not None:
-            return
-        kept = self._kept()
-        waiting = f"; {len(kept['pending'])} calls were not done" if kept["pending"] else ""
-        self._stop(DeadlineExceeded(f"{self.name} passed its deadline{waiting}", **kept))
+        if self._cause is None and self._outcome is None:
+            pending = len(self._kept()["pending"])
+            waiting = f"; {pending} calls were not done" if pending else ""
+            self._stop(DeadlineExceeded, f"{self.name} passed its deadline{waiting}")
         self._settle()
 
-    def _stop(self, cause: RunError) -> None:
-        self._cause = cause
+    def _stop(self, kind: type[RunError], message: str) -> None:
+        self._cause = (kind, message)
+        if self._task is not None:
+            self._task.cancel()
+            self._loop.call_later(self.host.services.limits.grace, self._give_up, self._task)
+
+    def _give_up(self, body: asyncio.Task[None]) -> None:
+        """The body does not end although it was cancelled: end the run without it."""
+        if self._outcome is None:
+            self._outcome = (None, None)
+            self.host.services.abandon(body, f"{self.name} (run {self.id})")
+            self._task = self._spawn(self._conclude())
+
+    def _break(self, error: BaseException) -> None:
+        """The driver cannot go on."""
+        self._outcome = self._outcome or (None, error)
         if self._task is not None:
             self._task.cancel()
 
@@ -285,19 +325,16 @@ class Run(Generic[T]):
         }
 
     async def _supervise(self) -> None:
-        value: Any = None
-        error: BaseException | None = None
+        outcome: tuple[Any, BaseException | None]
         try:
-            value = await self._body(self)
-        except asyncio.CancelledError as cancelled:
-            error = cancelled
-        except Exception as failure:  # noqa: BLE001  # it reaches the caller as RunFailed
-            error = failure
-        finally:
-            await self._clean_up()
-        self._settle(value, error)
+            outcome = await self._body(self), None
+        except BaseException as error:  # noqa: BLE001  # it reaches the caller as a RunError
+            outcome = None, error
+        if asyncio.current_task() is self._task:  # else it was given up on
+            self._outcome = self._outcome or outcome
+            await self._conclude()
 
-    async def _clean_up(self) -> None:
+    async def _conclude(self) -> None:
         """End what the body left running; cancelled work has the grace period."""
         self.driver.halt()
         while not self.driver.over.done():
@@ -305,32 +342,44 @@ class Run(Generic[T]):
                 await asyncio.shield(self.driver.over)
             except asyncio.CancelledError:
                 continue  # the driver gives up on every call by itself
+        self._settle()
+        if not self._over.done():
+            self._over.set_result(None)
 
-    def _settle(self, value: Any = None, error: BaseException | None = None) -> None:
+    def _settle(self) -> None:
         """Give the outcome to whoever awaits it, and the terminal event to the subscribers."""
         if self._future.done():
             return
         if self._timer is not None:
             self._timer.cancel()
-        at, cause = self._loop.time(), self._cause
+        value, failure = self._outcome or (None, None)
+        error = self._error(failure)
         last: events.Event
-        if cause is None and isinstance(error, asyncio.CancelledError):
-            cause = RunCancelled(f"{self.name} was cancelled: its engine closed", **self._kept())
-        if cause is None and error is not None:
-            cause = self._failed(error)
-        if cause is None:
-            last = events.RunFinished(self.id, at, value)
-            self._future.set_result(value)
+        if error is None:
+            last = events.RunFinished(self.id, self._loop.time(), value)
+            self._future.set_result(value)  # type: ignore[arg-type]  # None stands beside errors
         else:
-            if isinstance(cause, RunCancelled):
-                last = events.RunCancelled(self.id, at, str(cause))
+            if isinstance(error, RunCancelled):
+                last = events.RunCancelled(self.id, self._loop.time(), str(error))
             else:
-                last = events.RunFailed(self.id, at, cause)
-            self._future.set_exception(cause)
+                last = events.RunFailed(self.id, self._loop.time(), error)
+            self._future.set_exception(error)
             self._future.exception()  # nobody may await a run that was only watched
         self.emit(last)
         self.driver.teller = None
         self._subscribers.clear()
+
+    def _error(self, failure: BaseException | None) -> RunError | None:
+        """What the caller gets instead of a value."""
+        if self._cause is not None:
+            kind, message = self._cause
+            return kind(message, **self._kept())
+        if isinstance(failure, asyncio.CancelledError) and self._cancelled_from_outside():
+            return RunCancelled(f"{self.name} was cancelled from outside", **self._kept())
+        return None if failure is None else self._failed(failure)
+
+    def _cancelled_from_outside(self) -> bool:
+        return self._task is None or self._task.cancelled() or self._task.cancelling() > 0
 
     def _failed(self, error: BaseException) -> RunFailed:
         failures = self._told(self.driver.state.failures())
@@ -344,9 +393,11 @@ class Run(Generic[T]):
 
     def _never_began(self, task: asyncio.Task[None]) -> None:
         """A task that is cancelled before its first step never runs its body."""
-        if task.cancelled():
+        if task.cancelled() and not self._over.done():
+            self._outcome = self._outcome or (None, asyncio.CancelledError())
             self.driver.halt()
-            self._settle(error=asyncio.CancelledError())
+            self._settle()
+            self._over.set_result(None)
 
 
 def _earliest(deadline: float | None, parent: tuple[Run[Any], int] | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class Services:
         self._gates: dict[int, Gate] = {}
         self._calls: dict[tuple[int, Policy], BoundCall] = {}
         self._kept: list[Tool[..., Any]] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
         self.abandoned: list[str] = []
 
     def call(self, tool: Tool[..., Any], policy: Policy | None) -> BoundCall:
@@ -58,30 +58,44 @@ class Services:
             call = self._calls[key] = bind_call(tool, policy or tool.policy, gate, self.threads)
         return call
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start a task that the engine owns; it is cancelled when the engine closes."""
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], name: str, stop: Callable[[], object] | None = None
+    ) -> asyncio.Task[Any]:
+        """Start a task that the engine owns.
+
+        Args:
+            work: What it does.
+            name: Its name.
+            stop: Called when the engine closes; the task is sure to end after it. Without it
+                the task is cancelled.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = stop
+        task.add_done_callback(self._forget)
         return task
 
     def abandon(self, task: asyncio.Task[Any], name: str) -> None:
         """A task does not end although it was cancelled: name it, and wait no longer."""
         self.abandoned.append(name)
-        self._tasks.add(task)
+        task.set_name(name)
+        self._tasks[task] = None
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # nobody else will look at it
 
     async def aclose(self) -> list[str]:
         """Cancel what is left; the names of tasks and threads that would not end."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=self.limits.grace)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.limits.grace
+        for task, stop in list(self._tasks.items()):
+            (stop or task.cancel)()
+        this = asyncio.current_task()
+        while sure := [t for t, stop in self._tasks.items() if stop is not None and t is not this]:
+            await asyncio.wait(sure)
+        if rest := [task for task in self._tasks if task is not this]:
+            await asyncio.wait(rest, timeout=max(0.0, until - loop.time()))
         self.threads.shutdown()
-        return [task.get_name() for task in tasks if not task.done()] + self.threads.abandoned
+        return [task.get_name() for task in rest if not task.done()] + self.threads.abandoned
