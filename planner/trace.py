@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from types import FrameType
 from typing import Any
 
@@ -66,6 +66,8 @@ class Trace:
         """
         self._check_place(tool.name)
         argument = self._argument
+        if mapped and args and isinstance(args[0], range | Set | Iterator):
+            args = (list(args[0]), *args[1:])
         given = tuple([v if type(v) in IMMUTABLE else argument(v) for v in args])
         named = tuple([(name, argument(value)) for name, value in kwargs.items()])
         if mapped:
@@ -196,12 +198,9 @@ def _mapped(
     """The arguments of a map: those with ``.each``, or the first, are gone over."""
     if any(has_each(value) for value in (*args, *kwargs.values())):
         return tuple(map(_each, given)), tuple((name, _each(arg)) for name, arg in named)
-    items = given[0] if given else None
-    if isinstance(items, Iterable) and not isinstance(items, list | tuple | str | bytes | dict):
-        items = list(items)
-    if not isinstance(items, Ref | list | tuple):
+    if not given or not isinstance(given[0], Ref | list | tuple):
         raise DefinitionError(f"{tool}.map needs a list or a handle first, or arguments with .each")
-    return (Each(items), *given[1:]), named
+    return (Each(given[0]), *given[1:]), named
 
 
 def _each(arg: Any) -> Any:
