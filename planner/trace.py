@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -66,7 +66,7 @@ class Trace:
         """
         self._check_place(tool.name)
         argument = self._argument
-        if mapped and args and isinstance(args[0], range | Set | Iterator):
+        if mapped and args and isinstance(args[0], range | set | frozenset | Iterator):
             args = (list(args[0]), *args[1:])
         given = tuple([v if type(v) in IMMUTABLE else argument(v) for v in args])
         named = tuple([(name, argument(value)) for name, value in kwargs.items()])
