@@ -108,7 +108,7 @@ class Progress:
 
     def _skipped(self, event: events.NodeSkipped) -> None:
         if event.element is None:
-            self._say("skipped", f"${event.node + 1} {event.reason}", event.run)
+            self._say("skipped", f"${self._tally.of(event).number} {event.reason}", event.run)
 
     def _cancelled(self, event: events.NodeCancelled) -> None:
         call = self._tally.of(event)

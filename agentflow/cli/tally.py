@@ -54,7 +54,13 @@ class Call:
     @property
     def name(self) -> str:
         """The call as it is named to people."""
-        return f"${self.node + 1} {self.tool}"
+        return f"${self.number} {self.tool}"
+
+    @property
+    def number(self) -> int:
+        """The id of its line; a model's own where it wrote the plan."""
+        number = self.line.removeprefix("$").partition(" ")[0]
+        return int(number) if number.isdecimal() else self.node + 1
 
     @property
     def seconds(self) -> float:
@@ -65,7 +71,7 @@ class Call:
         """The call as plain data."""
         data: dict[str, Any] = {
             "run": self.run,
-            "id": self.node + 1,
+            "id": self.number,
             "tool": self.tool,
             "status": self.status,
             "seconds": round(self.seconds, 6),

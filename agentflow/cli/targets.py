@@ -61,7 +61,7 @@ def find(target: str, words: Sequence[str] = ()) -> Target:
         )
     if target == "-":
         return PlanText(_decoded(sys.stdin.buffer.read(), "standard input"), "standard input")
-    if os.path.isfile(target):
+    if os.path.exists(target) and not os.path.isdir(target):  # a file, or a pipe of the shell
         return PlanText(_decoded(Path(target).read_bytes(), target), target)
     if _looks_like_a_file(target):
         raise DefinitionError(f"there is no file {target!r}")

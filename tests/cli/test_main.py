@@ -123,3 +123,10 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
     assert short.err.count("\n") == 1
     assert "ZeroDivisionError" in short.err
     assert "Traceback" in long.err
+
+
+def test_the_page_on_the_command_line_lists_the_exit_codes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+
+    for code, meaning in codes.MEANINGS.items():
+        assert f"\n| {code} | {meaning} |\n" in page
