@@ -31,7 +31,13 @@ run_scope: ContextVar[Any] = ContextVar("agentflow_run_scope", default=None)
 
 # structlog merges the context variables of this prefix into every line that is logged.
 logged_run: ContextVar[str] = ContextVar("structlog_run")
-logged_node: ContextVar[int] = ContextVar("structlog_node")
+logged_node: ContextVar[int | str] = ContextVar("structlog_node")
+
+
+def current_node() -> int | None:
+    """Plan id of the call that the current code belongs to; None outside of one."""
+    place = logged_node.get(None)
+    return None if place is None else int(str(place).partition("[")[0])
 
 
 def _ignore(_data: Any) -> None:

@@ -15,9 +15,10 @@ from agentflow.budgets.ledger import Ledger
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now, seconds
 from agentflow.errors import DefinitionError
+from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
 from agentflow.executor.models.base import Model
-from agentflow.executor.run import Body, Run, Subscriber
+from agentflow.executor.run import Body, Run
 from agentflow.executor.services import Limits, Services
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.check import read_plan
@@ -196,7 +197,7 @@ class Engine:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         parent: Run[Any],
-        node: int,
+        place: int | str,
     ) -> Coroutine[Any, Any, T]:
         """Run a workflow within another run: its deadline and budget lie within its parent's."""
         run: Run[T] = self._new(
@@ -205,7 +206,8 @@ class Engine:
             {},
             parent.subscribers,
             budget=workflow.budget,
-            parent=(parent, node),
+            parent=(parent, int(str(place).partition("[")[0])),
+            path=parent.path_of(place),
         )
         return run.start().result()
 
@@ -269,6 +271,7 @@ class Engine:
         budget: Budget | None,
         parent: tuple[Run[Any], int] | None = None,
         fail_fast: bool = False,
+        path: str = "",
     ) -> Run[T]:
         number = next(self._count)
         ledger = self.ledger if parent is None else parent[0].ledger
@@ -284,6 +287,7 @@ class Engine:
             deadline=None if limit is None else now() + seconds(limit),
             ledger=ledger.child(budget),
             fail_fast=fail_fast,
+            path=path,
             seed=None if self._seed is None else self._seed + number,
         )
 

@@ -43,7 +43,10 @@ class RunStarted(Event):
 
 @dataclass(slots=True)
 class PlanExtended(Event):
-    """Lines joined the plan; `lines` are in the notation, `nodes` their ids."""
+    """Lines joined the plan: `nodes` are their plan ids, `lines` the notation.
+
+    Lines of a plan that a model wrote keep the ids it gave them.
+    """
 
     nodes: tuple[int, ...]
     lines: tuple[str, ...]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from agentflow.context import logged_node, run_scope
+from agentflow.context import current_node, run_scope
 from agentflow.errors import (
     AnswerInvalid,
     BackendError,
@@ -152,7 +152,7 @@ class Prompted(Tool[P, R]):
             ModelRefusal: It declined.
             BackendError: It could not be asked.
         """
-        model = MeteredModel(run.host.model(name), run, logged_node.get(None))
+        model = MeteredModel(run.host.model(name), run, current_node())
         messages: list[Message] = [{"role": "user", "content": prompt}]
         repairs = self._repairs
         while True:
@@ -170,7 +170,7 @@ class Prompted(Tool[P, R]):
         """One reply: with a schema where the backend takes one, else by asking in words."""
         plain: set[str] = run.host.plain_models
         schema = self._type.response_format(self.name)
-        node = logged_node.get(None)
+        node = current_node()
 
         def show(delta: Delta) -> None:
             if isinstance(delta, TextPiece) and run.watched:

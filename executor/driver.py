@@ -263,7 +263,8 @@ class Driver:
         """One call, from its arguments to its report."""
         happening: Happening
         state = self.state
-        logged_node.set(state.where(slot)[0])
+        node, element = state.where(slot)
+        logged_node.set(node if element is None else f"{node}[{element}]")
         try:
             if call.simple:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
@@ -374,16 +375,19 @@ class Driver:
         grace, call = self._services.limits.grace, self._call(self.state.nodes[slot])
         self._ending[slot] = self.loop.call_later(grace, self._give_up, slot, task, call)
         # A task that is cancelled before its first step never runs its body.
-        task.add_done_callback(
-            lambda _: self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
-        )
+        task.add_done_callback(lambda _: self._end(slot, call))
         task.cancel()
 
     def _give_up(self, slot: int, task: asyncio.Task[None], call: BoundCall) -> None:
         self._stopped.add(slot)
         self._abandoned.append(call.tool.name)
         self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
-        self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
+        self._end(slot, call)
+
+    def _end(self, slot: int, call: BoundCall) -> None:
+        """Report for a cancelled call that has not reported itself."""
+        if slot in self._tasks:
+            self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
 
     def _failed(self, slot: int, call: BoundCall, error: BaseException) -> Happening:
         """How a call ended that raised: what it raises once it is cancelled is no news."""

@@ -13,18 +13,16 @@ from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
 from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed
+from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
 from agentflow.executor.services import Services
 from agentflow.executor.teller import Teller
-from agentflow.planner.builder import rewired
-from agentflow.planner.plan import Node, Plan, Ref
-from agentflow.planner.printer import print_node
-from agentflow.planner.steps import StepTable
+from agentflow.planner.plan import Node, Plan
+from agentflow.planner.steps import Step, StepTable
 from agentflow.tools.tool import Tool
 
 T = TypeVar("T")
 
-Subscriber = Callable[[events.Event], None]
 Body = Callable[["Run[T]"], Awaitable[T]]
 """What a run does: a coroutine function that gets the run."""
 
@@ -41,7 +39,7 @@ class Host(Protocol):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         parent: Run[Any],
-        node: int,
+        place: int | str,
     ) -> Awaitable[Any]:
         """Run a workflow within another run."""
         ...
@@ -85,13 +83,11 @@ class Run(Generic[T]):
         self.parent = parent
         self.tools = tools
         self.ledger = ledger
-        self.path = path or name
+        self._root: str = identity if parent is None else parent[0]._root
         self.chance = random.Random(seed)
         self._loop = asyncio.get_running_loop()
-        self._subscribers = list(subscribers)
-        self._held: dict[int, list[events.Event]] = {}
+        self._audience = Audience(identity, self._loop, subscribers)
         self._retracted: set[int] = set()
-        self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
         self._body = body
         self._cause: tuple[type[RunError], str] | None = None  # why it was stopped
         self._outcome: tuple[Any, BaseException | None] | None = None  # of its body
@@ -100,7 +96,7 @@ class Run(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
-        self._steps = StepTable(self.path, self._spec)
+        self._steps = StepTable(path or name, self._spec)
         self.driver = Driver(
             host.services,
             self.tool,
@@ -123,8 +119,9 @@ class Run(Generic[T]):
 
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
-        if self._subscribers:
-            self.driver.teller = Teller(self.id, self._loop, self.driver.state, self._from_driver)
+        if self.watched:
+            tell = self._audience.tell_of_call
+            self.driver.teller = Teller(self.id, self._loop, self.driver.state, tell)
         above = (None, None) if self.parent is None else (self.parent[0].id, self.parent[1])
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
         if self.deadline is not None:
@@ -142,29 +139,22 @@ class Run(Generic[T]):
         return self.tools[name]
 
     def emit(self, event: events.Event) -> None:
-        """Tell the subscribers; one that raises is told nothing more."""
-        for subscriber in tuple(self._subscribers):
-            try:
-                subscriber(event)
-            except Exception as error:  # noqa: BLE001  # its fault must not end the run
-                self._subscribers.remove(subscriber)
-                self._loop.call_exception_handler(
-                    {"message": f"a subscriber of run {self.id} raised", "exception": error}
-                )
+        """Tell the subscribers."""
+        self._audience.tell(event)
 
     @property
     def subscribers(self) -> tuple[Subscriber, ...]:
         """Who is told; runs it starts tell them too."""
-        return tuple(self._subscribers)
-
-    def now(self) -> float:
-        """Seconds on the run's clock."""
-        return self._loop.time()
+        return self._audience.subscribers
 
     @property
     def watched(self) -> bool:
         """Whether anybody reads the events."""
-        return bool(self._subscribers)
+        return bool(self._audience.subscribers)
+
+    def now(self) -> float:
+        """Seconds on the run's clock."""
+        return self._loop.time()
 
     def extend(
         self,
@@ -174,50 +164,31 @@ class Run(Generic[T]):
         held: bool = False,
     ) -> None:
         """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`."""
-        if held:
-            self._held.update({index: [] for index, _ in plan.items()})
-        if self._subscribers and plan.nodes:
-            ids = tuple(range(plan.base, plan.base + len(plan.nodes)))
-            lines = tuple(self._line(index, node) for index, node in plan.items())
-            joined = events.PlanExtended(self.id, self._loop.time(), ids, lines)
-            if held:
-                self._held[plan.base].append(joined)
-            else:
-                self.emit(joined)
+        self._audience.joined(plan, held=held)
         self.driver.extend(plan, contexts)
 
-    def _line(self, index: int, node: Node) -> str:
-        """A node in the notation, under the ids that its text gives to lines."""
-        if node.label is not None:
-            self._labels[index] = node.label
-        if not self._labels:
-            return print_node(index, node)
-        labels = self._labels
-
-        def named(ref: Ref) -> Ref:
-            return Ref(labels.get(ref.node, ref.node + 1) - 1, ref.path)
-
-        return print_node(labels.get(index, index + 1) - 1, rewired(node, named))
-
     def commit(self, node: int) -> None:
-        """A held node belongs to the plan: its events are told, and so are further ones."""
-        for event in self._held.pop(node, ()):
-            self.emit(event)
+        """A held node belongs to the plan."""
+        self._audience.release(node)
 
     def retract(self, node: int) -> None:
         """A held node does not belong to the plan: it is cancelled, and nobody hears of it."""
         self._retracted.add(node)
         self.driver.drop(node)
 
-    def _from_driver(self, event: events.Event) -> None:
-        if self._held and isinstance(event, events.NodeEvent) and event.node in self._held:
-            self._held[event.node].append(event)
-        else:
-            self.emit(event)
-
     def idempotency_key(self, node: int) -> str:
         """The key of a call: the same for all its attempts, also after a resume."""
-        return self._steps.step(self._nodes(), node).key(self.id)
+        return self._step(node).key(self._root)
+
+    def path_of(self, place: int | str) -> str:
+        """The call path of a run that a call of this one starts; ``3[0]`` is a map's element."""
+        node, bracket, element = str(place).partition("[")
+        if int(node) >= len(self.driver.state.slots):
+            return self.name
+        return f"{self._step(int(node))}{bracket}{element}"
+
+    def _step(self, node: int) -> Step:
+        return self._steps.step(self._nodes(), node)
 
     def _nodes(self) -> list[Node]:
         state = self.driver.state
@@ -280,7 +251,7 @@ class Run(Generic[T]):
         return {node: what for node, what in found.items() if self._belongs(node)}
 
     def _belongs(self, node: int) -> bool:
-        return node not in self._held and node not in self._retracted
+        return not self._audience.holds(node) and node not in self._retracted
 
     @property
     def unfinished(self) -> list[str]:
@@ -367,7 +338,7 @@ class Run(Generic[T]):
             self._future.exception()  # nobody may await a run that was only watched
         self.emit(last)
         self.driver.teller = None
-        self._subscribers.clear()
+        self._audience.close()
 
     def _error(self, failure: BaseException | None) -> RunError | None:
         """What the caller gets instead of a value."""

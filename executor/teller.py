@@ -26,7 +26,7 @@ class Teller:
         run: str,
         loop: asyncio.AbstractEventLoop,
         state: RunState,
-        emit: Callable[[events.Event], None],
+        emit: Callable[[events.NodeEvent], None],
     ) -> None:
         self._run = run
         self._loop = loop

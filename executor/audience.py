@@ -1,0 +1,96 @@
+"""Who is told what happens in a run, and what is kept from them until it is certain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from agentflow import events
+from agentflow.planner.builder import rewired
+from agentflow.planner.plan import Node, Plan, Ref
+from agentflow.planner.printer import print_node
+
+Subscriber: TypeAlias = Callable[[events.Event], None]
+
+
+class Audience:
+    """The subscribers of one run.
+
+    Args:
+        run: Id of the run.
+        loop: Whose clock the events carry.
+        subscribers: Called with every event; one that raises is told nothing more.
+    """
+
+    def __init__(
+        self, run: str, loop: asyncio.AbstractEventLoop, subscribers: Iterable[Subscriber]
+    ) -> None:
+        self._run = run
+        self._loop = loop
+        self._subscribers = list(subscribers)
+        self._held: dict[int, list[events.Event]] = {}
+        self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
+
+    @property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Those who are still told."""
+        return tuple(self._subscribers)
+
+    def tell(self, event: events.Event) -> None:
+        """Tell the subscribers."""
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception as error:  # noqa: BLE001  # its fault must not end the run
+                self._subscribers.remove(subscriber)
+                self._loop.call_exception_handler(
+                    {"message": f"a subscriber of run {self._run} raised", "exception": error}
+                )
+
+    def tell_of_call(self, event: events.NodeEvent) -> None:
+        """Tell of a call, once it is certain that it belongs to the plan."""
+        if self._held and event.node in self._held:
+            self._held[event.node].append(event)
+        else:
+            self.tell(event)
+
+    def joined(self, plan: Plan, *, held: bool) -> None:
+        """Nodes joined the plan; of `held` ones nobody hears before `release`."""
+        if held:
+            self._held.update({index: [] for index, _ in plan.items()})
+        if not self._subscribers or not plan.nodes:
+            return
+        ids = tuple(index for index, _ in plan.items())
+        lines = tuple(self._line(index, node) for index, node in plan.items())
+        event = events.PlanExtended(self._run, self._loop.time(), ids, lines)
+        if held:
+            self._held[plan.base].append(event)
+        else:
+            self.tell(event)
+
+    def release(self, node: int) -> None:
+        """A held node belongs to the plan: its events are told, and so are further ones."""
+        for event in self._held.pop(node, ()):
+            self.tell(event)
+
+    def holds(self, node: int) -> bool:
+        """Whether a node is held."""
+        return node in self._held
+
+    def close(self) -> None:
+        """The last event has been told."""
+        self._subscribers.clear()
+
+    def _line(self, index: int, node: Node) -> str:
+        """A node in the notation, under the ids that its text gives to lines."""
+        if node.label is not None:
+            self._labels[index] = node.label
+        labels = self._labels
+        if not labels:
+            return print_node(index, node)
+
+        def named(ref: Ref) -> Ref:
+            return Ref(labels.get(ref.node, ref.node + 1) - 1, ref.path)
+
+        return print_node(labels.get(index, index + 1) - 1, rewired(node, named))
