@@ -31,7 +31,7 @@ def plan_body(plan: Plan) -> Body[Any]:
     async def body(run: Run[Any]) -> Any:
         run.extend(plan)
         run.driver.close()
-        await run.driver.over
+        await run.driver.finished()
         state = run.driver.state
         if state.first_failure is not None:
             raise state.errors[state.first_failure]

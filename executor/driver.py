@@ -126,6 +126,10 @@ class Driver:
         self._closed = True
         self._check_over()
 
+    async def finished(self) -> None:
+        """Wait until all calls are settled; whoever is cancelled here cancels none of them."""
+        await asyncio.shield(self.over)
+
     def halt(self) -> None:
         """Nothing new starts; what runs is stopped."""
         self._closed = True

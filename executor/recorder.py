@@ -108,7 +108,7 @@ class WorkflowRecorder(Trace):
         self.flush()
         self.ended = True
         self._driver.close()
-        await self._driver.over
+        await self._driver.finished()
         lost = [e for e in map(self._unseen, self._open.values()) if e is not None]
         self._open.clear()
         if len(lost) > 1:

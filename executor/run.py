@@ -310,7 +310,7 @@ class Run(Generic[T]):
         self.driver.halt()
         while not self.driver.over.done():
             try:
-                await asyncio.shield(self.driver.over)
+                await self.driver.finished()
             except asyncio.CancelledError:
                 continue  # the driver gives up on every call by itself
         self._settle()
