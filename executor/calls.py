@@ -82,10 +82,13 @@ class BoundCall:
 
 
 def bind_call(
-    tool: Tool[..., Any], policy: Policy, gate: Gate, threads: DaemonThreads
+    tool: Tool[..., Any],
+    policy: Policy,
+    gate: Gate,
+    limiter: RateLimiter | None,
+    threads: DaemonThreads,
 ) -> BoundCall:
     """Compose the call of a tool."""
-    limiter = None if policy.rate is None else RateLimiter(policy.rate * 60.0, burst=1.0)
     simple = policy.retries == 0 and policy.fallback is UNSET and limiter is None
     wants_site = tool.kind == "stream" or tool.signature.context is not None
     invoke = _checked(tool, _invoke(tool, threads))

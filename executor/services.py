@@ -9,6 +9,7 @@ from typing import Any
 
 from agentflow.executor.calls import BoundCall, bind_call
 from agentflow.executor.gates import Gate
+from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
@@ -41,22 +42,32 @@ class Services:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.threads = DaemonThreads(limits.threads)
-        self._gates: dict[int, Gate] = {}
+        self._gates: dict[tuple[int, int], Gate] = {}  # by tool and limit
+        self._limiters: dict[tuple[int, float], RateLimiter] = {}  # by tool and rate
         self._calls: dict[tuple[int, Policy], BoundCall] = {}
         self._kept: list[Tool[..., Any]] = []
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
         self.abandoned: list[str] = []
 
     def call(self, tool: Tool[..., Any], policy: Policy | None) -> BoundCall:
-        """The composed call of a tool; calls of one tool share its gate, whatever their policy."""
+        """The composed call of a tool; calls share its limits unless they have their own."""
         tool = tool.origin
-        key = (id(tool), policy or tool.policy)
-        if (call := self._calls.get(key)) is None:
-            if (gate := self._gates.get(id(tool))) is None:
-                gate = self._gates[id(tool)] = Gate(tool.policy.limit)
-                self._kept.append(tool)  # its id stays its own
-            call = self._calls[key] = bind_call(tool, policy or tool.policy, gate, self.threads)
+        policy = policy or tool.policy
+        if (call := self._calls.get((id(tool), policy))) is None:
+            self._kept.append(tool)  # its id stays its own
+            gate, limiter = self._gate(tool, policy.limit), self._limiter(tool, policy.rate)
+            call = bind_call(tool, policy, gate, limiter, self.threads)
+            self._calls[id(tool), policy] = call
         return call
+
+    def _gate(self, tool: Tool[..., Any], limit: int) -> Gate:
+        return self._gates.setdefault((id(tool), limit), Gate(limit))
+
+    def _limiter(self, tool: Tool[..., Any], rate: float | None) -> RateLimiter | None:
+        if rate is None:
+            return None
+        limiter = RateLimiter(rate * 60.0, burst=1.0)
+        return self._limiters.setdefault((id(tool), rate), limiter)
 
     def spawn(
         self, work: Coroutine[Any, Any, Any], name: str, stop: Callable[[], object] | None = None

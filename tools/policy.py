@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Final, TypedDict
 
@@ -57,7 +57,7 @@ class Policy:
     backoff_limit: float = 30.0
     limit: int = DEFAULT_LIMIT
     rate: float | None = None
-    fallback: Any = UNSET
+    fallback: Any = field(default=UNSET, hash=False)
 
     def revised(self, **changes: Any) -> Policy:
         """A copy with `changes`, which are checked and converted.
@@ -65,7 +65,7 @@ class Policy:
         Raises:
             DefinitionError: An unknown name, or a value out of range.
         """
-        known = {field.name for field in fields(self)}
+        known = {known.name for known in fields(self)}
         for name in changes:
             if name not in known:
                 raise DefinitionError(

@@ -134,12 +134,13 @@ class Tool(Generic[P, R_co]):
             **options: Fields of `Policy`, such as ``timeout``, ``retries``, ``fallback``.
 
         Raises:
-            DefinitionError: There is no such option.
+            DefinitionError: There is no such option, or it would repeat a write.
         """
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         if options:
             twin.policy = self.policy.revised(**options)
+            _check_repeats(self.name, self.effect, twin.policy)
         twin.join = join or self.join
         twin.when = self.when if when is None else when
         return twin
@@ -256,17 +257,21 @@ def tool(
         except ValueError as error:
             raise DefinitionError(f"tool {fn.__name__!r}: {error}") from None
         policy = DEFAULT.revised(**options) if options else DEFAULT
-        if policy.retries and effect.kind == "writes" and not effect.repeats_safely:
-            raise DefinitionError(
-                f"tool {fn.__name__!r} writes and would be repeated by retries={policy.retries}: "
-                "declare idempotent=True, or leave retries out"
-            )
+        _check_repeats(fn.__name__, effect, policy)
         made: Tool[..., Any] = Tool(
             fn, name=name, effect=effect, policy=policy, version=version, batch=batch, local=local
         )
         return made
 
     return decorate if fn is None else decorate(fn)
+
+
+def _check_repeats(name: str, effect: Effect, policy: Policy) -> None:
+    if policy.retries and effect.kind == "writes" and not effect.repeats_safely:
+        raise DefinitionError(
+            f"tool {name!r} writes and would be repeated by retries={policy.retries}: "
+            "declare idempotent=True, or leave retries out"
+        )
 
 
 def has_each(value: Any) -> bool:

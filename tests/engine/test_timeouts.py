@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -245,10 +246,8 @@ async def test_what_a_tool_raises_when_its_time_is_up_is_the_cause_of_its_timeou
 async def test_a_value_that_comes_instead_of_a_cancellation_counts(engine: Engine) -> None:
     @tool(timeout=5)
     async def partial_answer() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(100)
-        except asyncio.CancelledError:
-            pass
         return "what I had"
 
     made = partial_answer
