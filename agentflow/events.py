@@ -7,6 +7,7 @@ when somebody reads it. Every run has exactly one terminal event, and it is its 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -48,8 +49,13 @@ class PlanExtended(Event):
     Lines of a plan that a model wrote keep the ids it gave them.
     """
 
-    nodes: tuple[int, ...]
-    lines: tuple[str, ...]
+    nodes: Sequence[int]
+    lines: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event as plain data."""
+        known = {"event": event_name(type(self)), "run": self.run, "at": self.at}
+        return {**known, "nodes": list(self.nodes), "lines": list(self.lines)}
 
 
 @dataclass(slots=True)

@@ -45,6 +45,11 @@ class Accounts(Schedule):
             return self.where(parent[0])[0], parent[1]
         return self._ids.get(slot, slot), None
 
+    def place(self, slot: int) -> int | str:
+        """The plan id of a slot, as ``3[0]`` if it is an element."""
+        node, element = self.where(slot)
+        return node if element is None else f"{node}[{element}]"
+
     def outcome(self, slot: int) -> Outcome[Any]:
         """How a settled call ended."""
         return Outcome(

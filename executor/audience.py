@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import TypeAlias, overload
 
 from agentflow import events
 from agentflow.planner.builder import rewired
@@ -61,8 +62,11 @@ class Audience:
             self._held.update({index: [] for index, _ in plan.items()})
         if not self._subscribers or not plan.nodes:
             return
-        ids = tuple(index for index, _ in plan.items())
-        lines = tuple(self._line(index, node) for index, node in plan.items())
+        for index, node in plan.items():
+            if node.label is not None:
+                self._labels[index] = node.label
+        ids = range(plan.base, plan.base + len(plan.nodes))
+        lines = _Lines(plan, self._labels)
         event = events.PlanExtended(self._run, self._loop.time(), ids, lines)
         if held:
             self._held[plan.base].append(event)
@@ -82,10 +86,20 @@ class Audience:
         """The last event has been told."""
         self._subscribers.clear()
 
+
+class _Lines(Sequence[str]):
+    """The nodes of a plan in the notation, printed when somebody looks."""
+
+    def __init__(self, plan: Plan, labels: dict[int, int]) -> None:
+        self._plan = plan
+        self._labels = labels
+
+    @cached_property
+    def _printed(self) -> list[str]:
+        return [self._line(index, node) for index, node in self._plan.items()]
+
     def _line(self, index: int, node: Node) -> str:
-        """A node in the notation, under the ids that its text gives to lines."""
-        if node.label is not None:
-            self._labels[index] = node.label
+        """A node under the ids that its text gives to lines."""
         labels = self._labels
         if not labels:
             return print_node(index, node)
@@ -94,3 +108,16 @@ class Audience:
             return Ref(labels.get(ref.node, ref.node + 1) - 1, ref.path)
 
         return print_node(labels.get(index, index + 1) - 1, rewired(node, named))
+
+    def __len__(self) -> int:
+        return len(self._plan.nodes)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        return self._printed[place]
+
+    def __repr__(self) -> str:
+        return repr(self._printed)

@@ -267,8 +267,7 @@ class Driver:
         """One call, from its arguments to its report."""
         happening: Happening
         state = self.state
-        node, element = state.where(slot)
-        logged_node.set(node if element is None else f"{node}[{element}]")
+        logged_node.set(state.place(slot) if state.mapped else slot)
         try:
             if call.simple:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None

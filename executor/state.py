@@ -59,6 +59,7 @@ class RunState(Accounts):
         takes_none: Whether the parameter of a node that uses a plan id accepts None.
 
     Attributes:
+        mapped: A map has expanded: further slots are not plan ids.
         first_failure: Slot of the first failure that no join policy tolerated, or None.
     """
 
@@ -77,6 +78,7 @@ class RunState(Accounts):
         self._writes = writes
         self._before: dict[int, tuple[int, ...]] = {}  # elements that come before an element
         self._joins: dict[int, Gathering | Fanning] = {}
+        self.mapped = False
         self.first_failure: int | None = None
         self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
             Finished: self._on_finished,
@@ -271,6 +273,7 @@ class RunState(Accounts):
         for index in range(length):
             element = self._join((expand(node, columns, index),), (0,))
             self._parents[element] = (slot, index)
+            self.mapped = True
             join.elements.append(element)
             for column in columns.values():
                 if type(column[index]) is Element:
