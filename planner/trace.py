@@ -72,7 +72,9 @@ class Trace:
         named = tuple([(name, argument(value)) for name, value in kwargs.items()])
         if mapped:
             given, named = _mapped(tool.name, args, kwargs, given, named)
-        elif tool.signature.typed and not _unknown(args) and not _unknown(kwargs.values()):
+        elif tool.signature.typed and not (
+            _unknown(args) or (kwargs and _unknown(kwargs.values()))
+        ):
             tool.signature.validate(args, kwargs)
         node = Node(
             self._names.get(id(tool)) or self._name_of(tool.origin),
