@@ -56,7 +56,7 @@ class Context:
         deadline: Loop time after which the run gives up, or None.
     """
 
-    __slots__ = ("_key", "_sink", "attempt", "deadline", "node", "run")
+    __slots__ = ("_clock", "_key", "_sink", "attempt", "deadline", "node", "run")
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Context:
         deadline: float | None = None,
         sink: Callable[[Any], None] = _ignore,
         key: Callable[[], str] = str,
+        clock: Callable[[], float] = now,
     ) -> None:
         self.run = run
         self.node = node
@@ -73,6 +74,7 @@ class Context:
         self.deadline = deadline
         self._sink = sink
         self._key = key
+        self._clock = clock
 
     @property
     def idempotency_key(self) -> str:
@@ -88,4 +90,4 @@ class Context:
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, never negative; None without one."""
-        return None if self.deadline is None else max(0.0, self.deadline - now())
+        return None if self.deadline is None else max(0.0, self.deadline - self._clock())

@@ -36,6 +36,7 @@ class CallSite:
             driver.deadline,
             self._from_anywhere,
             lambda: driver.key(node) + suffix,
+            driver.loop.time,
         )
 
     def emit(self, data: Any) -> None:

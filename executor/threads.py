@@ -27,10 +27,11 @@ class DaemonThreads(Executor):
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
+        self._made = 0
         self._idle = 0
         self._closed = False
         self._running: dict[Future[Any], str] = {}
-        self._abandoned: set[Future[Any]] = set()
+        self._abandoned: dict[Future[Any], bool] = {}  # whether another took its place
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a function in a thread."""
@@ -41,21 +42,34 @@ class DaemonThreads(Executor):
             self._jobs.put((future, fn, args, kwargs))
             if self._idle > 0:
                 self._idle -= 1
-            elif self._threads < self._limit:
-                self._threads += 1
-                threading.Thread(
-                    target=self._work, name=f"agentflow-{self._threads}", daemon=True
-                ).start()
+            else:
+                self._grow()
         return future
 
+    def _grow(self) -> None:
+        """Start another thread, if one may."""
+        if self._threads < self._limit:
+            self._threads += 1
+            self._made += 1
+            name = f"agentflow-{self._made}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+
     def abandon(self, future: Future[Any]) -> None:
-        """Nobody waits for a job any more; if it runs, another thread may take its place."""
+        """Nobody waits for a job any more; if it runs, another thread takes its place.
+
+        No more threads are replaced than may exist.
+        """
         if future.cancel():
             return
         with self._lock:
-            if future in self._running and future not in self._abandoned:
-                self._abandoned.add(future)
+            if future not in self._running or future in self._abandoned:
+                return
+            replaced = sum(self._abandoned.values()) < self._limit
+            self._abandoned[future] = replaced
+            if replaced:
                 self._threads -= 1
+                if not self._jobs.empty():
+                    self._grow()
 
     @property
     def abandoned(self) -> list[str]:
@@ -78,13 +92,16 @@ class DaemonThreads(Executor):
                     self._running[future] = threading.current_thread().name
                 try:
                     future.set_result(fn(*args, **kwargs))
+                except StopIteration as error:  # no asyncio future takes one
+                    refused = RuntimeError("function raised StopIteration")
+                    refused.__cause__ = error
+                    future.set_exception(refused)
                 except BaseException as error:  # noqa: BLE001  # the waiter gets it
                     future.set_exception(error)
             del job, fn, args, kwargs
             with self._lock:
                 self._running.pop(future, None)
-                if future in self._abandoned:
-                    self._abandoned.discard(future)
+                if self._abandoned.pop(future, False):
                     return
                 if self._jobs.empty():
                     self._idle += 1

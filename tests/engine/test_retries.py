@@ -211,7 +211,7 @@ async def test_elements_of_a_map_have_keys_of_their_own(engine: Engine) -> None:
     keys: set[str] = set()
 
     @tool(pure=True)
-    async def square(n: int, ctx: Context) -> int:
+    async def square(n: int, ctx: Context = Context()) -> int:
         keys.add(ctx.idempotency_key)
         return n * n
 
