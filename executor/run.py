@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -97,6 +98,7 @@ class Run(Generic[T]):
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
         self._steps = StepTable(path or name, self._spec)
+        self._numbering = threading.Lock()
         self.driver = Driver(
             host.services,
             self.tool,
@@ -188,7 +190,8 @@ class Run(Generic[T]):
         return f"{self._step(int(node))}{bracket}{element}"
 
     def _step(self, node: int) -> Step:
-        return self._steps.step(self._nodes(), node)
+        with self._numbering:  # tools ask from their threads
+            return self._steps.step(self._nodes(), node)
 
     def _nodes(self) -> list[Node]:
         state = self.driver.state
