@@ -22,9 +22,9 @@ from agentflow.planner.plan import Node, Plan, Ref
 TOOLS = {0: "source", 1: "step", 3: "merge"}
 
 
-def untyped(fn: FunctionType) -> Any:
+def untyped(fn: Callable[..., Any]) -> Any:
     """A tool that nothing is known of and nothing is asked of."""
-
+    assert isinstance(fn, FunctionType)
     plain = FunctionType(fn.__code__, fn.__globals__, fn.__name__)  # without its annotations
     return tool(timeout=None)(plain)
 
@@ -43,7 +43,7 @@ def plan(shape: Shape) -> Plan:
     return Plan(tuple(nodes), [Ref(node) for node in shape.ends])
 
 
-def functions() -> list[FunctionType]:
+def functions() -> list[Callable[..., Any]]:
     """What the tools do."""
     return [shapes.source, shapes.step, shapes.merge, shapes.nap]
 

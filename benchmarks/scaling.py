@@ -34,7 +34,7 @@ async def measure(engine: Engine, quick: bool) -> dict[str, dict[str, dict[str, 
 
 async def memory(engine: Engine, shape: Shape) -> float:
     """Peak bytes a node of preparing and running a program, its nodes included."""
-    shape.expected, shape.followers, shape.levels, shape.ends  # noqa: B018 - not ours to count
+    shape.expected, shape.followers, shape.levels, shape.ends  # noqa: B018  # not ours to count
     gc.collect()
     tracemalloc.start()
     try:

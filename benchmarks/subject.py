@@ -51,7 +51,7 @@ def subject(name: str, rounds: int, only: str | None) -> dict[str, Any]:
             continue
         try:
             out["shapes"][shape.name] = asyncio.run(measure(engine, shape, rounds))
-        except Exception as error:  # noqa: BLE001 - a peer's failure is a result
+        except Exception as error:  # noqa: BLE001  # a peer's failure is a result
             out["shapes"][shape.name] = {"error": f"{type(error).__name__}: {error}"[:200]}
         out.setdefault("rss_mb", harness.peak_rss_mb())
     return out

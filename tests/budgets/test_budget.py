@@ -55,4 +55,4 @@ def test_a_limit_that_is_none_is_an_error(limits: dict[str, Any], message: str) 
 
 def test_a_budget_does_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
-        Budget(usd=1).usd = Decimal(2)  # type: ignore[misc]
+        Budget(usd=1).usd = Decimal(2)  # type: ignore[misc]  # frozen

@@ -251,6 +251,7 @@ def test_threads_together_stay_within_the_limit(seed: int) -> None:
     for thread in threads:
         thread.join()
 
-    assert all(left.usd >= 0 and left.tokens >= 0 for left in seen)  # type: ignore[operator]
+    assert all(left.usd is not None and left.usd >= 0 for left in seen)
+    assert all(left.tokens is not None and left.tokens >= 0 for left in seen)
     assert root.reserved == Amount()
     assert root.spent.usd <= 1 and root.spent.tokens <= 500

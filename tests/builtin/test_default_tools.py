@@ -15,8 +15,8 @@ from agentflow.tools.builtin.http import Page
 from agentflow.tools.builtin.python import PythonResult
 
 
-def names(*args: Path, **kwargs: bool) -> list[str]:
-    return [tool.name for tool in default_tools(*args, **kwargs)]
+def names(root: Path | None = None, *, python: bool = False) -> list[str]:
+    return [tool.name for tool in default_tools(root, python=python)]
 
 
 def test_without_a_root_no_file_is_reached() -> None:

@@ -32,7 +32,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 async def run(code: str, **limits: Any) -> PythonResult:
-    return await python_tool(**limits)(code)
+    result: PythonResult = await python_tool(**limits)(code)
+    return result
 
 
 def alive(pid: int) -> bool:

@@ -74,7 +74,6 @@ class _Protocol(asyncio.StreamReaderProtocol):
 class Wire:
     """The server: answers requests in order; the last answer repeats."""
 
-    Answer = Answer
     RESET = RESET
     FINISH = FINISH
     USAGE = USAGE
@@ -95,6 +94,10 @@ class Wire:
         """Script the next answer."""
         self.answers.append(Answer(steps, **options))
 
+    def route(self, path: str, *steps: Any, **options: Any) -> None:
+        """Script the answer to every request for a path."""
+        self.routes[path] = Answer(steps, **options)
+
     def fail(self, status: int, body: str = "", **headers: str) -> None:
         """Script an HTTP error."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -112,9 +115,12 @@ class Wire:
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
-        gone = writer.transport.get_protocol().gone  # type: ignore[attr-defined]
+        protocol = writer.transport.get_protocol()
+        assert isinstance(protocol, _Protocol)
         try:
-            while (seen := await _read_request(reader, self._connections, gone)) is not None:
+            while (
+                seen := await _read_request(reader, self._connections, protocol.gone)
+            ) is not None:
                 self.seen.append(seen)
                 self.arrived.set()
                 answer = self.routes.get(seen.path) or self._next()

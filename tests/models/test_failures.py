@@ -98,20 +98,21 @@ def test_asking_for_an_error_kind_imports_no_http_library() -> None:
 
 
 def _made(cls: type[Exception], module: ModuleType) -> Exception:
-    request = module.Request("POST", URL)
-    if cls.__name__ == "HTTPStatusError":
-        return cls("x", request=request, response=module.Response(500, request=request))  # type: ignore[call-arg]
+    if cls is module.HTTPStatusError:
+        request = module.Request("POST", URL)
+        made: Exception = cls("x", request=request, response=module.Response(500, request=request))
+        return made
     error = cls.__new__(cls)
     Exception.__init__(error, "x")
     return error
 
 
 def _openai_error(cls: type[Exception]) -> Any:
-    error = cls.__new__(cls)
+    error: Any = cls.__new__(cls)
     Exception.__init__(error, "x")
     if hasattr(cls, "__annotations__") and issubclass(cls, _status_error()):
         http = _http.module()
-        error.response = http.Response(418, text="teapot", request=http.Request("POST", URL))  # type: ignore[attr-defined]
+        error.response = http.Response(418, text="teapot", request=http.Request("POST", URL))
     return error
 
 

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.virtual
 
 
 def serve(wire: Any, path: str, data: Any, status: int = 200, **headers: str) -> None:
-    answer = type(wire).Answer((json.dumps(data).encode(),), status, headers, "application/json")
-    wire.routes[path] = answer
+    body = json.dumps(data).encode()
+    wire.route(path, body, status=status, headers=headers, content_type="application/json")
 
 
 async def test_vllm_is_known_by_its_models_and_tells_its_version(wire: Any, backend: Any) -> None:

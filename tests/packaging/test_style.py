@@ -37,9 +37,13 @@ def functions(source: str) -> Iterator[tuple[Function, int]]:
     """The functions of a module, and how many lines each has without its docstring."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, Function):
-            docstring = node.body[0] if ast.get_docstring(node, clean=False) else None
-            spent = docstring.end_lineno - docstring.lineno + 1 if docstring else 0  # type: ignore[operator]
-            yield node, node.end_lineno - node.lineno + 1 - spent  # type: ignore[operator]
+            documented = ast.get_docstring(node, clean=False) is not None
+            yield node, height(node) - (height(node.body[0]) if documented else 0)
+
+
+def height(node: ast.stmt) -> int:
+    """How many lines a statement takes."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def mentions_virtual(path: Path) -> bool:

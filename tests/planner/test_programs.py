@@ -39,7 +39,8 @@ class Program:
     def line(self, index: int) -> Line:
         tool = self.chance.choice(CALLS)
         guard = self.ref() if self.lines and self.chance.random() < 0.2 else None
-        return replace(getattr(self, tool)(index), guard=guard)
+        made: Line = getattr(self, tool)(index)
+        return replace(made, guard=guard)
 
     def ref(self) -> Ref:
         return Ref(self.chance.choice(self.lines).id)
@@ -176,9 +177,10 @@ def test_segments_give_what_the_whole_program_gives(
         for index in range(start, end):
             homes[index] = Ref(builder.add(rewired(nodes[index], partial(at, homes))))
         plan = builder.cut()
-        roots = [Ref(index) for index, _ in plan.items()]
-        done = run_passes(replace(plan, result=roots), tools, SEGMENT_PASSES)
-        moved = {old.node: new for old, new in zip(roots, done.result, strict=True)}
+        olds = [index for index, _ in plan.items()]
+        done = run_passes(replace(plan, result=[*map(Ref, olds)]), tools, SEGMENT_PASSES)
+        assert isinstance(done.result, list)
+        moved = dict(zip(olds, done.result, strict=True))
         if len(done.nodes) < len(plan.nodes):
             builder.moved(moved, plan.base + len(done.nodes))
         homes |= {i: moved.get(homes[i].node, homes[i]) for i in range(start, end)}
