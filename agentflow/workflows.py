@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from agentflow.budgets.budget import Budget
@@ -25,6 +26,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _NO_LIMIT = Policy(timeout=None)
+_PREVIEW_TURNS = 50  # of the loop; what branches nested less deep call is seen
 
 
 class Workflow(Tool[P, R]):
@@ -65,23 +67,27 @@ class Workflow(Tool[P, R]):
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """The plan as far as it is known without running anything.
 
-        The function runs up to the first await that has to wait.
+        The function runs in a loop of its own, for as long as no value is needed.
         """
-        running = asyncio._get_running_loop()
-        loop = running or asyncio.new_event_loop()
-        trace = Trace(self.name, loop)
         context = contextvars.copy_context()
-        context.run(recorder.set, trace)
-        work: Coroutine[Any, Any, Any] = context.run(self.fn, *args, **kwargs)
-        try:
-            context.run(work.send, None)
-        except StopIteration:
-            pass
-        finally:
+        if asyncio._get_running_loop() is None:
+            return context.run(self._preview, args, kwargs)
+        with ThreadPoolExecutor(1) as apart:  # a thread runs one loop at a time
+            return apart.submit(context.run, self._preview, args, kwargs).result()
+
+    def _preview(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Plan:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            loop.set_exception_handler(lambda _loop, _fault: None)  # what is cut off may complain
+            trace = Trace(self.name, loop)
+            recorder.set(trace)
+            task = loop.create_task(self.fn(*args, **kwargs))
+            for _ in range(_PREVIEW_TURNS):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
             trace.ended = True
-            context.run(work.close)
-            if running is None:
-                loop.close()
+            if task.done():
+                task.result()
         return trace.builder.cut()
 
 
@@ -114,29 +120,29 @@ def workflow(fn: Callable[..., Any] | None = None, /, *, budget: Budget | None =
 
 def gather(*handles: Handle[T]) -> Handle[list[T]]:
     """Wait for all handles; the value is the list of their values."""
-    return _gather(Join("all"), handles)  # type: ignore[no-any-return]
+    return _gather(Join("all"), handles)
 
 
 def settled(*handles: Handle[T]) -> Handle[list[Outcome[T]]]:
     """Wait until all have ended, however; the value says how each did."""
-    return _gather(Join("settled"), handles)  # type: ignore[no-any-return]
+    return _gather(Join("settled"), handles)
 
 
 def first(*handles: Handle[T]) -> Handle[T]:
     """The first value; the other calls are cancelled unless something else needs them."""
-    return _gather(Join("first"), handles)  # type: ignore[no-any-return]
+    return _gather(Join("first"), handles)
 
 
 def quorum(count: int, *handles: Handle[T]) -> Handle[list[T]]:
     """The first `count` values, in the order of the handles; the rest is cancelled."""
     if not 0 < count <= len(handles):
         raise DefinitionError(f"quorum({count}) of {len(handles)} calls cannot be met")
-    return _gather(Join("quorum", count), handles)  # type: ignore[no-any-return]
+    return _gather(Join("quorum", count), handles)
 
 
-def _gather(join: Join, handles: Iterable[Any]) -> Any:
+def _gather(join: Join, handles: tuple[Any, ...]) -> Any:
     workflow = recorder.get()
     if not isinstance(workflow, Trace):
         name = GATHER if join.kind == "all" else join.kind
         raise DefinitionError(f"{name}(...) joins handles: call it inside a workflow")
-    return workflow.gather(join, tuple(handles))
+    return workflow.gather(join, handles)

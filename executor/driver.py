@@ -174,13 +174,13 @@ class Driver:
                 if self._watchers and type(happening) is Finished:
                     self._notify(happening.slot)
         except BaseException as error:
-            self._break(error)  # and pump no more
+            self.fail(error)  # and pump no more
             raise
         self._pumping = False
         if not self.state.open:
             self._check_over()
 
-    def _break(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """The state cannot be trusted any more: end the run rather than let it hang."""
         self.timers.close()
         if not self.over.done():

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from agentflow.errors import CallSkipped
+from agentflow.errors import CallCancelled, CallSkipped
 from agentflow.executor.commands import DONE
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
@@ -40,6 +41,7 @@ class WorkflowRecorder(Trace):
         self._driver = run.driver
         self._compile = compile_segment
         self._open: dict[int, Any] = {}  # handles not settled, or never used, by identity
+        run.driver.state.spare = self._spared
 
     def collected(self, handle: Any) -> None:
         """A call was noted: it starts when the loop gets a turn."""
@@ -54,10 +56,14 @@ class WorkflowRecorder(Trace):
             return
         handles, self.pending = self.pending, []
         contexts, self.contexts = self.contexts, {}
-        plan = self.builder.cut()
-        if len(plan.nodes) > 1:
-            plan, contexts = self._compiled(plan, handles, contexts)
-        self._run.extend(plan, contexts)
+        try:
+            plan = self.builder.cut()
+            if len(plan.nodes) > 1:
+                plan, contexts = self._compiled(plan, handles, contexts)
+            self._run.extend(plan, contexts)
+        except Exception as error:
+            self._driver.fail(error)  # or whoever awaits one of the handles would wait for ever
+            raise
         for handle in handles:
             self._driver.watch(handle.home.node, partial(self._settle, handle))
 
@@ -85,25 +91,53 @@ class WorkflowRecorder(Trace):
             self.builder.forget(handle.home.node)
         if handle.done():
             return
-        if done:
-            value, path = state.values[slot], handle.home.path
+        if not done:
+            self._refuse(handle, state.errors[slot])
+            return
+        value, path = state.values[slot], handle.home.path
+        try:
             handle.set_result(fresh(resolve(value, path) if path else value))
-        else:
-            handle.set_exception(state.errors[slot])
-            handle.exception()  # `finish` looks at it, not the garbage collector
+        except Exception as error:  # noqa: BLE001  # the path leads nowhere, or a copy fails
+            self._refuse(handle, error)
+
+    def _refuse(self, handle: Any, error: BaseException) -> None:
+        handle.set_exception(error)
+        handle.exception()  # `finish` looks at it, not the garbage collector
 
     def cancel_handle(self, handle: Any) -> None:
-        """A handle was cancelled: so is its call, unless another handle needs it."""
+        """A handle was cancelled: so is its call, unless another handle or call needs it."""
         self.flush()
-        others = (other for other in self._open.values() if other.home == handle.home)
-        if all(other.done() for other in others):
-            self._driver.drop(handle.home.node)
+        node, state = handle.home.node, self._driver.state
+        slot = state.slots[node]
+        if not state.used(slot) and not self._waiting()[slot]:
+            self.builder.forget(node)
+            self._driver.drop(node)
+
+    def _waiting(self) -> dict[int, list[Any]]:
+        """By slot the handles that have no value yet."""
+        found: dict[int, list[Any]] = defaultdict(list)
+        for handle in self._open.values():
+            if not handle.done():
+                found[self._driver.state.slots[handle.home.node]].append(handle)
+        return found
+
+    def _spared(self, losers: Counter[int]) -> set[int]:
+        """Which slots that lost a race are needed still.
+
+        Those that somebody awaits, and those the program asked for more often than in the race.
+        """
+        handles = self._waiting()
+        return {
+            slot
+            for slot, times in losers.items()
+            if len(handles[slot]) > times or any(handle._callbacks for handle in handles[slot])
+        }
 
     async def finish(self) -> None:
         """The workflow returned: wait for every call it made.
 
         Raises:
-            Exception: What a call raised that nobody awaited; several as an `ExceptionGroup`.
+            BaseException: What a call raised that nobody awaited; several as a group.
         """
         self.flush()
         self.ended = True
@@ -112,17 +146,17 @@ class WorkflowRecorder(Trace):
         lost = [e for e in map(self._unseen, self._open.values()) if e is not None]
         self._open.clear()
         if len(lost) > 1:
-            raise ExceptionGroup(f"calls of {self.name} that nobody awaited", lost)
+            raise BaseExceptionGroup(f"calls of {self.name} that nobody awaited", lost)
         if lost:
             raise lost[0]
 
-    def _unseen(self, handle: Any) -> Exception | None:
+    def _unseen(self, handle: Any) -> BaseException | None:
         """What went wrong in a call whose handle was never used."""
-        error = None if handle.cancelled() else handle.exception()
-        if handle.used or isinstance(error, CallSkipped):
+        if handle.used or handle.cancelled():
             return None
-        if isinstance(error, Exception):
-            return error
+        error: BaseException | None = handle.exception()
+        if error is not None:
+            return None if isinstance(error, CallSkipped | CallCancelled) else error
         warnings.warn_explicit(
             f"{handle.tool}(...) in workflow {self.name!r} was never awaited nor passed on; "
             "it was run all the same",

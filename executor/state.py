@@ -61,6 +61,8 @@ class RunState(Accounts):
     Attributes:
         mapped: A map has expanded: further slots are not plan ids.
         first_failure: Slot of the first failure that no join policy tolerated, or None.
+        spare: Which of the slots that lost a race (and how often each took part) are needed
+            all the same; set by whoever knows of more than the plan.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RunState(Accounts):
         self._joins: dict[int, Gathering | Fanning] = {}
         self.mapped = False
         self.first_failure: int | None = None
+        self.spare: Callable[[Counter[int]], set[int]] = lambda _losers: set()
         self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
             Finished: self._on_finished,
             Extended: self._on_extended,
@@ -219,6 +222,12 @@ class RunState(Accounts):
             if joined.elements is not None:
                 self._missing[slot] -= 1
 
+    def used(self, slot: int, but: int | None = None) -> bool:
+        """Whether a call that has not ended waits for this one."""
+        join = self._joins.get(slot)
+        followers = join.followers if isinstance(join, Fanning) else ()
+        return any(self.status[u] < DONE and u != but for u in (*self._users[slot], *followers))
+
     # Calls that are not plain
 
     def _decide(self, slot: int, out: list[Command]) -> bool:
@@ -253,8 +262,10 @@ class RunState(Accounts):
         except Exception as error:  # noqa: BLE001  # as above, or a copy fails
             end = FAILED, error
         self._ends.append((slot, *end))
-        for loser in join.inputs:
-            if all(u == slot or self.status[u] >= DONE for u in self._users[loser]):
+        losers = Counter(loser for loser in join.inputs if self.status[loser] < DONE)
+        spared = self.spare(losers) if losers else ()
+        for loser in losers:
+            if loser not in spared and not self.used(loser, but=slot):
                 self._drop(loser, out)
 
     def _expand(self, slot: int, node: Node, join: Fanning) -> None:

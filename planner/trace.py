@@ -70,6 +70,11 @@ class Trace:
             args = (list(args[0]), *args[1:])
         given = tuple([v if type(v) in IMMUTABLE else argument(v) for v in args])
         named = tuple([(name, argument(value)) for name, value in kwargs.items()])
+        if tool.join and not mapped:
+            raise DefinitionError(
+                f"join={tool.join!r} says how a map waits: write {tool.name}.with_(...).map(...), "
+                "or join handles with first, settled or quorum"
+            )
         if mapped:
             given, named = _mapped(tool.name, args, kwargs, given, named)
         elif tool.signature.typed and not (
@@ -86,10 +91,17 @@ class Trace:
         )
         return self._add(node, tool.name, sys._getframe(2))
 
-    def gather(self, join: Join, values: Iterable[Any]) -> Any:
-        """Note a wait for several handles by a policy, and return its handle."""
+    def gather(self, join: Join, values: tuple[Any, ...]) -> Any:
+        """Note a wait for several handles by a policy, and return its handle.
+
+        Raises:
+            DefinitionError: One of the values is not a handle.
+        """
         name = GATHER if join.kind == "all" else join.kind
         self._check_place(name)
+        for value in values:
+            if type(value) is not Handle and type(value) is not Reference:
+                raise DefinitionError(f"{name} joins handles, not {value!r}")
         node = Node(GATHER, tuple(map(self._argument, values)), join=join)
         return self._add(node, name, sys._getframe(3))
 
