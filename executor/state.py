@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from itertools import count
 from typing import Any
 
 from agentflow.errors import CallCancelled
-from agentflow.executor.accounts import Accounts
 from agentflow.executor.bind import Element
 from agentflow.executor.commands import (
     CANCELLED,
@@ -32,23 +30,22 @@ from agentflow.executor.commands import (
     Stopped,
 )
 from agentflow.executor.gates import Gate
+from agentflow.executor.growth import Growth
 from agentflow.executor.joins import (
     Fanning,
     Gathering,
     common_length,
     expand,
-    gathering,
-    streamed,
 )
-from agentflow.executor.losses import guard_was_false, needs_lost, out_of_reach, too_few_elements
+from agentflow.executor.losses import guard_was_false, needs_lost, too_few_elements
 from agentflow.executor.schedule import End
 from agentflow.planner.order import EffectOrder
-from agentflow.planner.plan import ALL, GATHER, Each, Node, Plan, Ref
+from agentflow.planner.plan import ALL, Each, Node, Ref
 from agentflow.tools.effects import Resource
 from agentflow.tools.paths import resolve
 
 
-class RunState(Accounts):
+class RunState(Growth):
     """The state of one run.
 
     Args:
@@ -79,7 +76,6 @@ class RunState(Accounts):
         self._takes_none = takes_none
         self._writes = writes
         self._before: dict[int, tuple[int, ...]] = {}  # elements that come before an element
-        self._joins: dict[int, Gathering | Fanning] = {}
         self.mapped = False
         self.first_failure: int | None = None
         self.spare: Callable[[Counter[int]], set[int]] = lambda _losers: set()
@@ -135,98 +131,6 @@ class RunState(Accounts):
 
     def _on_halted(self, _happening: Halted, out: list[Command]) -> None:
         self._halt(out)
-
-    # Growing
-
-    def _on_extended(self, happening: Extended, out: list[Command]) -> None:
-        plan = happening.plan
-        assert plan.base == len(self.slots), "segments join in order"
-        edges = plan.edges
-        aligned = len(self.nodes) == plan.base  # no map has expanded yet: slots are plan ids
-        first = self._join(plan.nodes, edges.indegree)
-        self.slots += range(first, first + len(plan.nodes))
-        if aligned:
-            self._users[first:] = edges.users
-        else:
-            self._ids.update(zip(range(first, len(self.nodes)), count(plan.base), strict=False))
-        lost = self._connect(plan, first, aligned) if plan.base or not aligned else []
-        for position in edges.special:
-            self._prepare(first + position, plan.nodes[position])
-        for slot, source in lost:
-            self._lose(slot, source)
-        missing = self._missing
-        self._ripe += [slot for slot in range(first, len(missing)) if not missing[slot]]
-        if self.halted:
-            for slot in range(first, len(missing)):
-                self._drop(slot, out)
-
-    def _connect(self, plan: Plan, first: int, aligned: bool) -> list[tuple[int, int]]:
-        """Edges from earlier segments; all edges once slots are no longer plan ids.
-
-        Returns:
-            Slots and what they wait for, where that has ended without a value.
-        """
-        lost = []
-        for slot, node in enumerate(plan.nodes, first):
-            for dep in node.waits_for():
-                if aligned and dep >= plan.base:
-                    continue
-                source = self.slots[dep]
-                if self.status[source] < DONE:
-                    self._wait(slot, source)
-                    continue
-                self._missing[slot] -= 1
-                if self.status[source] is not DONE:
-                    lost.append((slot, source))
-        return lost
-
-    def _lose(self, slot: int, source: int) -> None:
-        """What a call waits for has ended without a value before the call was there."""
-        if (end := self._without(slot, source)) is not None:
-            self._ends.append((slot, *end))
-
-    def _prepare(self, slot: int, node: Node) -> None:
-        """What a call that is not plain must watch while it waits."""
-        self._special.add(slot)
-        if node.tool == GATHER:
-            self._prepare_gather(slot, node)
-        elif node.mapped:
-            self._joins[slot] = Fanning(node.join)
-            for source in streamed(node):
-                self._hasten(slot, self.slots[source])
-
-    def _prepare_gather(self, slot: int, node: Node) -> None:
-        join = self._joins[slot] = gathering(node, self.slots)
-        if join.wanted is None:
-            return
-        done = sum(self.status[i] is DONE for i in join.inputs)
-        self._missing[slot] = max(0, join.wanted - done)
-        for source, times in Counter(join.inputs).items():
-            if self.status[source] < DONE:
-                for _ in range(times - 1):
-                    self._wait(slot, source)  # one value that counts twice
-        if (end := self._unreachable(slot, join)) is not None:
-            self._ends.append((slot, *end))
-
-    def _hasten(self, slot: int, source: int) -> None:
-        """A map over a map waits for its length only; then its elements wait for elements.
-
-        Under any other policy than ``all`` the value is more than the list of the elements.
-        """
-        joined = self._joins.get(source)
-        if self.status[source] >= DONE or not isinstance(joined, Fanning):
-            return
-        if joined.join.kind == "all":
-            self._users[source] = [user for user in self._users[source] if user != slot]
-            joined.followers.append(slot)
-            if joined.elements is not None:
-                self._missing[slot] -= 1
-
-    def used(self, slot: int, but: int | None = None) -> bool:
-        """Whether a call that has not ended waits for this one."""
-        join = self._joins.get(slot)
-        followers = join.followers if isinstance(join, Fanning) else ()
-        return any(self.status[u] < DONE and u != but for u in (*self._users[slot], *followers))
 
     # Calls that are not plain
 
@@ -398,13 +302,6 @@ class RunState(Accounts):
             if self.status[lost] is SKIPPED and self._takes_none(node, source):
                 return None
         return self._consequence(user, lost)
-
-    def _unreachable(self, slot: int, join: Gathering) -> End | None:
-        """How a gather ends because too few of its inputs are left."""
-        if join.reachable(self.status):
-            return None
-        cause = next((self.errors[i] for i in join.inputs if i in self.errors), None)
-        return out_of_reach(join.join, len(join.inputs), self.where(slot)[0], cause)
 
     def _consequence(self, user: int, lost: int) -> End:
         """How a call ends that needs a value which will never exist."""
