@@ -140,9 +140,10 @@ def quorum(count: int, *handles: Handle[T]) -> Handle[list[T]]:
     return _gather(Join("quorum", count), handles)
 
 
-def _gather(join: Join, handles: tuple[Any, ...]) -> Any:
+def _gather(join: Join, handles: tuple[Any, ...]) -> Handle[Any]:
     workflow = recorder.get()
     if not isinstance(workflow, Trace):
         name = GATHER if join.kind == "all" else join.kind
         raise DefinitionError(f"{name}(...) joins handles: call it inside a workflow")
-    return workflow.gather(join, handles)
+    made: Handle[Any] = workflow.gather(join, handles)
+    return made

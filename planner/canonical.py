@@ -41,8 +41,8 @@ def canonical(value: Any, where: str = "") -> Hashable:
     kind = type(value)
     if kind in _SCALARS:
         return (kind, value)
-    if kind is Ref:
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, Ref):
+        return value
     if kind is Template:
         return (Template, *(canonical(part) for part in value.parts))
     if kind is Each:

@@ -17,7 +17,7 @@ from agentflow.planner.toolbox import Tools, effect
 from agentflow.tools.spec import ToolSpec
 
 if TYPE_CHECKING:
-    import networkx  # type: ignore[import-untyped]
+    import networkx  # type: ignore[import-untyped]  # it has no types
 
 Edge: TypeAlias = tuple[int, int, str]
 """From, to, and how the second waits: ``value``, ``guard`` or ``after``, the strongest of them."""

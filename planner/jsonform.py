@@ -13,7 +13,7 @@ from agentflow.errors import PlanError
 from agentflow.planner.plan import ALL, Arg, Each, Ref, Template
 from agentflow.planner.printer import template_text
 from agentflow.planner.script import JoinMark, Line, Return, Script
-from agentflow.tools.effects import UNDECLARED, Effect
+from agentflow.tools.effects import UNDECLARED, Effect, Kind
 from agentflow.tools.spec import Parameter, ToolSpec
 
 
@@ -99,11 +99,11 @@ def _tool(entry: Mapping[str, Any]) -> ToolSpec:
     )
 
 
-def _effect(given: str | Mapping[str, Any] | None) -> Effect:
+def _effect(given: Kind | Mapping[str, Any] | None) -> Effect:
     if given is None:
         return UNDECLARED
     if isinstance(given, str):
-        return Effect(given)  # type: ignore[arg-type]
+        return Effect(given)
     return Effect(
         given["kind"], tuple(given.get("resources", ())), bool(given.get("idempotent", False))
     )

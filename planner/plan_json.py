@@ -171,9 +171,9 @@ def _read_step(step: Any) -> PathStep:
         step = step["key"]
     elif step == "*":
         return ALL
-    if type(step) not in (str, int):
-        raise ValueError(f"{step!r} is not a step of a path")
-    return step  # type: ignore[no-any-return]
+    if type(step) is str or type(step) is int:
+        return step
+    raise ValueError(f"{step!r} is not a step of a path")
 
 
 def _read(data: Any) -> Arg:

@@ -185,7 +185,7 @@ def _fail_order(plan: Plan, index: int, node: Node, dep: int) -> NoReturn:
 
 def _cycle(plan: Plan, index: int) -> list[int]:
     """A cycle through a node, from it back to it; empty if there is none."""
-    import networkx as nx  # type: ignore[import-untyped]  # slow; only mistakes need it
+    import networkx as nx  # type: ignore[import-untyped]  # no types; slow, and only mistakes need it
 
     graph = nx.DiGraph((i, dep) for i, node in plan.items() for dep in node.waits_for())
     for dep in graph.successors(index):

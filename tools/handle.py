@@ -48,7 +48,7 @@ class Reference:
             "await the handle, or pass the reference to another call"
         )
 
-    __bool__ = __len__ = __iter__ = __contains__ = __str__ = __format__ = _not_a_value  # noqa: RUF100
+    __bool__ = __len__ = __iter__ = __contains__ = __str__ = __format__ = _not_a_value
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _not_a_value
     __add__ = __radd__ = __sub__ = __mul__ = __truediv__ = __int__ = __float__ = _not_a_value
     __call__ = _not_a_value

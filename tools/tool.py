@@ -105,8 +105,9 @@ class Tool(Generic[P, R_co]):
         """Call it: a handle inside a workflow, a plain coroutine anywhere else."""
         workflow = recorder.get()
         if workflow is None:
-            return self._plain(args, kwargs)  # type: ignore[return-value]
-        return workflow.record(self, args, kwargs)  # type: ignore[no-any-return]
+            return self._plain(args, kwargs)  # type: ignore[return-value]  # typed as a handle
+        handle: Handle[R_co] = workflow.record(self, args, kwargs)
+        return handle
 
     @overload
     def map(
@@ -114,7 +115,7 @@ class Tool(Generic[P, R_co]):
     ) -> Handle[list[R]]: ...
     @overload
     def map(self, *args: P.args, **kwargs: P.kwargs) -> Handle[list[R_co]]: ...
-    def map(self: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy 2.4
+    def map(self: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy 2.4: no self type
         """Call it once for every element; the value is the list of results, in order.
 
         Arguments that are ``handle.each`` (or a path from it) are mapped, several of them in
@@ -299,7 +300,7 @@ def _pose_as_coroutine_function(made: Any, fn: Any) -> None:
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             if hasattr(fn, name):
                 setattr(made, name, getattr(fn, name))
-        made._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+        made._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # private
 
 
 __all__ = ["UNSET", "Decorator", "Tool", "has_each", "tool"]

@@ -113,7 +113,7 @@ class _Line:
 def _stream_class(http: Any) -> Any:
     """A response body in the terms of that HTTP library."""
 
-    class Stream(http.AsyncByteStream):  # type: ignore[misc]
+    class Stream(http.AsyncByteStream):  # type: ignore[misc]  # httpx's or httpx2's
         def __init__(self, line: _Line) -> None:
             self._line = line
 

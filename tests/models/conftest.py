@@ -118,9 +118,7 @@ class Wire:
         protocol = writer.transport.get_protocol()
         assert isinstance(protocol, _Protocol)
         try:
-            while (
-                seen := await _read_request(reader, self._connections, protocol.gone)
-            ) is not None:
+            while seen := await _read_request(reader, self._connections, protocol.gone):
                 self.seen.append(seen)
                 self.arrived.set()
                 answer = self.routes.get(seen.path) or self._next()
