@@ -26,7 +26,7 @@ def set_up(options: Any, screen: Screen) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, show],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=screen),  # type: ignore[arg-type]
+        logger_factory=structlog.PrintLoggerFactory(file=screen),  # type: ignore[arg-type]  # a text stream
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(screen)

@@ -131,7 +131,7 @@ async def test_a_generator_is_closed_when_its_call_is_cancelled(engine: Engine) 
 async def test_a_value_that_the_annotation_does_not_allow_fails_the_call(engine: Engine) -> None:
     @tool
     async def count() -> int:
-        return "many"  # type: ignore[return-value]
+        return "many"  # type: ignore[return-value]  # meant
 
     error = await failure(engine, plan(Node("count")), count)
     assert isinstance(error, ResultError) and error.tool == "count"
@@ -236,7 +236,9 @@ async def test_a_subscriber_that_raises_is_told_nothing_more_and_disturbs_nobody
     assert [type(fault["exception"]) for fault in faults] == [OSError]
 
 
-async def test_an_error_of_the_engine_itself_ends_the_run(engine: Engine) -> None:
+async def test_an_error_of_the_engine_itself_ends_the_run(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = Timeline()
 
     @tool
@@ -256,7 +258,7 @@ async def test_an_error_of_the_engine_itself_ends_the_run(engine: Engine) -> Non
         raise ZeroDivisionError("a bug")
 
     await asyncio.sleep(1)
-    run.driver.state.react = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(run.driver.state, "react", broken)
     with pytest.raises(ZeroDivisionError):
         run.cancel(call=0)
     with pytest.raises(RunFailed) as failed:

@@ -146,7 +146,7 @@ def test_other_mistakes_are_refused_where_they_are_written() -> None:
         """{name}"""
         raise AssertionError
 
-    async def strange(name: str) -> type(say):  # type: ignore[valid-type]
+    async def strange(name: str) -> type(say):  # type: ignore[valid-type]  # meant
         """{name}"""
         raise AssertionError
 
@@ -154,17 +154,17 @@ def test_other_mistakes_are_refused_where_they_are_written() -> None:
         return True
 
     with pytest.raises(DefinitionError, match="async def plain"):
-        llm(plain)
+        llm(plain)  # type: ignore[arg-type]  # meant
     with pytest.raises(DefinitionError, match="cannot be an answer's type"):
         llm(strange)
     with pytest.raises(DefinitionError, match="not async"):
-        llm(check=check)(say)  # type: ignore[arg-type]
+        llm(check=check)(say)  # type: ignore[arg-type]  # meant
     with pytest.raises(DefinitionError, match="max_tokens must be at least 1"):
         llm(max_tokens=0)(say)
     with pytest.raises(DefinitionError, match="repairs at least 0"):
         llm(repairs=-1)(say)
     with pytest.raises(DefinitionError, match="timeout"):
-        llm(timout=3)(say)  # type: ignore[call-arg]
+        llm(timout=3)(say)  # type: ignore[call-overload]  # meant
 
 
 async def test_temperature_and_max_tokens_are_sent(scripted: Any) -> None:
@@ -471,7 +471,7 @@ async def test_what_it_costs_is_the_runs_and_within_its_budget(scripted: Any) ->
 async def test_arguments_are_checked_at_the_call(scripted: Any) -> None:
     @workflow
     async def wrong() -> str:
-        return await summarise(7)  # type: ignore[arg-type]
+        return await summarise(7)  # type: ignore[arg-type]  # meant
 
     made = scripted("never asked")
     with pytest.raises(RunFailed) as caught:
@@ -503,7 +503,7 @@ async def test_a_plain_call_raises_what_went_wrong(monkeypatch: pytest.MonkeyPat
 
 async def test_a_plain_call_checks_its_arguments_first() -> None:
     with pytest.raises(ArgumentError, match="city: argument 'of'"):
-        await city(7)  # type: ignore[arg-type]
+        await city(7)  # type: ignore[arg-type]  # meant
 
 
 async def test_a_plain_call_without_an_endpoint_says_how_to_name_one(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,10 @@ SLEEPS: dict[str, str] = {}
 """Test files that may sleep on the real clock, each with its reason."""
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/}-])/(?:home|root|work|Users)/\w")
+
+SILENCED = re.compile(
+    r"# (?:type: ignore\b(?:\[[\w, -]+\])?|noqa\b(?:: *[A-Z]+\d+(?:, *[A-Z]+\d+)*)?)(.*)"
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -60,6 +66,14 @@ def sleeps(source: str) -> Iterator[int]:
                 continue
             if not (node.args and ast.unparse(node.args[0]) == "0"):
                 yield node.lineno
+
+
+def unreasoned(source: str) -> Iterator[int]:
+    """Lines that silence a checker and do not say why."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        silenced = SILENCED.match(token.string) if token.type == tokenize.COMMENT else None
+        if silenced and not re.search(r"\w", silenced[1]):
+            yield token.start[0]
 
 
 def test_no_file_outgrows_a_sitting(root: Path) -> None:
@@ -111,6 +125,31 @@ def test_tests_do_not_sleep_on_the_real_clock(root: Path) -> None:
 )
 def test_a_sleep_is_found(source: str, lines: list[int]) -> None:
     assert list(sleeps(source)) == lines
+
+
+def test_what_silences_a_checker_says_why(root: Path) -> None:
+    found = [
+        f"{path.relative_to(root)}:{line}"
+        for path in python_files(root, *FOLDERS, "tests")
+        if path.relative_to(root).parts != ("tests", "typing", "api.py")  # where errors are meant
+        for line in unreasoned(path.read_text("utf-8"))
+    ]
+
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("comment", "lines"),
+    [
+        ("# type: ignore[misc]", [1]),
+        ("# type: ignore", [1]),
+        ("# noqa: B018, RUF001", [1]),
+        ("# type: ignore[misc, arg-type]  # frozen", []),
+        ("# noqa: B018  # read for its effect", []),
+    ],
+)
+def test_a_silenced_checker_is_found(comment: str, lines: list[int]) -> None:
+    assert list(unreasoned(f"x = 1  {comment}\n")) == lines
 
 
 def test_no_tracked_file_names_a_path_of_one_machine(root: Path) -> None:

@@ -66,9 +66,9 @@ async def test_a_call_whose_bound_does_not_fit_is_not_made(lab: Any, strategy: s
 async def test_a_budget_in_usd_ends_a_task_before_the_call_that_does_not_fit(
     lab: Any, strategy: str
 ) -> None:
-    first = counted(PLAN, 9_000, 1_000) if strategy == "plan" else Call("look", {"key": "a"})
+    first = counted(PLAN, 9_000, 1_000)
     if strategy == "react":
-        first = Reply(first, usage=Usage(9_000, 1_000))
+        first = Reply(Call("look", {"key": "a"}), usage=Usage(9_000, 1_000))
 
     failed = await lab.fails(
         first, "never asked", strategy=strategy, budget=Budget(usd="0.02"), max_tokens=500,

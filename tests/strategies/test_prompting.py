@@ -63,7 +63,7 @@ async def anything(*args: Any, **kwargs: Any) -> Any:
 @tool
 async def report(ctx: Context, hit: Hit, hits: dict[str, Hit], note: str | int = "") -> Tree:
     """Write a report."""
-    return Tree(name=note)
+    return Tree(name=str(note))
 
 
 def test_a_tool_is_described_by_its_signature_and_docstring() -> None:

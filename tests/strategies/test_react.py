@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,7 +34,9 @@ def results(lab: Any, number: int) -> list[str]:
 
 def stream_of(*deltas: dict[str, Any], finish: str = "tool_calls") -> Raw:
     """A reply in exactly these pieces."""
-    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": delta, "finish_reason": None} for delta in deltas
+    ]
     choices.append({"index": 0, "delta": {}, "finish_reason": finish})
     lines = [f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices]
     return Raw("".join([*lines, "data: [DONE]\n\n"]).encode())
@@ -140,7 +143,7 @@ async def test_every_request_begins_with_the_one_before_byte_for_byte(lab: Any) 
 
     said = [json.dumps(r.body["messages"])[:-1] for r in lab.server.requests]
     assert len(said) == 4
-    for earlier, later in zip(said, said[1:], strict=False):  # noqa: RUF007
+    for earlier, later in pairwise(said):
         assert later.startswith(earlier)
     tools = [json.dumps(r.body["tools"]) for r in lab.server.requests]
     assert len(set(tools)) == 1
