@@ -10,7 +10,7 @@ from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
 
 if TYPE_CHECKING:
-    from agentflow.executor.driver import Driver
+    from agentflow.executor.running import Running
 
 
 class CallSite:
@@ -18,7 +18,7 @@ class CallSite:
 
     __slots__ = ("_attempt", "_call", "_driver", "_slot")
 
-    def __init__(self, driver: Driver, slot: int, attempt: int, call: BoundCall) -> None:
+    def __init__(self, driver: Running, slot: int, attempt: int, call: BoundCall) -> None:
         self._driver = driver
         self._slot = slot
         self._attempt = attempt

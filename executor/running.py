@@ -1,0 +1,250 @@
+"""The calls of a run that are under way: a task each, their attempts, their limits, their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from agentflow.context import logged_node
+from agentflow.errors import CallCancelled, CallTimeout
+from agentflow.executor.bind import bind_arguments
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.services import Services
+from agentflow.executor.site import CallSite
+from agentflow.executor.state import RunState
+from agentflow.executor.teller import Teller
+from agentflow.executor.timers import Timers
+from agentflow.tools.policy import UNSET
+from agentflow.tools.tool import Tool
+
+
+class Running:
+    """The half of the driver that makes calls; the other half tells the run state.
+
+    Attributes:
+        loop: Where the run is.
+        run: Id of the run.
+        deadline: Loop time after which the run gives up, or None.
+        key: Idempotency key of a plan id.
+        state: Knows what the calls are.
+        teller: Tells whoever watches, or None.
+        timers: Time limits of the calls.
+    """
+
+    key: Callable[[int], str]
+    state: RunState
+
+    def __init__(
+        self, services: Services, *, run: str, context: contextvars.Context, chance: random.Random
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._services = services
+        self.run = run
+        self._context = context
+        self._chance = chance
+        self._bound: list[BoundCall | None] = []  # by slot
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._contexts: dict[int, contextvars.Context] = {}
+        self._late: dict[int, float] = {}  # limits that passed, by slot
+        self._ending: dict[int, asyncio.TimerHandle] = {}  # cancelled; when to give up on them
+        self._stopped: set[int] = set()  # no further attempts
+        self._abandoned: list[str] = []
+        self._inbox: deque[Happening] = deque()
+        self._pumping = False
+        # The loop's own method adds a third to the cost of a task, for hooks that are not set.
+        plain = self.loop.get_task_factory() is None and not self.loop.get_debug()
+        self._task: Callable[..., asyncio.Task[None]] = (
+            partial(asyncio.Task, loop=self.loop) if plain else self.loop.create_task
+        )
+        self.timers = Timers(self.loop, self._expired)
+        self.deadline: float | None = None
+        self.teller: Teller | None = None
+
+    def _pump(self) -> None:
+        """Tell the run state what is in the inbox, and do what it commands."""
+        raise NotImplementedError
+
+    def unfinished(self) -> list[str]:
+        """Names of the tools whose calls are still running, abandoned ones too."""
+        return [self.state.nodes[slot].tool for slot in self._tasks] + self._abandoned
+
+    def _start(self, slot: int) -> None:
+        call = self._bound[slot]
+        assert call is not None, "only calls start"
+        if self.teller is not None:
+            self.teller.started(slot, 1)
+        if call.policy.timeout is not None:
+            self.timers.start(slot, call.policy.timeout)
+        context = self._own_context(slot) if self._contexts else self._context.copy()
+        self._tasks[slot] = self._task(self._child(slot, call), context=context)
+
+    def _own_context(self, slot: int) -> contextvars.Context:
+        """The context of the place where the call was made; elements of a map each have a copy."""
+        node, element = self.state.where(slot)
+        if element is None:
+            return self._contexts.pop(node, None) or self._context.copy()
+        return self._contexts.get(node, self._context).copy()
+
+    async def _child(self, slot: int, call: BoundCall) -> None:
+        """One call, from its arguments to its report."""
+        happening: Happening
+        state = self.state
+        logged_node.set(state.place(slot) if state.mapped else slot)
+        try:
+            if call.simple:
+                site = CallSite(self, slot, 1, call) if call.wants_site else None
+                args, kwargs = bind_arguments(state, state.nodes[slot])
+                happening = Finished(slot, await call.invoke(args, kwargs, site))
+            else:
+                happening = Finished(slot, await self._attempts(slot, call))
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+            self._report(slot, Failed(slot, error))
+            raise
+        except BaseException as error:  # noqa: BLE001  # a failure is a value here
+            happening = self._failed(slot, call, error)
+        self._report(slot, happening)
+
+    def _report(self, slot: int, happening: Happening) -> None:
+        if self.timers.running:
+            self.timers.stop(slot)
+            self._late.pop(slot, None)
+        if self._ending and (timer := self._ending.pop(slot, None)) is not None:
+            timer.cancel()
+        if self._tasks.pop(slot, None) is not None:  # else it was abandoned
+            self._inbox.append(happening)
+            if not self._pumping:
+                self._pump()
+
+    async def _attempts(self, slot: int, call: BoundCall) -> Any:
+        """Attempts until one succeeds or none is left, then the fallback."""
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(slot, call, attempt)
+            except Exception as error:
+                self.timers.stop(slot)
+                if slot in self._stopped:
+                    raise
+                if not call.may_retry(attempt, error):
+                    if call.policy.fallback is UNSET:
+                        raise
+                    return await self._fall_back(slot, call.policy.fallback)
+                delay = call.pause(attempt, error, self._chance)
+                if self.teller is not None:
+                    self.teller.retrying(slot, attempt, delay, error)
+                await asyncio.sleep(delay)
+            attempt += 1
+            if self.teller is not None:
+                self.teller.started(slot, attempt)
+            self._time(slot, call)
+
+    async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
+        if call.limiter is not None and (wait := call.limiter.delay(self.loop.time())) > 0:
+            self.timers.stop(slot)  # waiting for its turn is not its time
+            await asyncio.sleep(wait)
+            self._time(slot, call)
+        site = CallSite(self, slot, attempt, call) if call.wants_site else None
+        args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
+        try:
+            return await call.invoke(args, kwargs, site)
+        except (Exception, asyncio.CancelledError) as error:
+            if slot not in self._late or not self._resumes(slot):
+                raise
+            raise self._timeout(slot, call, error) from None
+
+    def _resumes(self, slot: int) -> bool:
+        """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""
+        task = self._tasks.get(slot)
+        if task is None or slot in self._stopped or task.uncancel() > 0:
+            return False
+        self._ending.pop(slot).cancel()
+        return True
+
+    async def _fall_back(self, slot: int, fallback: Any) -> Any:
+        if not isinstance(fallback, Tool):
+            return fallback
+        call = self._services.call(fallback, fallback.policy)
+        self._time(slot, call)
+        return await self._attempts(slot, call)
+
+    def _time(self, slot: int, call: BoundCall) -> None:
+        if call.policy.timeout is not None:
+            self.timers.start(slot, call.policy.timeout)
+
+    # Stopping
+
+    def _expired(self, slot: int, limit: float) -> None:
+        """A time limit passed: cancel the attempt, and give up on it after the grace."""
+        if (task := self._tasks.get(slot)) is not None and slot not in self._ending:
+            self._late[slot] = limit
+            self._cancel(slot, task)
+
+    def _stop(self, slot: int) -> None:
+        task = self._tasks.get(slot)
+        if task is None:
+            return
+        self._stopped.add(slot)
+        call = self._bound[slot]
+        if call is not None and call.tool.effect.kind == "writes":
+            # A write that has started is given its grace before it is cut off.
+            self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
+        else:
+            self._cancel(slot, task)
+
+    def _cut(self, slot: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(slot) is task:
+            self._cancel(slot, task)
+
+    def _cancel(self, slot: int, task: asyncio.Task[None]) -> None:
+        if slot in self._ending:
+            return  # a second time would cut off its cleaning up
+        grace, call = self._services.limits.grace, self._bound[slot]
+        assert call is not None, "only calls run"
+        self._ending[slot] = self.loop.call_later(grace, self._give_up, slot, task, call)
+        # A task that is cancelled before its first step never runs its body.
+        task.add_done_callback(lambda _: self._end(slot, call))
+        task.cancel()
+
+    def _give_up(self, slot: int, task: asyncio.Task[None], call: BoundCall) -> None:
+        self._stopped.add(slot)
+        self._abandoned.append(call.tool.name)
+        self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
+        self._end(slot, call)
+
+    def _end(self, slot: int, call: BoundCall) -> None:
+        """Report for a cancelled call that has not reported itself."""
+        if slot in self._tasks:
+            self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
+
+    def _failed(self, slot: int, call: BoundCall, error: BaseException) -> Happening:
+        """How a call ended that raised: what it raises once it is cancelled is no news."""
+        if slot in self._late:
+            return Failed(slot, self._timeout(slot, call, error))
+        if slot in self._stopped:
+            return Stopped(slot)
+        if isinstance(error, asyncio.CancelledError):
+            if self._tasks[slot].cancelling():
+                return Stopped(slot)
+            why = f"{call.tool.name} awaited something that was cancelled"
+            error = CallCancelled(why, tool=call.tool.name, node=self.state.where(slot)[0])
+        return Failed(slot, error)
+
+    def _timeout(self, slot: int, call: BoundCall, error: BaseException) -> CallTimeout:
+        limit = self._late.pop(slot)
+        name = call.tool.name
+        what = "was silent for" if limit == call.policy.idle else "took longer than"
+        late = CallTimeout(
+            f"{name} {what} {limit:g} s. Raise it with @tool(timeout=...) "
+            f"or {name}.with_(timeout=...), or see why it is slow.",
+            tool=name,
+            seconds=limit,
+            node=self.state.where(slot)[0],
+        )
+        late.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
+        return late
