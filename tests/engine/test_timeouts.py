@@ -10,13 +10,7 @@ import pytest
 
 from agentflow import Context, Engine, Limits, Plan, tool
 from agentflow.clock import now
-from agentflow.errors import (
-    CallCancelled,
-    CallTimeout,
-    DeadlineExceeded,
-    RunCancelled,
-    RunFailed,
-)
+from agentflow.errors import CallCancelled, CallTimeout, DeadlineExceeded, RunCancelled, RunFailed
 from agentflow.events import Event, NodeEmitted
 from agentflow.executor.run import Run
 from agentflow.planner.plan import GATHER, Join, Node, Ref
