@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from agentflow.cli.screen import Screen
 
@@ -30,6 +30,7 @@ class Interrupts:
         assert task is not None, "commands run in a task"
         self.cancel: Callable[[], object] = task.cancel
         self.arrived: int | None = None
+        self._before: dict[int, Any] = {}
 
     @property
     def code(self) -> int:
@@ -37,10 +38,10 @@ class Interrupts:
         return 128 + (self.arrived or 0)
 
     def __enter__(self) -> Self:
-        # Not on every platform, nor outside the main thread: there Ctrl-C raises.
-        with suppress(NotImplementedError, RuntimeError, ValueError):
+        # Not the loop's own handlers: they wait for a loop that a tool may be blocking.
+        with suppress(ValueError):  # outside the main thread nothing is caught
             for number in _SIGNALS:
-                self._loop.add_signal_handler(number, self._take, number)
+                self._before[number] = signal.signal(number, self._take)
         return self
 
     def __exit__(
@@ -49,14 +50,15 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            for number in _SIGNALS:
-                self._loop.remove_signal_handler(number)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _take(self, number: int) -> None:
+    def _take(self, number: int, _frame: object) -> None:
         if self.arrived is not None:
-            self._screen.clear()
             os._exit(128 + number)
         self.arrived = number
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
         self._screen.insist("agentflow: cancelling; once more ends at once")
         self.cancel()

@@ -99,14 +99,14 @@ class _Show:
         queue: asyncio.Queue[events.Event] = asyncio.Queue()
         engine.subscribe(queue.put_nowait)
         run = engine.start(self._job.target, *self._job.args, **self._job.kwargs)
-        interrupts.cancel = lambda: run.cancel("interrupted")
+        interrupts.cancel = lambda: run.cancel(reason="interrupted")
         answer = AnswerWriter(sys.stdout, self._screen, run.id)
         try:
             await self._follow(run, queue, answer)
         finally:
             self._screen.clear()
             if not run.done:
-                run.cancel("nobody reads its output any more")
+                run.cancel(reason="nobody reads its output any more")
             await run.ended()
         try:
             value = await run

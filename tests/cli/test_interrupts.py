@@ -45,6 +45,16 @@ async def gated(port: int, n: int, deaf: bool) -> str:
                 raise
 
 
+@tool(pure=True)
+async def blocking(port: int) -> None:
+    """Say that it runs, and never let go of the loop."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"running\\n")
+    await writer.drain()
+    while True:
+        pass
+
+
 @workflow
 async def wait(port: int, deaf: bool = False) -> str:
     """Something quick, then something that waits."""
@@ -152,6 +162,16 @@ def test_a_second_interrupt_ends_at_once(start: Start, gate: Gate) -> None:
     assert process.returncode == codes.INTERRUPTED
     assert "once more ends at once" in err
     assert "had finished" not in err
+
+
+def test_a_second_interrupt_ends_a_tool_that_blocks_the_loop(start: Start, gate: Gate) -> None:
+    process = start("run", "flow.py:blocking", gate.port)
+    gate.reached()
+
+    while process.poll() is None:  # two signals may arrive as one
+        process.send_signal(signal.SIGINT)
+
+    assert process.returncode == codes.INTERRUPTED
 
 
 def test_a_reader_that_leaves_ends_the_run_without_a_word(start: Start, gate: Gate) -> None:
