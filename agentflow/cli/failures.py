@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentflow.cli.output import counted
+from agentflow.cli.tally import Call
 from agentflow.errors import (
     AgentflowError,
     ArgumentError,
@@ -19,8 +20,8 @@ from agentflow.errors import (
     RunFailed,
 )
 
-Tools = Mapping[int, str]
-"""Names of the tools that were called, by the id of their node."""
+Calls: TypeAlias = Mapping[int, Call]
+"""The calls of the run that failed, by plan id."""
 
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (DeadlineExceeded, "Give it longer with --deadline."),
@@ -33,10 +34,10 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
 _SHOWN = 5
 
 
-def explained(error: BaseException, tools: Tools | None = None) -> str:
+def explained(error: BaseException, calls: Calls | None = None) -> str:
     """What went wrong, where, and what to do, in one paragraph."""
     cause = _root(error)
-    sentences = [_what(error, cause, tools or {}), *_further(error, cause, tools or {})]
+    sentences = [_what(error, cause, calls or {}), *_further(error, cause, calls or {})]
     if not isinstance(cause, AgentflowError | OSError):
         sentences.append("--debug shows where.")
     elif advice := next(text for kind, text in _ADVICE if isinstance(cause, kind)):
@@ -44,18 +45,21 @@ def explained(error: BaseException, tools: Tools | None = None) -> str:
     return " ".join(sentences)
 
 
-def failure_json(error: BaseException, code: int, tools: Tools | None = None) -> dict[str, Any]:
+def failure_json(error: BaseException, code: int, calls: Calls | None = None) -> dict[str, Any]:
     """An error, and the exit code it leads to, as the JSON of a command that failed."""
     cause = _root(error)
     told: dict[str, Any] = {
         "kind": type(cause).__name__,
-        "message": explained(error, tools),
+        "message": explained(error, calls),
         "exit": code,
     }
     if isinstance(cause, PlanError):
         told |= {"error": cause.kind, "at": cause.at}
     if isinstance(error, RunError):
-        told["results"] = {str(node + 1): value for node, value in error.results.items()}
+        told["results"] = {
+            _named(node, calls or {}).partition(" ")[0]: value
+            for node, value in error.results.items()
+        }
     return {"ok": False, "error": told}
 
 
@@ -66,24 +70,24 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _what(error: BaseException, cause: BaseException, tools: Tools) -> str:
+def _what(error: BaseException, cause: BaseException, calls: Calls) -> str:
     text = str(cause).strip() or type(cause).__name__
     if not isinstance(cause, AgentflowError):
         text = f"{type(cause).__name__}: {text}"
     node = _node(error, cause)
     if node is not None:
-        text = f"{_named(node, tools)} failed: {text}"
+        text = f"{_named(node, calls)} failed: {text}"
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
-def _further(error: BaseException, cause: BaseException, tools: Tools) -> list[str]:
+def _further(error: BaseException, cause: BaseException, calls: Calls) -> list[str]:
     """A sentence on the other calls that failed."""
     if not isinstance(error, RunFailed):
         return []
     others = [node for node, failure in error.failures.items() if failure is not cause]
     if not others:
         return []
-    names = ", ".join(_named(node, tools) for node in others[:_SHOWN])
+    names = ", ".join(_named(node, calls) for node in others[:_SHOWN])
     more = ", ..." if len(others) > _SHOWN else ""
     return [f"{counted(len(others), 'further call')} failed: {names}{more}."]
 
@@ -98,5 +102,5 @@ def _node(error: BaseException, cause: BaseException) -> int | None:
     return None
 
 
-def _named(node: int, tools: Tools) -> str:
-    return f"${node + 1} {tools[node]}" if node in tools else f"${node + 1}"
+def _named(node: int, calls: Calls) -> str:
+    return calls[node].name if node in calls else f"${node + 1}"

@@ -20,9 +20,9 @@ def as_json(data: Any, indent: int | None = None) -> str:
     return json.dumps(plain(data), ensure_ascii=False, default=str, indent=indent)
 
 
-def print_value(value: Any) -> None:
-    """A result: text as it is, everything else as JSON."""
-    print(value if isinstance(value, str) else as_json(value, indent=2))
+def as_text(value: Any) -> str:
+    """A result for people: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else as_json(value, indent=2)
 
 
 def gist(value: Any, width: int = 60) -> str:

@@ -16,9 +16,9 @@ from agentflow.cli.endpoint import FOOTER, NOTICE, Endpoint, reach
 from agentflow.cli.failures import explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job, job_for
-from agentflow.cli.output import print_json, print_value, stdout_is_terminal
+from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
-from agentflow.cli.screen import Screen
+from agentflow.cli.screen import Screen, clean
 from agentflow.cli.summary import finished, summary
 from agentflow.cli.tally import Tally
 from agentflow.cli.targets import Question, Target, find
@@ -155,7 +155,8 @@ class _Show:
         elif self._job.streams and not self._options.events:
             answer.finish(shown, self._footer())
         elif not self._options.events:
-            print_value(shown)
+            text = as_text(shown)
+            print(clean(text) if stdout_is_terminal() else text)
         self._sum_up(run)
 
     def _footer(self) -> str:
@@ -164,7 +165,7 @@ class _Show:
         return self._screen.wrapped(FOOTER) if stdout_is_terminal() else FOOTER
 
     def _failed(self, error: RunError, run: Run[Any], code: int) -> None:
-        tools = {c.node: c.tool for c in self._tally.calls.values() if c.run == run.id}
+        calls = {c.node: c for c in self._tally.calls.values() if c.run == run.id}
         if self._options.debug and error.__cause__ is not None:
             import traceback
 
@@ -172,9 +173,9 @@ class _Show:
         for line in finished(self._tally, error.results, run.id):
             self._screen.line(line)
         self._sum_up(run)
-        self._screen.insist(f"agentflow run: {explained(error, tools)}")
+        self._screen.insist(f"agentflow run: {explained(error, calls)}")
         if self._options.json:
-            print_json({**failure_json(error, code, tools), **self._account(run)})
+            print_json({**failure_json(error, code, calls), **self._account(run)})
 
     def _account(self, run: Run[Any]) -> dict[str, Any]:
         """What the JSON of a run says besides how it ended."""

@@ -146,7 +146,7 @@ def test_an_interrupted_run_tells_its_results_in_json(start: Start, gate: Gate) 
     data = json.loads(out)
     assert (data["ok"], data["error"]["kind"]) == (False, "RunCancelled")
     assert data["error"]["exit"] == process.returncode == codes.INTERRUPTED
-    assert data["error"]["results"] == {"1": 7}
+    assert data["error"]["results"] == {"$1": 7}
     assert [call["status"] for call in data["calls"]] == ["done", "cancelled"]
 
 

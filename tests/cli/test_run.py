@@ -45,9 +45,10 @@ def test_quiet_says_nothing_but_the_result(cli: Cli, plan_file: Write) -> None:
 def test_a_plan_that_returns_nothing_gives_every_result_by_its_line(
     cli: Cli, plan_file: Write
 ) -> None:
-    done = cli("run", plan_file("$3 = calculate('1')\n$7 = calculate('2')\njoin()"))
+    done = cli("run", plan_file("$7 = calculate('1')\n$3 = calculate('2')\njoin()"))
 
-    assert done.json == {"$3": 1, "$7": 2}
+    assert done.json == {"$7": 1, "$3": 2}
+    assert "start     $7 calculate\n" in done.err
 
 
 def test_a_text_is_printed_as_it_is_and_other_values_as_json(cli: Cli) -> None:
@@ -114,7 +115,7 @@ def test_a_failure_in_json_has_the_results_and_the_exit_code(cli: Cli) -> None:
 
     error = done.json["error"]
     assert (done.json["ok"], done.code, error["exit"]) == (False, codes.FAILED, codes.FAILED)
-    assert (error["kind"], error["results"]) == ("OSError", {"1": 8})
+    assert (error["kind"], error["results"]) == ("OSError", {"$1": 8})
 
 
 def test_debug_shows_where_a_tool_raised(cli: Cli) -> None:

@@ -121,6 +121,16 @@ def test_what_is_logged_has_the_ids_of_run_and_node(cli: Cli, project: Path) -> 
     assert "too quiet" in cli("run", "logs.py:chatty", "3", "--log-level", "info").err
 
 
+def test_a_result_cannot_move_the_cursor_of_a_terminal(project: Path, cli: Cli) -> None:
+    (project / "evil.py").write_text(
+        "from agentflow import tool\n\n\n@tool(pure=True)\nasync def evil() -> str:\n"
+        "    return 'a\\x1b[2Jb'\n"
+    )
+
+    assert on_a_terminal("run", "evil.py:evil", "-q") == "a[2Jb\n"
+    assert cli("run", "evil.py:evil", "-q").out == "a\x1b[2Jb\n"
+
+
 @pytest.mark.parametrize("words", [["--quiet"], ["--json", "--quiet"]])
 def test_quiet_is_quiet_on_a_terminal_too(project: Path, words: list[str]) -> None:
     written = on_a_terminal("run", "flow.py:total", "2", *words)
