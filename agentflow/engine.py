@@ -14,10 +14,11 @@ from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import Ledger
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now, seconds
-from agentflow.errors import DefinitionError
+from agentflow.errors import DefinitionError, WorkflowError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
 from agentflow.executor.models.base import Model
+from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.run import Body, Run
 from agentflow.executor.services import Limits, Services
 from agentflow.executor.strategies.task import Task
@@ -79,7 +80,6 @@ class Engine:
         self._prices = prices or Prices()
         self._models: dict[str, Model] = dict(models or {})
         self._default = model
-        self._owned: list[Any] = []
         self._http: Any = None
         self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)
@@ -143,7 +143,7 @@ class Engine:
                     return
         finally:
             if not run.done:
-                run.cancel("whoever read its events stopped")
+                run.cancel(reason="whoever read its events stopped")
             await run.ended()
 
     @overload
@@ -200,6 +200,11 @@ class Engine:
         place: int | str,
     ) -> Coroutine[Any, Any, T]:
         """Run a workflow within another run: its deadline and budget lie within its parent's."""
+        if parent.depth >= self.services.limits.depth:
+            raise WorkflowError(
+                f"{workflow.name} is called {parent.depth} workflows deep: end the recursion, "
+                "or allow more with Limits(depth=...)"
+            )
         run: Run[T] = self._new(
             workflow.name,
             workflow_body(workflow.fn, args, kwargs),
@@ -318,7 +323,7 @@ class Engine:
         from agentflow import _http
         from agentflow.executor.models.client import OpenAIBackend
 
-        settings = self.settings
+        settings, limits = self.settings, self.services.limits
         if not settings.base_url:
             raise DefinitionError(
                 "no model endpoint is configured: set OPENAI_BASE_URL (and OPENAI_API_KEY), "
@@ -336,7 +341,8 @@ class Engine:
             name,
             api_key=settings.api_key,
             http=self._http,
-            max_concurrent=self.services.limits.backend,
+            max_concurrent=limits.backend,
+            limiter=RateLimiter(limits.requests_per_minute, limits.tokens_per_minute),
             prices=self._prices,
         )
 

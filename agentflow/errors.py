@@ -261,6 +261,16 @@ class AnswerInvalid(ModelError):
         super().__init__(message)
 
 
+def described(error: BaseException) -> str:
+    """An error as text, its type first; also where its own text cannot be had."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # whatever a user's __str__ does
+        text = ""
+    return f"{kind}: {text}" if text else kind
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """A sentence that names what is known, the nearest spelling first."""
     if not known:

@@ -25,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_NO_LIMIT = Policy(timeout=None)
+_NO_LIMIT = Policy(timeout=None, limit=sys.maxsize)  # it waits for its own calls
 _PREVIEW_TURNS = 50  # of the loop; what branches nested less deep call is seen
 
 

@@ -104,6 +104,12 @@ class Driver(Running):
         self._closed = True
         self._tell(Halted())
 
+    def drop_all(self) -> None:
+        """Cancel every call there is; further ones may be made."""
+        for slot, status in enumerate(self.state.status):
+            if status < DONE:
+                self._tell(Dropped(slot))
+
     def drop(self, node: int) -> None:
         """Cancel the call of a plan id."""
         self._tell(Dropped(self.state.slot(node)))

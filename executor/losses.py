@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed
+from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed, described
 from agentflow.executor.commands import CANCELLED, FAILED, SKIPPED, Status
 from agentflow.executor.schedule import End
 from agentflow.planner.plan import GATHER, Join
@@ -22,7 +22,7 @@ def needs_lost(tool: str, node: int, lost: str, status: Status, cause: BaseExcep
     if status is FAILED:
         if isinstance(cause, DependencyFailed) and cause.__cause__ is not None:
             cause = cause.__cause__  # the root: a long chain would repeat all its links
-        error = DependencyFailed(f"{why} failed: {cause}", tool=tool, node=node)
+        error = DependencyFailed(f"{why} failed: {described(cause)}", tool=tool, node=node)
         error.__cause__ = cause
         return FAILED, error
     if status is CANCELLED:

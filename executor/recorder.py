@@ -41,6 +41,7 @@ class WorkflowRecorder(Trace):
         self._driver = run.driver
         self._compile = compile_segment
         self._open: dict[int, Any] = {}  # handles not settled, or never used, by identity
+        self._handles: dict[int, list[Any]] = defaultdict(list)  # not settled, by plan id
         run.driver.state.spare = self._spared
 
     def collected(self, handle: Any) -> None:
@@ -65,7 +66,9 @@ class WorkflowRecorder(Trace):
             self._driver.fail(error)  # or whoever awaits one of the handles would wait for ever
             raise
         for handle in handles:
-            self._driver.watch(handle.home.node, partial(self._settle, handle))
+            node = handle.home.node
+            self._handles[node].append(handle)
+            self._driver.watch(node, partial(self._settle, handle))
 
     def _compiled(
         self, plan: Plan, handles: list[Any], contexts: _Contexts
@@ -86,9 +89,10 @@ class WorkflowRecorder(Trace):
         """Give a settled call's value, or its error, to a handle."""
         if handle.used:
             self._open.pop(id(handle), None)
-        done = state.status[slot] is DONE
+        done, node = state.status[slot] is DONE, handle.home.node
+        self._handles.pop(node, None)
         if not done:
-            self.builder.forget(handle.home.node)
+            self.builder.forget(node)
         if handle.done():
             return
         if not done:
@@ -108,30 +112,26 @@ class WorkflowRecorder(Trace):
         """A handle was cancelled: so is its call, unless another handle or call needs it."""
         self.flush()
         node, state = handle.home.node, self._driver.state
-        slot = state.slots[node]
-        if not state.used(slot) and not self._waiting()[slot]:
+        if not state.used(state.slots[node]) and not self._waiting(node):
             self.builder.forget(node)
             self._driver.drop(node)
 
-    def _waiting(self) -> dict[int, list[Any]]:
-        """By slot the handles that have no value yet."""
-        found: dict[int, list[Any]] = defaultdict(list)
-        for handle in self._open.values():
-            if not handle.done():
-                found[self._driver.state.slots[handle.home.node]].append(handle)
-        return found
+    def _waiting(self, node: int) -> list[Any]:
+        """The handles of a call that have no value yet."""
+        handles = self._handles.get(node, ())
+        return [handle for handle in handles if not handle.done()]
 
     def _spared(self, losers: Counter[int]) -> set[int]:
         """Which slots that lost a race are needed still.
 
         Those that somebody awaits, and those the program asked for more often than in the race.
         """
-        handles = self._waiting()
-        return {
-            slot
-            for slot, times in losers.items()
-            if len(handles[slot]) > times or any(handle._callbacks for handle in handles[slot])
-        }
+        spared = set()
+        for slot, times in losers.items():
+            handles = self._waiting(self._driver.state.where(slot)[0])
+            if len(handles) > times or any(handle._callbacks for handle in handles):
+                spared.add(slot)
+        return spared
 
     async def finish(self) -> None:
         """The workflow returned: wait for every call it made.

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
-from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed
+from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed, described
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
 from agentflow.executor.services import Services
@@ -58,6 +58,7 @@ class Run(Generic[T]):
         name: Of the workflow, plan or task.
         parent: The run whose call started it, or None.
         deadline: Loop time after which it gives up, or None.
+        depth: How many workflows deep it is; 1 for one that no other called.
         ledger: What it may spend, and has.
         driver: Carries out its calls.
     """
@@ -84,6 +85,7 @@ class Run(Generic[T]):
         self.parent = parent
         self.tools = tools
         self.ledger = ledger
+        self.depth: int = 1 if parent is None else parent[0].depth + 1
         self._root: str = identity if parent is None else parent[0]._root
         self.chance = random.Random(seed)
         self._loop = asyncio.get_running_loop()
@@ -95,6 +97,7 @@ class Run(Generic[T]):
         self._future: asyncio.Future[T] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None  # when to give up on the body
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
         self._steps = StepTable(path or name, self._spec)
@@ -126,14 +129,17 @@ class Run(Generic[T]):
             self.driver.teller = Teller(self.id, self._loop, self.driver.state, tell)
         above = (None, None) if self.parent is None else (self.parent[0].id, self.parent[1])
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
-        if self.deadline is not None:
-            self._timer = self._loop.call_at(self.deadline, self._expire)
         self._task = self._context.copy().run(self._spawn, self._supervise())
         self._task.add_done_callback(self._never_began)
+        if self.deadline is not None:
+            if self.deadline <= self._loop.time():
+                self._expire()
+            else:
+                self._timer = self._loop.call_at(self.deadline, self._expire)
         return self
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        stop = partial(self.cancel, "its engine closed")
+        stop = partial(self.cancel, reason="its engine closed")
         return self.host.services.spawn(work, f"run {self.id}", stop)
 
     def tool(self, name: str) -> Tool[..., Any]:
@@ -217,7 +223,7 @@ class Run(Generic[T]):
             return await asyncio.shield(self._future)
         except asyncio.CancelledError:
             if not self._future.done():
-                self.cancel("whoever awaited it was cancelled")
+                self.cancel(reason="whoever awaited it was cancelled")
                 await self.ended()
             raise
 
@@ -225,8 +231,8 @@ class Run(Generic[T]):
         """Wait until nothing of the run is left, or what is left has been given up on."""
         await asyncio.shield(self._over)
 
-    def cancel(self, reason: str = "", *, call: int | None = None) -> None:
-        """Cancel the run, or one call of it by its plan id.
+    def cancel(self, call: int | None = None, *, reason: str = "") -> None:
+        """Cancel one call by its plan id, or without one the whole run.
 
         Raises:
             LookupError: There is no such call.
@@ -275,7 +281,12 @@ class Run(Generic[T]):
         self._cause = (kind, message)
         if self._task is not None:
             self._task.cancel()
-            self._loop.call_later(self.host.services.limits.grace, self._give_up, self._task)
+            grace = self.host.services.limits.grace
+            self._patience = self._loop.call_later(grace, self._give_up, self._task)
+        if kind is DeadlineExceeded:
+            self.driver.halt()
+        else:
+            self.driver.drop_all()  # the body may still call what cleans up
 
     def _give_up(self, body: asyncio.Task[None]) -> None:
         """The body does not end although it was cancelled: end the run without it."""
@@ -317,6 +328,8 @@ class Run(Generic[T]):
             except asyncio.CancelledError:
                 continue  # the driver gives up on every call by itself
         self._settle()
+        if self._patience is not None:
+            self._patience.cancel()
         if not self._over.done():
             self._over.set_result(None)
 
@@ -358,7 +371,7 @@ class Run(Generic[T]):
     def _failed(self, error: BaseException) -> RunFailed:
         failures = self._told(self.driver.state.failures())
         failed = RunFailed(
-            f"{self.name} failed: {type(error).__name__}: {error}",
+            f"{self.name} failed: {described(_root(error))}",
             failures=failures,
             **self._kept(),
         )
@@ -372,6 +385,13 @@ class Run(Generic[T]):
             self.driver.halt()
             self._settle()
             self._over.set_result(None)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What failed first, through runs within runs."""
+    while isinstance(error, RunFailed) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _earliest(deadline: float | None, parent: tuple[Run[Any], int] | None) -> float | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import random
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from agentflow.context import logged_node
 from agentflow.errors import CallCancelled, CallTimeout
@@ -57,11 +58,9 @@ class Running:
         self._abandoned: list[str] = []
         self._inbox: deque[Happening] = deque()
         self._pumping = False
-        # The loop's own method adds a third to the cost of a task, for hooks that are not set.
-        plain = self.loop.get_task_factory() is None and not self.loop.get_debug()
-        self._task: Callable[..., asyncio.Task[None]] = (
-            partial(asyncio.Task, loop=self.loop) if plain else self.loop.create_task
-        )
+        # Not by the loop's method: that costs a third more, and an eager task would end
+        # before it is known here.
+        self._task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, loop=self.loop)
         self.timers = Timers(self.loop, self._expired)
         self.deadline: float | None = None
         self.teller: Teller | None = None
@@ -191,7 +190,8 @@ class Running:
             return
         self._stopped.add(slot)
         call = self._bound[slot]
-        if call is not None and call.tool.effect.kind == "writes":
+        begun = inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
+        if begun and call is not None and call.tool.effect.kind == "writes":
             # A write that has started is given its grace before it is cut off.
             self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
         else:

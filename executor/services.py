@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from agentflow.errors import DefinitionError
 from agentflow.executor.calls import BoundCall, bind_call
 from agentflow.executor.gates import Gate
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -25,6 +26,9 @@ class Limits:
         nodes: Calls that one plan of a model may hold.
         backend: Requests to one backend at once.
         threads: Threads for plain functions.
+        depth: Workflows within workflows.
+        requests_per_minute: Requests to one model, or None.
+        tokens_per_minute: Tokens of one model, prompts included, or None.
         grace: Seconds that cancelled work has to end before it is abandoned.
     """
 
@@ -34,6 +38,17 @@ class Limits:
     backend: int = 64
     threads: int = 64
     grace: float = 2.0
+    depth: int = 500
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which nothing could run."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0.0 if field.name == "grace" else 1.0
+            if value is not None and not value >= least:
+                raise DefinitionError(f"Limits({field.name}={value}): it must be {least:g} or more")
 
 
 class Services:
@@ -80,7 +95,8 @@ class Services:
             stop: Called when the engine closes; the task is sure to end after it. Without it
                 the task is cancelled.
         """
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        # Not by the loop's method: an eager task would begin before it is known here.
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
         self._tasks[task] = stop
         task.add_done_callback(self._forget)
         return task
@@ -109,4 +125,13 @@ class Services:
         if rest := [task for task in self._tasks if task is not this]:
             await asyncio.wait(rest, timeout=max(0.0, until - loop.time()))
         self.threads.shutdown()
-        return [task.get_name() for task in rest if not task.done()] + self.threads.abandoned
+        left = [task for task in rest if not task.done()]
+        for task in left:
+            _let_go(task)
+        return [task.get_name() for task in left] + self.threads.abandoned
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for the task any more, nor does `asyncio.run` when it closes the loop."""
+    asyncio.tasks._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # not in typeshed

@@ -166,15 +166,18 @@ else:
             return self._steps.send(value)
 
         def throw(self, *error: Any) -> Any:
-            """As of a coroutine."""
+            """As of a coroutine; one that has not begun is cancelled."""
             if self._steps is None:
+                self.cancel()
                 self._steps = self.__await__()
             return self._steps.throw(*error)
 
         def close(self) -> None:
-            """As of a coroutine."""
+            """As of a coroutine; one that has not begun is cancelled."""
             if self._steps is not None:
                 self._steps.close()
+            else:
+                self.cancel()
 
         def _not_a_value(self, *_: Any) -> NoReturn:
             raise TypeError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.clock import now
-from agentflow.errors import AnswerInvalid, ModelRefusal
+from agentflow.errors import AnswerInvalid, ModelRefusal, described
 from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, ReasoningPiece, Reply, TextPiece
@@ -102,8 +102,9 @@ class Workbench:
         if outcome.ok:
             return shown(outcome.value)
         error = outcome.error
+        assert error is not None, "a call without a value has an error"
         if outcome.status == "failed":
-            return f"failed: {type(error).__name__}: {shown(str(error), ERROR_LIMIT)}"
+            return f"failed: {shown(described(error), ERROR_LIMIT)}"
         return f"{outcome.status}: {shown(str(error), ERROR_LIMIT)}"
 
     # The model

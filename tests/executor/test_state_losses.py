@@ -39,7 +39,7 @@ def test_whoever_needs_a_failed_value_fails_and_nobody_else(machine: type[Machin
     error = m.error(2)
     assert isinstance(error, DependencyFailed)
     assert error.__cause__ is boom and error.tool == "c" and error.node == 2
-    assert str(error) == "c needs the value of b, which failed: boom"
+    assert str(error) == "c needs the value of b, which failed: ValueError: boom"
 
 
 def test_only_failures_of_their_own_count_as_failures(machine: type[Machine]) -> None:

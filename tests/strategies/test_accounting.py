@@ -105,7 +105,7 @@ async def test_a_cancelled_stream_is_settled_at_what_came_and_what_may_be_on_its
     run = engine.start("Which?", strategy="react", budget=Budget(usd="1"))
     await asyncio.sleep(0.3 + 99 * 0.02 + 0.001)
 
-    run.cancel("enough")
+    run.cancel(reason="enough")
     await run.ended()
 
     [told] = lab.told(events.ModelReplied)
@@ -124,7 +124,7 @@ async def test_a_cancelled_call_without_an_answer_is_settled_in_full(lab: Any) -
     reserved = engine.ledger.reserved.tokens
     assert reserved > 700
 
-    run.cancel("enough")
+    run.cancel(reason="enough")
     await run.ended()
 
     assert engine.ledger.spent.tokens == reserved

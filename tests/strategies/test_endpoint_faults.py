@@ -217,7 +217,7 @@ async def test_sockets_are_closed_when_a_task_is_cancelled(lab: Any) -> None:
         run = engine.start("Which?")
         while not lab.made:
             await asyncio.sleep(0.05)
-        run.cancel("enough")
+        run.cancel(reason="enough")
         await run.ended()
         while server.active:
             await asyncio.sleep(0.05)

@@ -465,7 +465,7 @@ async def test_cancelling_while_the_plan_is_written_closes_the_stream(lab: Any) 
     run = engine.start("Which?")
     await asyncio.sleep(5.0)
 
-    run.cancel("enough")
+    run.cancel(reason="enough")
     await run.ended()
     await asyncio.sleep(0)
 
@@ -479,7 +479,7 @@ async def test_cancelling_while_the_joiner_speaks_closes_the_stream(lab: Any) ->
     run = engine.start("Which?")
     await asyncio.sleep(5.0)
 
-    run.cancel("enough")
+    run.cancel(reason="enough")
     await run.ended()
 
     assert lab.server.requests[1].disconnected
@@ -494,7 +494,7 @@ async def test_an_uncommitted_call_is_not_among_the_results_of_a_cancelled_run(l
     await asyncio.sleep(1.0)
     assert lab.made == ["search x"]
 
-    run.cancel("enough")
+    run.cancel(reason="enough")
     await run.ended()
 
     assert run.results == {}

@@ -294,7 +294,7 @@ async def test_cancelling_during_a_turn_closes_the_stream_and_the_calls(lab: Any
     run = engine.start("Which?", strategy="react")
     await asyncio.sleep(5.0)
 
-    run.cancel("enough")
+    run.cancel(reason="enough")
     await run.ended()
 
     assert lab.server.requests[0].disconnected
