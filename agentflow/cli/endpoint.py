@@ -49,7 +49,7 @@ async def stand_in() -> AsyncIterator[Endpoint]:
     from agentflow.testing.standin import MODEL, serve_standin
 
     # It never leaves this machine, whatever proxy the environment names.
-    async with serve_standin() as url, _http.client(trust_env=True) as http:
+    async with serve_standin() as url, _http.client(trust_env=False) as http:
         yield Endpoint(Settings(url, "", MODEL), OpenAIBackend(url, MODEL, http=http))
 
 
