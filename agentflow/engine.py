@@ -207,7 +207,7 @@ class Engine:
             )
         run: Run[T] = self._new(
             workflow.name,
-            workflow_body(workflow.fn, args, kwargs),
+            _body_of(workflow, args, kwargs),
             {},
             parent.subscribers,
             budget=workflow.budget,
@@ -228,8 +228,7 @@ class Engine:
         if self._closed:
             raise DefinitionError("this engine is closed: make a new one")
         if isinstance(target, Workflow):
-            target.signature.validate(args, kwargs)
-            body = workflow_body(target.fn, args, kwargs)
+            body = _body_of(target, args, kwargs)
             return self._new(target.name, body, {}, subscribers, budget=target.budget)
         if isinstance(target, Plan):
             return self._plan_run(target, subscribers, *args, **kwargs)
@@ -345,6 +344,14 @@ class Engine:
             limiter=RateLimiter(limits.requests_per_minute, limits.tokens_per_minute),
             prices=self._prices,
         )
+
+
+def _body_of(
+    workflow: Workflow[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Body[T]:
+    """What a run of a workflow does; its arguments are checked at once."""
+    args, kwargs = workflow.signature.validate(args, dict(kwargs))
+    return workflow_body(workflow.fn, args, kwargs, workflow.signature.check_result)
 
 
 @overload

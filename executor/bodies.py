@@ -46,9 +46,15 @@ def plan_body(plan: Plan) -> Body[Any]:
 
 
 def workflow_body(
-    fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    fn: Callable[..., Coroutine[Any, Any, T]],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    check: Callable[[Any], T] | None = None,
 ) -> Body[T]:
-    """Runs a workflow's function, whose calls become segments of the run's plan."""
+    """Runs a workflow's function, whose calls become segments of the run's plan.
+
+    `check` converts its value to the declared type, or raises.
+    """
 
     async def body(run: Run[T]) -> T:
         record = WorkflowRecorder(run, _compiler(run))
@@ -57,6 +63,8 @@ def workflow_body(
         try:
             value: T = await _settled(await fn(*args, **kwargs))
             await record.finish()
+            if check is not None:
+                value = check(value)
         except BaseException:
             record.abort()
             raise
