@@ -5,6 +5,7 @@ AgentflowError
   PlanError              kind, at: the plan cannot be run; raised before anything is spent
   CallError              tool, node: one call did not give a value
     ArgumentError        argument: an argument is not what the signature asks for
+    PathError            a reference leads nowhere in a value (also a LookupError)
     ResultError          the tool returned what its annotation does not allow
     CallTimeout          seconds: an attempt took longer than its timeout (also a TimeoutError)
     CallCancelled        the call was cancelled by name while its run went on
@@ -83,6 +84,10 @@ class ArgumentError(CallError, ValueError):
     ) -> None:
         self.argument = argument
         super().__init__(message, tool=tool, node=node)
+
+
+class PathError(CallError, LookupError):
+    """A reference leads nowhere in the value it refers to; nothing was called."""
 
 
 class ResultError(CallError, ValueError):

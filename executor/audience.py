@@ -43,7 +43,9 @@ class Audience:
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(event)
-            except Exception as error:  # noqa: BLE001  # its fault must not end the run
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # its fault must not end the run
                 self._subscribers.remove(subscriber)
                 self._loop.call_exception_handler(
                     {"message": f"a subscriber of run {self._run} raised", "exception": error}

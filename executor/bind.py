@@ -76,4 +76,4 @@ def _found(value: Any, path: Sequence[Any], node: int) -> Any:
     try:
         return resolve(value, path)
     except LookupError as error:
-        raise LookupError(f"in the value of node {node}: {error.args[0]}") from None
+        raise LookupError(f"in the value of ${node + 1}: {error.args[0]}") from None

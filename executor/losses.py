@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed, described
+from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed, PathError, described
 from agentflow.executor.commands import CANCELLED, FAILED, SKIPPED, Status
 from agentflow.executor.schedule import End
 from agentflow.planner.plan import GATHER, Join
@@ -36,6 +36,17 @@ def out_of_reach(join: Join, inputs: int, node: int, cause: Any) -> End:
     error = DependencyFailed(why, tool=GATHER, node=node)
     error.__cause__ = cause
     return FAILED, error
+
+
+def cannot_begin(error: Exception, tool: str, node: int) -> End:
+    """What the call would begin with is not there, or cannot be copied."""
+    return FAILED, path_error(error, tool, node) if isinstance(error, LookupError) else error
+
+
+def path_error(error: LookupError, tool: str, node: int) -> PathError:
+    """A path that leads nowhere, told of the call that follows it."""
+    why = error.args[0] if error.args else error
+    return PathError(f"{tool} (${node + 1}): {why}", tool=tool, node=node)
 
 
 def too_few_elements(join: Join, elements: int, tool: str, node: int) -> End:

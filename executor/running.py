@@ -16,6 +16,7 @@ from agentflow.errors import CallCancelled, CallTimeout
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.losses import path_error
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
@@ -98,7 +99,7 @@ class Running:
         try:
             if call.simple:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
-                args, kwargs = bind_arguments(state, state.nodes[slot])
+                args, kwargs = self._arguments(slot)
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
             else:
                 happening = Finished(slot, await self._attempts(slot, call))
@@ -108,6 +109,13 @@ class Running:
         except BaseException as error:  # noqa: BLE001  # a failure is a value here
             happening = self._failed(slot, call, error)
         self._report(slot, happening)
+
+    def _arguments(self, slot: int) -> tuple[list[Any], dict[str, Any]]:
+        node = self.state.nodes[slot]
+        try:
+            return bind_arguments(self.state, node)
+        except LookupError as error:
+            raise path_error(error, node.tool, self.state.where(slot)[0]) from None
 
     def _report(self, slot: int, happening: Happening) -> None:
         if self.timers.running:
@@ -149,7 +157,7 @@ class Running:
             await asyncio.sleep(wait)
             self._time(slot, call)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
-        args, kwargs = bind_arguments(self.state, self.state.nodes[slot])
+        args, kwargs = self._arguments(slot)
         try:
             return await call.invoke(args, kwargs, site)
         except (Exception, asyncio.CancelledError) as error:

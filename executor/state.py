@@ -37,7 +37,12 @@ from agentflow.executor.joins import (
     common_length,
     expand,
 )
-from agentflow.executor.losses import guard_was_false, needs_lost, too_few_elements
+from agentflow.executor.losses import (
+    cannot_begin,
+    guard_was_false,
+    needs_lost,
+    too_few_elements,
+)
 from agentflow.executor.schedule import End
 from agentflow.planner.order import EffectOrder
 from agentflow.planner.plan import ALL, Each, Node, Ref
@@ -157,15 +162,19 @@ class RunState(Growth):
             if resolve(self.values[self.slots[node.guard.node]], node.guard.path):
                 return None
         except Exception as error:  # noqa: BLE001  # a path leads nowhere, or a value raises
-            return FAILED, error
+            return cannot_begin(error, node.tool, self.where(slot)[0])
         return guard_was_false(node.tool, self.where(slot)[0])
 
     def _gather(self, slot: int, node: Node, join: Gathering, out: list[Command]) -> None:
         try:
             end: End = DONE, join.value(self, node.args)
         except Exception as error:  # noqa: BLE001  # as above, or a copy fails
-            end = FAILED, error
+            end = cannot_begin(error, node.tool, self.where(slot)[0])
         self._ends.append((slot, *end))
+        self._drop_losers(slot, join, out)
+
+    def _drop_losers(self, slot: int, join: Gathering, out: list[Command]) -> None:
+        """A gather needs no further values: calls that nobody else needs are cancelled."""
         losers = Counter(loser for loser in join.inputs if self.status[loser] < DONE)
         spared = self.spare(losers) if losers else ()
         for loser in losers:
@@ -180,7 +189,7 @@ class RunState(Growth):
             }
             length = common_length(list(columns.values()))
         except Exception as error:  # noqa: BLE001  # as above
-            self._ends.append((slot, FAILED, error))
+            self._ends.append((slot, *cannot_begin(error, node.tool, self.where(slot)[0])))
             return
         self.status[slot] = PARKED  # it runs as its elements do
         join.elements = []
@@ -241,7 +250,10 @@ class RunState(Growth):
     # Policies
 
     def _ended(self, slot: int, out: list[Command]) -> None:
-        if isinstance(joined := self._joins.get(slot), Fanning):
+        joined = self._joins.get(slot)
+        if isinstance(joined, Gathering) and self.status[slot] is CANCELLED:
+            self._drop_losers(slot, joined, out)
+        elif isinstance(joined, Fanning):
             for element in joined.elements or ():
                 self._drop(element, out)  # not needed any more
             if self.status[slot] is not DONE:

@@ -6,10 +6,18 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agentflow.testing import VirtualLoop
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+# Examples are the same in every run, and a busy machine is no reason to fail.
+settings.register_profile(
+    "agentflow", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("agentflow")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -43,7 +43,7 @@ class Signature:
         self.context: str | None = None
         for parameter in inspect.signature(function).parameters.values():
             annotation = hints.get(parameter.name, parameter.annotation)
-            if annotation is Context:
+            if annotation is Context or annotation == (Context | None):
                 self.context = parameter.name
             else:
                 parameters.append(parameter.replace(annotation=annotation))
@@ -221,6 +221,8 @@ def _hints(
 ) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, localns=dict(local or {}), include_extras=True)
+    except TypeError:  # a partial, or an object with __call__, carries none
+        return {}
     except NameError as error:
         raise DefinitionError(
             f"tool {name!r}: annotation not understood: {error}. "

@@ -67,7 +67,7 @@ class Tool(Generic[P, R_co]):
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
-        self.name = name or fn.__name__
+        self.name = name or str(getattr(fn, "__name__", ""))
         self.effect = effect
         self.policy = policy
         self.version = version
@@ -253,12 +253,13 @@ def tool(
     def decorate(fn: Callable[..., Any]) -> Tool[..., Any]:
         if not callable(fn):
             raise DefinitionError(f"@tool decorates a function, not {fn!r}")
+        label = name or str(getattr(fn, "__name__", fn))
         try:
             effect = declared(pure, reads, writes, idempotent)
         except ValueError as error:
-            raise DefinitionError(f"tool {fn.__name__!r}: {error}") from None
+            raise DefinitionError(f"tool {label!r}: {error}") from None
         policy = DEFAULT.revised(**options) if options else DEFAULT
-        _check_repeats(fn.__name__, effect, policy)
+        _check_repeats(label, effect, policy)
         made: Tool[..., Any] = Tool(
             fn, name=name, effect=effect, policy=policy, version=version, batch=batch, local=local
         )
