@@ -189,7 +189,7 @@ async def running() -> None:
         assert_type(engine.start(mapping, topic="x"), Run[int])
         assert_type(await engine.start(mapping, "x"), int)
         assert_type(await engine.run(Task("Who?", strategy="react")), str)
-        assert_type(await engine.run("Who?", deadline="30s"), str)
+        assert_type(await engine.run("Who?", rounds=2), str)
         assert_type(engine.plan("$1 = size('x')\nreturn $1", tools=[size]), Plan)
         async for event in engine.stream(passing, "x"):
             assert_type(event.at, float)
