@@ -271,6 +271,9 @@ class Run(Generic[T]):
 
     def _expire(self) -> None:
         """The deadline passed: the caller is answered now, cleaning up goes on."""
+        state = self.driver.state
+        if state.halted and state.first_failure is not None and self._cause is None:
+            self._outcome = self._outcome or (None, state.errors[state.first_failure])
         if self._cause is None and self._outcome is None:
             pending = len(self._kept()["pending"])
             waiting = f"; {pending} calls were not done" if pending else ""
