@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
@@ -16,7 +16,7 @@ from agentflow.context import logged_run, recorder, run_scope
 from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed, described
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
-from agentflow.executor.services import Services
+from agentflow.executor.host import Host
 from agentflow.executor.teller import Teller
 from agentflow.planner.plan import Node, Plan
 from agentflow.planner.steps import Step, StepTable
@@ -26,28 +26,6 @@ T = TypeVar("T")
 
 Body = Callable[["Run[T]"], Awaitable[T]]
 """What a run does: a coroutine function that gets the run."""
-
-
-class Host(Protocol):
-    """The engine, as its runs see it."""
-
-    services: Services
-    plain_models: set[str]  # names of models whose backend takes no JSON schema
-
-    def start_child(
-        self,
-        workflow: Any,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        parent: Run[Any],
-        place: int | str,
-    ) -> Awaitable[Any]:
-        """Run a workflow within another run."""
-        ...
-
-    def model(self, name: str | None) -> Any:
-        """A model client by name, or the default one."""
-        ...
 
 
 class Run(Generic[T]):

@@ -1,0 +1,38 @@
+"""The engine, as its runs see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentflow.executor.services import Services
+
+if TYPE_CHECKING:
+    from agentflow.executor.run import Run
+
+
+class Host(Protocol):
+    """What runs of one engine share, and ask of it.
+
+    Attributes:
+        services: Shared by its runs.
+        plain_models: Names of models whose backend takes no JSON schema.
+    """
+
+    services: Services
+    plain_models: set[str]
+
+    def start_child(
+        self,
+        workflow: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        parent: Run[Any],
+        place: int | str,
+    ) -> Awaitable[Any]:
+        """Run a workflow within another run."""
+        ...
+
+    def model(self, name: str | None) -> Any:
+        """A model client by name, or the default one."""
+        ...
