@@ -206,49 +206,49 @@ def synchronously() -> None:
 def mistakes(hits: Handle[list[Hit]], page: Handle[str], engine: Engine) -> None:
     """Every line is an error."""
     # Arguments
-    search(3)  # type: ignore[arg-type]
-    search("x", k="5")  # type: ignore[arg-type]
-    search()  # type: ignore[call-arg]
-    search(query="x", kk=5)  # type: ignore[call-arg]
-    search("x", 5, 6)  # type: ignore[call-arg]
-    summarise(3)  # type: ignore[arg-type]
-    passing(topic=3)  # type: ignore[arg-type]
+    search(3)  # type: ignore[arg-type]  # a number
+    search("x", k="5")  # type: ignore[arg-type]  # text
+    search()  # type: ignore[call-arg]  # nothing
+    search(query="x", kk=5)  # type: ignore[call-arg]  # no such parameter
+    search("x", 5, 6)  # type: ignore[call-arg]  # too many
+    summarise(3)  # type: ignore[arg-type]  # a number
+    passing(topic=3)  # type: ignore[arg-type]  # a number
 
     # Handles
     rank(hits, "p")  # type: ignore[arg-type]  # .ref is missing
     fetch(hits.ref)  # type: ignore[arg-type]  # of the wrong type
-    fetch(hits.ref[0].score)  # type: ignore[arg-type]
-    fetch(url=page)  # type: ignore[arg-type]
-    rank(page.ref, page.ref)  # type: ignore[arg-type]
-    print(hits.ref[0].nope)  # type: ignore[attr-defined]
+    fetch(hits.ref[0].score)  # type: ignore[arg-type]  # a float
+    fetch(url=page)  # type: ignore[arg-type]  # .ref is missing
+    rank(page.ref, page.ref)  # type: ignore[arg-type]  # no hits
+    print(hits.ref[0].nope)  # type: ignore[attr-defined]  # no such field
     print(hits[0])  # type: ignore[index]  # not awaited
-    print(len(page))  # type: ignore[arg-type]
+    print(len(page))  # type: ignore[arg-type]  # not awaited
 
     # Maps
-    print(page.ref.each)  # type: ignore[attr-defined]
-    fetch.map(page)  # type: ignore[call-overload]
-    size.map(hits.each)  # type: ignore[call-overload]
-    fetch.map(["a"], depth="x")  # type: ignore[call-overload]
+    print(page.ref.each)  # type: ignore[attr-defined]  # of a handle, not of a reference
+    fetch.map(page)  # type: ignore[call-overload]  # .ref is missing
+    size.map(hits.each)  # type: ignore[call-overload]  # a hit is no text
+    fetch.map(["a"], depth="x")  # type: ignore[call-overload]  # text
 
     # Options
-    fetch.with_(timeout=[1])  # type: ignore[arg-type]
-    fetch.with_(tries=3)  # type: ignore[call-arg]
-    tool(limit="many")  # type: ignore[call-overload]
-    llm(models=["small"])  # type: ignore[call-overload]
+    fetch.with_(timeout=[1])  # type: ignore[arg-type]  # a list
+    fetch.with_(tries=3)  # type: ignore[call-arg]  # no such option
+    tool(limit="many")  # type: ignore[call-overload]  # text
+    llm(models=["small"])  # type: ignore[call-overload]  # no such option
 
     # Runs
-    engine.start(passing)  # type: ignore[call-overload]
-    engine.start(passing, 3)  # type: ignore[call-overload]
-    engine.start(asking, "x", time=3)  # type: ignore[call-arg]
-    Budget(usd=[])  # type: ignore[arg-type]
-    number: int = run_sync(passing, "x")  # type: ignore[assignment]
+    engine.start(passing)  # type: ignore[call-overload]  # nothing
+    engine.start(passing, 3)  # type: ignore[call-overload]  # a number
+    engine.start(asking, "x", time=3)  # type: ignore[call-arg]  # no such parameter
+    Budget(usd=[])  # type: ignore[arg-type]  # a list
+    number: int = run_sync(passing, "x")  # type: ignore[assignment]  # it gives text
     print(number)
 
 
 def definitions() -> None:
     """A workflow and a prompt are ``async def``."""
 
-    @workflow  # type: ignore[arg-type]
+    @workflow  # type: ignore[arg-type]  # not async
     def plain(text: str) -> str:
         return text
 
