@@ -22,7 +22,8 @@ from agentflow.settings import Settings
 from agentflow.testing.standin import MODEL, serve_standin
 from agentflow.tools.builtin import default_tools
 
-TOPIC = "equal calls"  # apart from the question, or this file would hold the best passage
+# In two halves, or this file would hold the best passage.
+QUESTION = "What is done with a {} that never {}?".format("thread", "ends")
 HERE = Path(__file__).parents[1]
 
 
@@ -43,6 +44,7 @@ async def answer(engine: Engine, task: Task) -> Account:
     account = Account(task.strategy)
     began, place = 0.0, ""
     starts: dict[int, float] = {}
+    names: dict[int, str] = {}
     async for event in engine.stream(task):
         began = began or event.at
         clock = f"{event.at - began:6.2f} s "
@@ -50,15 +52,17 @@ async def answer(engine: Engine, task: Task) -> Account:
             case events.RoundStarted():
                 print(f"{clock} {event.kind}, round {event.number} {event.reason}")
             case events.PlanExtended():
+                named = zip(event.nodes, event.lines, strict=True)
+                names.update((node, line.split()[0]) for node, line in named)
                 print("".join(f"{clock}   {line}\n" for line in event.lines), end="")
             case events.NodeStarted():
                 starts.setdefault(event.node, event.at)
                 account.tool_calls += 1
             case events.NodeFinished(element=None):
                 spent = 1000 * (event.at - starts.get(event.node, event.at))
-                print(f"{clock}     ${event.node + 1} {event.tool} done in {spent:.1f} ms")
+                print(f"{clock}     {names[event.node]} {event.tool} done in {spent:.1f} ms")
             case events.NodeFailed(element=None) | events.NodeSkipped():
-                print(f"{clock}     ${event.node + 1} {event.tool} gave nothing")
+                print(f"{clock}     {names[event.node]} {event.tool} gave nothing")
             case events.TextDelta(role="answer"):
                 print(event.text if place else f"\n{event.text}", end="", flush=True)
                 place = "answer"
@@ -97,7 +101,7 @@ async def connected(root: Path) -> AsyncIterator[Engine]:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("question", nargs="?", default=f"How are {TOPIC} merged?")
+    parser.add_argument("question", nargs="?", default=QUESTION)
     parser.add_argument("--root", type=Path, default=HERE, help="the folder to look into")
     options = parser.parse_args()
     plan, react = (
