@@ -41,6 +41,8 @@ class Run(Generic[T]):
         driver: Carries out its calls.
     """
 
+    _numbering = threading.Lock()  # tools ask for their keys from their threads
+
     def __init__(
         self,
         host: Host,
@@ -79,7 +81,6 @@ class Run(Generic[T]):
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
         self._steps = StepTable(path or name, self._spec)
-        self._numbering = threading.Lock()
         self.driver = Driver(
             host.services,
             self.tool,
@@ -174,7 +175,7 @@ class Run(Generic[T]):
         return f"{self._step(int(node))}{bracket}{element}"
 
     def _step(self, node: int) -> Step:
-        with self._numbering:  # tools ask from their threads
+        with self._numbering:
             return self._steps.step(self._nodes(), node)
 
     def _nodes(self) -> list[Node]:

@@ -252,7 +252,7 @@ async def test_a_map_needs_something_to_go_over(engine: Engine) -> None:
     async def flow() -> None:
         for value in (5, "text", {"a": 1}, None):
             with pytest.raises(DefinitionError, match="needs a list or a handle"):
-                square.map(value)  # type: ignore[arg-type]
+                square.map(value)  # type: ignore[arg-type]  # meant
 
     await engine.run(flow)
 

@@ -83,7 +83,7 @@ async def test_a_preview_of_branches_inside_a_loop() -> None:
 def test_a_preview_raises_what_the_workflow_raises() -> None:
     @workflow
     async def wrong() -> None:
-        search(5)  # type: ignore[arg-type]
+        search(5)  # type: ignore[arg-type]  # on purpose
 
     with pytest.raises(ArgumentError):
         wrong.plan()

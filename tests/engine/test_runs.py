@@ -45,7 +45,7 @@ TOOLS = [slow, boom]
 
 @workflow
 async def wait(seconds: float) -> str:
-    return await slow("waited", seconds)  # type: ignore[no-any-return]
+    return await slow("waited", seconds)  # type: ignore[no-any-return]  # slow takes anything
 
 
 class Log:
@@ -501,7 +501,7 @@ async def test_arguments_and_values_of_a_workflow_have_their_declared_types(
 
     @workflow
     async def wrong(n: int) -> int:
-        return "text"  # type: ignore[return-value]
+        return "text"  # type: ignore[return-value]  # on purpose
 
     text: Any = "4"
     assert await engine.run(double, text) == 8
@@ -549,7 +549,7 @@ async def test_leaving_a_stream_cancels_the_run(engine: Engine, log: Log) -> Non
         if isinstance(event, NodeStarted):
             break
     await asyncio.sleep(2)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
     assert line.at("long ended") == now() == 2.0
     assert log.check() == ["RunCancelled"]
 

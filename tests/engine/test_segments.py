@@ -302,10 +302,10 @@ async def test_a_bad_argument_is_refused_at_the_call(engine: Engine) -> None:
     @workflow
     async def flow() -> None:
         with pytest.raises(ArgumentError) as wrong:
-            square("three")  # type: ignore[arg-type]
+            square("three")  # type: ignore[arg-type]  # meant
         assert wrong.value.argument == "n"
         with pytest.raises(ArgumentError, match="required"):
-            square()  # type: ignore[call-arg]
+            square()  # type: ignore[call-arg]  # meant
 
     await engine.run(flow)
 

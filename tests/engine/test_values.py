@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import Engine, gather, settled, tool, workflow
+from agentflow import Engine, Handle, gather, settled, tool, workflow
 from agentflow.events import Event, NodeStarted
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
@@ -34,11 +34,12 @@ async def square(n: int) -> int:
 async def test_arguments_are_copied_at_the_call(engine: Engine) -> None:
     @workflow
     async def flow() -> list[Any]:
-        items = [1, [2]]
-        handle = echo(items)
+        inner = [2]
+        items = [1, inner]
+        handle: Handle[list[Any]] = echo(items)
         items.append(3)
-        items[1].append(4)  # type: ignore[attr-defined]
-        return await handle  # type: ignore[no-any-return]
+        inner.append(4)
+        return await handle
 
     assert await engine.run(flow) == [1, [2]]
 

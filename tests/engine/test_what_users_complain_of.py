@@ -393,7 +393,7 @@ async def test_18_a_value_of_the_wrong_type_is_refused_with_the_path_to_it(
 ) -> None:
     @tool
     async def hits() -> list[dict[str, int]]:
-        return [{"rank": 1}, {"rank": "first"}]  # type: ignore[dict-item]
+        return [{"rank": 1}, {"rank": "first"}]  # type: ignore[dict-item]  # on purpose
 
     with pytest.raises(RunFailed, match=r"1\.rank"):
         await engine.run(Plan((Node("hits"),)), tools=[hits])
