@@ -31,7 +31,7 @@ PATTERNS = st.recursive(st.one_of(ATOMS, EDGES), grown, max_leaves=8)
 LINES = st.text(alphabet="abcABC_1 -é", max_size=12)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(PATTERNS, st.lists(LINES, min_size=1, max_size=5), st.booleans())
 def test_it_agrees_with_re(pattern: str, lines: list[str], ignore_case: bool) -> None:
     search = Search(pattern, ignore_case=ignore_case)

@@ -38,7 +38,7 @@ TEXTS = NOTATION | CALLS | st.text(max_size=60)
 Pieces = Callable[..., tuple[list[Any], Any]]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @given(data=st.data(), text=TEXTS, tools=st.sampled_from([None, ("search", "fetch")]))
 def test_the_reading_does_not_depend_on_the_cuts(
     pieces: Pieces, data: st.DataObject, text: str, tools: Any
@@ -52,7 +52,7 @@ def test_the_reading_does_not_depend_on_the_cuts(
     assert pieces(text, tools=tools) == whole
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(text=CALLS, known=st.sampled_from([(), (1,), (1, 2, 99)]))
 def test_what_grew_is_the_beginning_of_the_value(
     pieces: Pieces, text: str, known: tuple[int, ...]

@@ -96,7 +96,7 @@ def typed(script: Script) -> list[str]:
     return [*found, repr(script.end)]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(scripts())
 def test_reading_what_is_printed_gives_the_same_script(script: Script) -> None:
     read = read_script(print_script(script))
@@ -105,7 +105,7 @@ def test_reading_what_is_printed_gives_the_same_script(script: Script) -> None:
     assert typed(read) == typed(script)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(TEXT)
 def test_a_text_is_never_read_as_a_reference(text: str) -> None:
     script = Script((Line(1, "f"), Line(2, "f", (text, [text], {text: text}))))

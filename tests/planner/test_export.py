@@ -198,7 +198,7 @@ PLANS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(PLANS)
 def test_json_gives_the_plan_back(plan: Plan) -> None:
     again = plan_from_json(to_json(plan))
@@ -206,7 +206,7 @@ def test_json_gives_the_plan_back(plan: Plan) -> None:
     assert repr(again) == repr(plan)  # also tells 1 from True and 1.0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text())
 def test_drawings_never_break_a_line_or_a_quote(text: str) -> None:
     """Each line of a drawing has as many plain quotes as its form asks for: none or two."""

@@ -25,7 +25,7 @@ def ordered(calls: list[tuple[bool, list[Resource]]]) -> list[set[int]]:
     return before
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TOUCHES, max_size=14))
 def test_two_calls_are_ordered_whenever_they_conflict(
     calls: list[tuple[bool, list[Resource]]],
@@ -38,7 +38,7 @@ def test_two_calls_are_ordered_whenever_they_conflict(
                 assert early in before[late], (early, late, calls)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TOUCHES, max_size=14))
 def test_a_call_directly_follows_only_what_it_conflicts_with(
     calls: list[tuple[bool, list[Resource]]],

@@ -114,7 +114,7 @@ def plain(script: Script) -> Plan:
 
 SEEDS = st.integers(0, 2**32)
 SIZES = st.integers(1, 14)
-PROPERTY = settings(deadline=None, max_examples=200)
+PROPERTY = settings(max_examples=200)
 
 
 @PROPERTY

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.planner.passes.merge_equal import merge_equal
@@ -178,7 +178,6 @@ def program(calls: list[tuple[str, int]]) -> Plan:
     return Plan(tuple(nodes))
 
 
-@settings(deadline=None)
 @given(calls=CALLS)
 def test_merging_leaves_every_step_that_is_left_as_it_was(
     calls: list[tuple[str, int]], tools: Tools
@@ -190,7 +189,6 @@ def test_merging_leaves_every_step_that_is_left_as_it_was(
         assert step == before[node.label or 0]
 
 
-@settings(deadline=None)
 @given(calls=CALLS)
 def test_no_two_calls_are_the_same_step(calls: list[tuple[str, int]], tools: Tools) -> None:
     found = steps(program(calls).nodes, tools)
