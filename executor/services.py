@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from agentflow.errors import DefinitionError
@@ -44,11 +44,28 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could run."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            least = 0.0 if field.name == "grace" else 1.0
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            least = 0.0 if limit.name == "grace" else 1.0
             if value is not None and not value >= least:
-                raise DefinitionError(f"Limits({field.name}={value}): it must be {least:g} or more")
+                raise DefinitionError(f"Limits({limit.name}={value}): it must be {least:g} or more")
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What all calls of one tool share in one engine; it is gone with either of the two."""
+
+    call: BoundCall | None = None
+    gates: dict[int, Gate] = field(default_factory=dict)  # by limit
+    limiters: dict[float, RateLimiter] = field(default_factory=dict)  # by calls a second
+
+    def bind(self, tool: Tool[..., Any], policy: Policy, threads: DaemonThreads) -> BoundCall:
+        gate = self.gates.setdefault(policy.limit, Gate(policy.limit))
+        limiter = None
+        if policy.rate is not None:
+            fresh = RateLimiter(policy.rate * 60.0, burst=1.0)
+            limiter = self.limiters.setdefault(policy.rate, fresh)
+        return bind_call(tool, policy, gate, limiter, threads)
 
 
 class Services:
@@ -57,32 +74,20 @@ class Services:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.threads = DaemonThreads(limits.threads)
-        self._gates: dict[tuple[int, int], Gate] = {}  # by tool and limit
-        self._limiters: dict[tuple[int, float], RateLimiter] = {}  # by tool and rate
-        self._calls: dict[tuple[int, Policy], BoundCall] = {}
-        self._kept: list[Tool[..., Any]] = []
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
         self.abandoned: list[str] = []
 
     def call(self, tool: Tool[..., Any], policy: Policy | None) -> BoundCall:
         """The composed call of a tool; calls share its limits unless they have their own."""
         tool = tool.origin
-        policy = policy or tool.policy
-        if (call := self._calls.get((id(tool), policy))) is None:
-            self._kept.append(tool)  # its id stays its own
-            gate, limiter = self._gate(tool, policy.limit), self._limiter(tool, policy.rate)
-            call = bind_call(tool, policy, gate, limiter, self.threads)
-            self._calls[id(tool), policy] = call
-        return call
-
-    def _gate(self, tool: Tool[..., Any], limit: int) -> Gate:
-        return self._gates.setdefault((id(tool), limit), Gate(limit))
-
-    def _limiter(self, tool: Tool[..., Any], rate: float | None) -> RateLimiter | None:
-        if rate is None:
-            return None
-        limiter = RateLimiter(rate * 60.0, burst=1.0)
-        return self._limiters.setdefault((id(tool), rate), limiter)
+        shared: _Shared | None = tool.shared.get(self)
+        if shared is None:
+            shared = tool.shared[self] = _Shared()
+        if policy is not None and policy is not tool.policy:
+            return shared.bind(tool, policy, self.threads)
+        if shared.call is None:
+            shared.call = shared.bind(tool, tool.policy, self.threads)
+        return shared.call
 
     def spawn(
         self, work: Coroutine[Any, Any, Any], name: str, stop: Callable[[], object] | None = None

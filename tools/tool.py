@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextvars import copy_context
 from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from weakref import WeakKeyDictionary
 
 from agentflow.context import Context, recorder
 from agentflow.errors import ArgumentError, DefinitionError
@@ -47,6 +48,7 @@ class Tool(Generic[P, R_co]):
         policy: How calls are made.
         kind: ``async``, ``thread`` (a plain function) or ``stream`` (an async generator).
         origin: The tool that `with_` was called on; itself otherwise.
+        shared: What an engine keeps of the tool, by the engine's services.
         join: How `map` waits for its elements, as text; empty for ``all``.
         when: Reference that must be true for a call to be made, or None.
         batch: Tool that takes a list of this tool's argument and gives the list of results.
@@ -73,6 +75,7 @@ class Tool(Generic[P, R_co]):
         self.version = version
         self.batch = batch
         self.origin: Tool[..., Any] = self
+        self.shared: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.join = ""
         self.when: Any = None
         self.kind = _kind(fn)
