@@ -15,7 +15,7 @@ from agentflow import _http
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now
 from agentflow.errors import BackendError, DefinitionError
-from agentflow.executor.models import probe, wire
+from agentflow.executor.models import failures, probe, wire
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import Retry, RetryPolicy
@@ -85,6 +85,7 @@ class OpenAIBackend:
         self._on_retry = on_retry
         self._max_tokens_field = max_tokens_field or _max_tokens_field(self.url)
         self._client: Any = None
+        self._first: Any = None  # the first request that openai's client sent
         self._connecting = asyncio.Lock()
 
     @asynccontextmanager
@@ -182,12 +183,35 @@ class OpenAIBackend:
             attempt += 1
 
     async def _open(self, client: Any, request: ChatRequest, stream: OpenAIStream) -> None:
-        fields = wire.arguments(request, model=self.name, max_tokens_field=self._max_tokens_field)
         try:
-            await stream.open(client.chat.completions.with_streaming_response.create(**fields))
+            await stream.open(self._send(client, request))
         except BaseException:
             await stream.aclose()
             raise
+
+    @asynccontextmanager
+    async def _send(self, client: Any, request: ChatRequest) -> AsyncIterator[Any]:
+        """Send a request and give the HTTP response, whose body is still to come.
+
+        The openai client sends the first; the later ones have the same URL and headers, and
+        repeating these costs a tenth of having them made again (0.7 ms after an idle moment).
+        """
+        fields = wire.arguments(request, model=self.name, max_tokens_field=self._max_tokens_field)
+        if self._first is None or request.extra_headers:
+            async with client.chat.completions.with_streaming_response.create(**fields) as made:
+                if not request.extra_headers:
+                    self._first = made.http_response.request
+                yield made.http_response
+            return
+        response = await self._http.send(wire.repeated(self._first, fields), stream=True)
+        try:
+            if response.is_error:
+                await response.aread()
+                said, headers = response.text, response.headers
+                raise failures.from_status(response.status_code, said, headers, self.url)
+            yield response
+        finally:
+            await response.aclose()
 
     async def _wait_to_retry(
         self, request: ChatRequest, attempt: int, error: BackendError, started: float

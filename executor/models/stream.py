@@ -114,13 +114,12 @@ class OpenAIStream:
         return self._reply
 
     async def open(self, call: Any) -> None:
-        """Make the HTTP call and wait for the first piece.
+        """Enter the HTTP call, which gives the response, and wait for the first piece.
 
         Raises:
             BackendError: Something went wrong before there was a piece.
         """
-        response = await self._in_time(self._exit.enter_async_context(call))
-        http = response.http_response
+        http = await self._in_time(self._exit.enter_async_context(call))
         self._content_type = http.headers.get("content-type", "")
         self._body = await self._exit.enter_async_context(aclosing(http.aiter_bytes()))
         await self._fill()

@@ -44,6 +44,20 @@ def arguments(request: ChatRequest, *, model: str, max_tokens_field: str) -> dic
     }
 
 
+def repeated(first: Any, fields: Mapping[str, Any]) -> Any:
+    """An HTTP request like the first one, with the body that these `arguments` make."""
+    body = {"model": fields["model"], "stream": True, **fields["extra_body"]}
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    headers = [(k, v) for k, v in first.headers.multi_items() if k != "content-length"]
+    return type(first)(
+        first.method,
+        first.url,
+        headers=headers,
+        content=content.encode(),
+        extensions=dict(first.extensions),
+    )
+
+
 def pieces(delta: Mapping[str, Any]) -> list[Delta]:
     """The pieces in the ``delta`` of a chunk's choice.
 
