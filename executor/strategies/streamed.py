@@ -116,18 +116,22 @@ class PlanStream:
         return self.plan
 
     def _take(self, found: list[ReadEvent]) -> bool:
+        """Deal with what was read; calls that start together start at once."""
         committed = {event.line.id for event in found if isinstance(event, LineClosed)}
-        for event in found:
-            if isinstance(event, CallOpened):
-                self._checker.opened(event.id, event.tool)
-            elif isinstance(event, CallClosed):
-                self._close_call(event.line, committed)
-            elif isinstance(event, LineClosed):
-                self._commit(event.line)
-            elif isinstance(event, Ended):
-                self._end(event)
-                return True
-        return False
+        try:
+            for event in found:
+                if isinstance(event, CallOpened):
+                    self._checker.opened(event.id, event.tool)
+                elif isinstance(event, CallClosed):
+                    self._close_call(event.line, committed)
+                elif isinstance(event, LineClosed):
+                    self._commit(event.line)
+                elif isinstance(event, Ended):
+                    self._end(event)
+                    return True
+            return False
+        finally:
+            self._bench.flush()
 
     def _close_call(self, line: Line, committed: Collection[int]) -> None:
         """The bracket is closed: check, and start what may start before its line is committed."""
@@ -141,8 +145,10 @@ class PlanStream:
             )
         early = self._bench.specs[line.tool].effect.starts_early
         if early and line.id not in committed and not self._waits(line):
+            self._bench.flush()
             self._held = line.id
-            self._start(line, held=True)
+            self._lowering.line(line)
+            self._bench.flush(held=True)
 
     def _commit(self, line: Line) -> None:
         """The line is complete: its guard and its policy are known."""
@@ -160,19 +166,14 @@ class PlanStream:
             self._deferred[line.id] = line
             self._deferral.note(line.tool, line.args, dict(line.kwargs))
         else:
-            self._start(line)
+            self._lowering.line(line)
 
     def _end(self, event: Ended) -> None:
         """The plan is complete: what waited for that starts, in program order."""
         self._checker.end(event.end)
         for line in self._deferred.values():
             self._lowering.line(line)
-        self._bench.flush()
         self.plan.result = self._lowering.end(event.end)
-
-    def _start(self, line: Line, *, held: bool = False) -> None:
-        self._lowering.line(line)
-        self._bench.flush(held=held)
 
     def _retract(self, line: int) -> None:
         self._held = None
