@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 
 import httpx
-from planning_cases import Case
+
+Work: TypeAlias = Callable[..., Awaitable[str]]
+"""Makes a call: the name of the tool and its arguments."""
 
 _CALL = re.compile(r"\$(\d+) = (\w+)\(([^()]*)\)")
-_USES = re.compile(r"\$(\d+)")
 
 
 async def pieces(client: httpx.AsyncClient, system: str, asked: str) -> AsyncIterator[str]:
@@ -34,19 +35,24 @@ async def pieces(client: httpx.AsyncClient, system: str, asked: str) -> AsyncIte
 
 
 class Floor:
-    """Runs plans of one server."""
+    """Runs plans of one server.
 
-    def __init__(self, base_url: str) -> None:
+    Args:
+        base_url: Of the server.
+        work: Makes a call.
+    """
+
+    def __init__(self, base_url: str, work: Work) -> None:
         self._client = httpx.AsyncClient(base_url=base_url, timeout=None)
+        self._work = work
 
-    async def run(self, case: Case, asked: str) -> str:
+    async def run(self, asked: str) -> str:
         """Have the plan written, run it meanwhile, and have the joiner answer."""
         made: dict[str, asyncio.Task[str]] = {}
         ended = asyncio.Event()
-        reading = asyncio.create_task(self._read(case, asked, made, ended))
+        reading = asyncio.create_task(self._read(asked, made, ended))
         await ended.wait()
-        results = await asyncio.gather(*made.values())
-        observed = "\n".join(results)
+        observed = "\n".join(await asyncio.gather(*made.values()))
         said = [text async for text in pieces(self._client, "Answer.", f"{asked}\n\n{observed}")]
         await reading
         return "".join(said).removeprefix("Answer: ")
@@ -60,7 +66,7 @@ class Floor:
         await self._client.aclose()
 
     async def _read(
-        self, case: Case, asked: str, made: dict[str, asyncio.Task[str]], ended: asyncio.Event
+        self, asked: str, made: dict[str, asyncio.Task[str]], ended: asyncio.Event
     ) -> None:
         text, at = "", 0
         waiting: list[re.Match[str]] = []
@@ -71,19 +77,19 @@ class Floor:
                 if match[2] == "keep":
                     waiting.append(match)
                 else:
-                    self._start(case, match, made)
+                    self._start(match, made)
             if "join()" in text and not ended.is_set():
                 for match in waiting:
-                    self._start(case, match, made)
+                    self._start(match, made)
                 ended.set()
 
-    def _start(self, case: Case, match: re.Match[str], made: dict[str, asyncio.Task[str]]) -> None:
-        inputs = [made[used] for used in _USES.findall(match[3])]
-        made[match[1]] = asyncio.create_task(_call(case.seconds, match[0], inputs))
+    def _start(self, match: re.Match[str], made: dict[str, asyncio.Task[str]]) -> None:
+        arguments = [
+            made[spelt[1:]] if spelt.startswith("$") else spelt.strip('"')
+            for spelt in match[3].split(", ")
+        ]
+        made[match[1]] = asyncio.create_task(self._call(match[2], arguments))
 
-
-async def _call(seconds: float, text: str, inputs: list[asyncio.Task[Any]]) -> str:
-    for task in inputs:
-        await task
-    await asyncio.sleep(seconds)
-    return f"{text} -> ok"
+    async def _call(self, name: str, arguments: list[asyncio.Task[str] | str]) -> str:
+        values = [a if isinstance(a, str) else await a for a in arguments]
+        return await self._work(name, *values)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -85,6 +86,8 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def _main(connection: Connection) -> None:
+    with suppress(AttributeError, OSError):  # not everywhere, and not for everyone
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     asyncio.run(_serve(connection))
 
 
