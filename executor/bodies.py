@@ -18,6 +18,7 @@ from agentflow.planner.passes import (
     run_passes,
 )
 from agentflow.planner.plan import GATHER, Answer, Plan, refs
+from agentflow.planner.trace import refuse_hidden
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import resolve
 from agentflow.tools.spec import ToolSpec
@@ -84,6 +85,7 @@ async def _settled(value: Any) -> Any:
         return type(value)([await _settled(item) for item in value])
     if type(value) is dict:
         return {key: await _settled(item) for key, item in value.items()}
+    refuse_hidden(value)
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -149,6 +150,7 @@ class Trace:
             return kind([self._argument(item) for item in value])
         if kind is dict:
             return {key: self._argument(item) for key, item in value.items()}
+        refuse_hidden(value)
         return fresh(value)
 
     def _ref(self, handle: Any, path: tuple[Any, ...]) -> Ref:
@@ -181,6 +183,26 @@ class Trace:
     def _spec(self, name: str) -> ToolSpec | None:
         tool = self.tools.get(name)
         return None if tool is None else tool.spec
+
+
+def refuse_hidden(value: Any) -> None:
+    """Handles are found in lists, tuples and dicts; anywhere else they would pass for values.
+
+    Raises:
+        WorkflowError: One is in a set, a named tuple or a dataclass.
+    """
+    if isinstance(value, set | frozenset | tuple):
+        inside: Iterable[Any] = value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inside = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    else:
+        return
+    for item in inside:
+        if type(item) is Handle or type(item) is Reference:
+            raise WorkflowError(
+                f"{item!r} is inside a {type(value).__name__}, where it is not waited for: pass it "
+                "by itself or in a list, tuple or dict, or await it first"
+            )
 
 
 def join_policy(text: str) -> Join:
