@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
 import agentflow
+import agentflow.testing
 
 
 def test_public_names_are_sorted_and_unique() -> None:
@@ -14,6 +21,14 @@ def test_public_names_exist_and_are_documented() -> None:
         value = getattr(agentflow, name)
         if callable(value) and not name.startswith("_"):
             assert value.__doc__, f"agentflow.{name} has no docstring"
+
+
+@pytest.mark.parametrize("module", [agentflow, agentflow.testing], ids=lambda m: m.__name__)
+def test_public_names_are_on_a_page(root: Path, module: ModuleType) -> None:
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    words = {word for page in pages for word in re.findall(r"\w+", page.read_text("utf-8"))}
+
+    assert set(module.__all__) - words == set()
 
 
 def test_dir_shows_the_public_names() -> None:
