@@ -252,8 +252,6 @@ def definitions() -> None:
     def plain(text: str) -> str:
         return text
 
-    print(plain)
-
 
 def registry(*tools: Tool[..., object], flow: Workflow[[str], str] = passing) -> list[str]:
     """Tools of any signature in one collection."""
