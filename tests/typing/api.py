@@ -246,7 +246,7 @@ def mistakes(hits: Handle[list[Hit]], page: Handle[str], engine: Engine) -> None
 
 
 def definitions() -> None:
-    """A workflow and a prompt are ``async def``."""
+    """A workflow is an ``async def``."""
 
     @workflow  # type: ignore[arg-type]  # not async
     def plain(text: str) -> str:
