@@ -238,7 +238,8 @@ class Engine:
             tools = Toolbox(target.tools) if target.tools is not None else self.tools
             return self._new("task", target.body(), tools, subscribers, budget=target.budget)
         raise DefinitionError(
-            f"an engine runs a @workflow, a Plan, a Task or a sentence, not {target!r}"
+            "an engine runs a @workflow with its arguments, as in run(flow, 3) and not "
+            f"run(flow(3)), a Plan, a Task or a sentence, not {target!r}"
         )
 
     def _plan_run(
