@@ -26,14 +26,19 @@ class MeteredModel:
         model: The model.
         run: Whose ledger pays and whose subscribers are told.
         node: Plan id of the call that uses it, or None.
+
+    Raises:
+        DefinitionError: There is a budget in USD, and the model has no price.
     """
 
     def __init__(self, model: Model, run: Run[Any], node: int | None = None) -> None:
         self._model = model
         self._run = run
         self._node = node
-        self._url: str = getattr(model, "url", "")
-        self._prices: Prices = getattr(model, "prices", None) or Prices()
+        prices: Prices = getattr(model, "prices", None) or Prices()
+        self._price = prices.price(model.name, url=getattr(model, "url", ""))
+        if self._price is None and run.ledger.left.usd is not None:
+            prices.require(model.name)
 
     @property
     def name(self) -> str:
@@ -46,11 +51,10 @@ class MeteredModel:
 
         Raises:
             BudgetExceeded: Its upper bound does not fit; nothing was sent.
-            DefinitionError: There is a budget in USD, and the model has no price.
             BackendError: The call failed.
         """
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
-        reservation = self._run.ledger.reserve(self._usd_at_most(bound), _total(bound))
+        reservation = self._run.ledger.reserve(self._usd(bound), _total(bound))
         began, stream = now(), None
         used: Usage | None = bound  # until there is a stream, an answer may be under way
         try:
@@ -77,7 +81,6 @@ class MeteredModel:
 
         Raises:
             BudgetExceeded: Its upper bound does not fit; nothing was sent.
-            DefinitionError: There is a budget in USD, and the model has no price.
             BackendError: The call failed.
         """
         async with self.stream(request) as stream:
@@ -86,14 +89,10 @@ class MeteredModel:
                     on_delta(delta)
             return stream.reply
 
-    def _usd_at_most(self, bound: Usage) -> Decimal:
-        """The most a call can cost; a model without a price may not meet a budget in USD."""
-        if self._run.ledger.left.usd is not None:
-            self._prices.require(self.name, url=self._url)
-        return self._usd(bound)
-
     def _usd(self, used: Usage) -> Decimal:
-        return self._prices.cost(self.name, used, url=self._url) or Decimal(0)
+        if self._price is None:
+            return Decimal(0)
+        return self._price.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens or 0)
 
     def _tell(self, used: Usage, usd: Decimal, began: float) -> None:
         if not self._run.watched:

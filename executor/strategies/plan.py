@@ -66,8 +66,7 @@ class _Planning:
         problem = ""
         for number in range(1, self._rounds + 1):
             self._bench.begin_round("plan", number, problem)
-            plan = await self._plan()
-            observed = self._observe(plan)
+            plan, observed = await self._plan()
             problem = self._problem(plan)
             if not problem and not isinstance(plan.result, Answer):
                 return self._returned(plan.result)
@@ -86,8 +85,8 @@ class _Planning:
 
     # Planning
 
-    async def _plan(self) -> StreamedPlan:
-        """Have a plan written, and run it until all of its calls have ended."""
+    async def _plan(self) -> tuple[StreamedPlan, list[str]]:
+        """Have a plan written, run it until all of its calls have ended, and see what they gave."""
         stream = PlanStream(
             self._bench, self._ids, self._written, commit_lines=self._task.commit == "line"
         )
@@ -96,11 +95,19 @@ class _Planning:
         try:
             plan = await writer.plan()
             self._ids = stream.ids
-            await self._bench.settled(self._ids[line] for line in self._started(plan))
+            started = self._started(plan)
+            calls = [print_line(replace(plan.lines[line], thought="")) for line in started]
+            await self._bench.settled(self._ids[line] for line in started)
             await writer.finish()
         finally:
             await writer.aclose()
-        return plan
+        observed = [
+            prompting.observation(call, self._bench.report(self._ids[line]))
+            for line, call in zip(started, calls, strict=True)
+        ]
+        self._observed += observed
+        self._note_writes(plan)
+        return plan, observed
 
     def _started(self, plan: StreamedPlan) -> list[int]:
         """The lines whose calls were started; those of a plan that broke off may not have been."""
@@ -123,22 +130,16 @@ class _Planning:
             },
         ]
 
-    # Observing
+    # What came of it
 
-    def _observe(self, plan: StreamedPlan) -> list[str]:
-        """Note what came of a plan's calls; what is new."""
-        observed = []
+    def _note_writes(self, plan: StreamedPlan) -> None:
+        """Remember what was written, so that no further plan does it again."""
         for line in self._started(plan):
-            node, call = self._ids[line], plan.lines[line]
-            written = print_line(replace(call, thought=""))
-            observed.append(prompting.observation(written, self._bench.report(node)))
-            spec = self._bench.specs[call.tool]
+            node, spec = self._ids[line], self._bench.specs[plan.lines[line].tool]
             if spec.effect.kind == "writes" and self._bench.outcome(node).ok:
                 identity = call_identity(self._bench.node(node), spec)
                 if identity is not None:
                     self._written[identity] = line
-        self._observed += observed
-        return observed
 
     def _problem(self, plan: StreamedPlan) -> str:
         """Why a plan is not done; empty if a joiner may read its results, or its value is there."""

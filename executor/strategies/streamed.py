@@ -117,6 +117,8 @@ class PlanStream:
 
     def _take(self, found: list[ReadEvent]) -> bool:
         """Deal with what was read; calls that start together start at once."""
+        if not found:
+            return False
         committed = {event.line.id for event in found if isinstance(event, LineClosed)}
         try:
             for event in found:
@@ -152,9 +154,11 @@ class PlanStream:
 
     def _commit(self, line: Line) -> None:
         """The line is complete: its guard and its policy are known."""
-        self._checker.suffix(line)
+        plain = line.guard is None and line.join == JOIN_ALL
+        if not plain:
+            self._checker.suffix(line)
         if self._held == line.id:
-            if line.guard is None and line.join == JOIN_ALL:
+            if plain:
                 self._held = None
                 self.plan.lines[line.id] = line
                 self._bench.commit(self.ids[line.id])
@@ -254,13 +258,15 @@ class PlanWriter:
 
     async def finish(self) -> None:
         """Give the backend a moment to say what it took, and close the call."""
-        await asyncio.wait([self._task], timeout=LINGER)
+        if not self._task.done():
+            await asyncio.wait([self._task], timeout=LINGER)
         await self.aclose()
 
     async def aclose(self) -> None:
         """Stop reading, and wait until the call is closed."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _write(self, request: ChatRequest) -> None:
         try:
