@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 
 from agentflow.executor.accounts import Accounts
-from agentflow.executor.commands import DONE, Command, Extended
+from agentflow.executor.commands import DONE, RUNNING, Command, Extended
 from agentflow.executor.gates import Gate
 from agentflow.executor.joins import Fanning, Gathering, gathering, streamed
 from agentflow.executor.losses import out_of_reach
@@ -21,6 +21,8 @@ class Growth(Accounts):
     def __init__(self, gates: Callable[[Node], Gate], window: int) -> None:
         super().__init__(gates, window)
         self._joins: dict[int, Gathering | Fanning] = {}
+        self._before: dict[int, tuple[int, ...]] = {}  # what else comes before a slot
+        self._left: dict[int, list[int]] = {}  # what had not ended when a call that comes after had
 
     def _on_extended(self, happening: Extended, out: list[Command]) -> None:
         plan = happening.plan
@@ -60,6 +62,8 @@ class Growth(Accounts):
                     self._wait(slot, source)
                     continue
                 self._missing[slot] -= 1
+                if source in self._left and dep in node.after:
+                    self._wait_for_all(slot, self._still_before(source))
                 if self.status[source] is not DONE:
                     lost.append((slot, source))
         return lost
@@ -69,6 +73,50 @@ class Growth(Accounts):
         if (end := self._without(slot, source)) is not None:
             self._ends.append((slot, *end))
 
+    # Calls that come after others without using their values
+
+    def _hold_back(self, slot: int) -> None:
+        if earlier := self._still_before(slot):
+            self._left[slot] = earlier
+            for user in self._users[slot]:
+                if self.status[user] < DONE and self._only_after(user, slot):
+                    self._wait_for_all(user, earlier)
+
+    def _still_before(self, slot: int) -> list[int]:
+        """Calls that have not ended, and that whoever comes after `slot` has to come after."""
+        found: dict[int, None] = {}
+        seen, todo = {slot}, [slot]
+        while todo:
+            for other in self._earlier(todo.pop()):
+                if self.status[other] < DONE:
+                    found[other] = None
+                elif other in self._left and other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        return list(found)
+
+    def _earlier(self, slot: int) -> list[int]:
+        if slot in self._left:
+            return self._left[slot]
+        join = self._joins.get(slot)
+        elements = (join.elements or ()) if isinstance(join, Fanning) else ()
+        return [
+            *(self.slots[index] for index in self.nodes[slot].after),
+            *self._before.get(slot, ()),
+            *(element for element in elements if self.status[element] is RUNNING),
+        ]
+
+    def _only_after(self, user: int, slot: int) -> bool:
+        return self.where(slot)[0] in self.nodes[user].after or slot in self._before.get(user, ())
+
+    def _wait_for_all(self, slot: int, others: list[int]) -> None:
+        self._before[slot] = (*self._before.get(slot, ()), *others)
+        for other in others:
+            self._wait(slot, other)
+        self._missing[slot] += len(others)
+
+    # What special calls watch
+
     def _prepare(self, slot: int, node: Node) -> None:
         """What a call that is not plain must watch while it waits."""
         self._special.add(slot)
@@ -76,7 +124,7 @@ class Growth(Accounts):
             self._prepare_gather(slot, node)
         elif node.mapped:
             self._joins[slot] = Fanning(node.join)
-            for source in streamed(node):
+            for source in streamed(node).difference(node.after):
                 self._hasten(slot, self.slots[source])
 
     def _prepare_gather(self, slot: int, node: Node) -> None:

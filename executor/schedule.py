@@ -81,8 +81,8 @@ class Schedule:
         """How `user` ends because `lost` has no value; None if it can do without."""
         raise NotImplementedError
 
-    def _still_before(self, slot: int) -> list[int]:
-        """Calls that are not settled and that `slot` was to come after."""
+    def _hold_back(self, slot: int) -> None:
+        """A call has ended, perhaps before what it was to come after: see to who comes after it."""
         raise NotImplementedError
 
     def _ended(self, slot: int, out: list[Command]) -> None:
@@ -212,6 +212,7 @@ class Schedule:
         self.status[slot] = status
         self.open -= 1
         out.append(Settle(slot))
+        self._hold_back(slot)
         if status is DONE:
             self.values[slot] = value
             self._count_down(slot)
@@ -221,20 +222,14 @@ class Schedule:
         self._ended(slot, out)
 
     def _bereave(self, slot: int) -> None:
-        """The value will never exist: whoever cannot do without it ends too.
-
-        Whoever was only to come after the call comes after what the call was to come after.
-        """
-        earlier = self._still_before(slot)
+        """The value will never exist: whoever cannot do without it ends too."""
         for user in self._users[slot]:
             if self.status[user] >= DONE:
                 continue
             if (end := self._without(user, slot)) is not None:
                 self._ends.append((user, *end))
             elif self._waits_for_loss(user):
-                for other in earlier:
-                    self._wait(user, other)
-                self._missing[user] += len(earlier) - 1
+                self._missing[user] -= 1
                 if not self._missing[user]:
                     self._ripe.append(user)
 

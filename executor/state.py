@@ -80,7 +80,6 @@ class RunState(Growth):
         self._fail_fast = fail_fast
         self._takes_none = takes_none
         self._writes = writes
-        self._before: dict[int, tuple[int, ...]] = {}  # elements that come before an element
         self.mapped = False
         self.first_failure: int | None = None
         self.spare: Callable[[Counter[int]], set[int]] = lambda _losers: set()
@@ -219,13 +218,6 @@ class RunState(Growth):
             self._wait(element, other)
         self._missing[element] += len(before)
 
-    def _still_before(self, slot: int) -> list[int]:
-        earlier = (
-            *map(self.slots.__getitem__, self.nodes[slot].after),
-            *self._before.get(slot, ()),
-        )
-        return [other for other in earlier if self.status[other] < DONE]
-
     def _column(self, source: Any) -> list[Any]:
         """The items a map goes over: values, or elements to come."""
         if type(source) is not Ref:
@@ -306,13 +298,13 @@ class RunState(Growth):
         if isinstance(join, Gathering) and join.join.kind != "all" and lost not in join.required:
             return self._unreachable(user, join)
         source, element = self.where(lost)
-        if lost in self._before.get(user, ()):
-            return None  # it only had to come after
-        if element is None:
-            if source not in node.uses():
-                return None  # likewise
-            if self.status[lost] is SKIPPED and self._takes_none(node, source):
-                return None
+        if element is not None:
+            if lost in self._before.get(user, ()):
+                return None  # it only had to come after
+        elif source not in node.uses():
+            return None  # likewise
+        elif self.status[lost] is SKIPPED and self._takes_none(node, source):
+            return None
         return self._consequence(user, lost)
 
     def _consequence(self, user: int, lost: int) -> End:

@@ -55,6 +55,7 @@ class Machine:
             takes_none=lambda node, used: node.tool in nullable,
         )
         self.state.wake = self.wake
+        self.before: list[set[int]] = []  # by plan id, what it has to come after
         self.running: set[int] = set()
         self.stopping: set[int] = set()
         self.settled: set[int] = set()
@@ -68,7 +69,13 @@ class Machine:
     # What happens
 
     def extend(self, *nodes: Node) -> list[str]:
-        return self.tell(Extended(Plan(nodes, base=len(self.state.slots))))
+        return self.extend_by(Plan(nodes, base=len(self.state.slots)))
+
+    def extend_by(self, plan: Plan) -> list[str]:
+        for node in plan.nodes:
+            through = [self.before[index] for index in node.after]
+            self.before.append(set(node.after).union(*through))
+        return self.tell(Extended(plan))
 
     def finish(self, slot: int, value: Any = ...) -> list[str]:
         """The value is ``v`` and the slot unless the test gives one."""
@@ -114,6 +121,8 @@ class Machine:
                 for used in node.waits_for():
                     source = self.state.slots[used]
                     assert self.state.status[source] >= Status.DONE, f"{slot} before {source}"
+                place = self.state.where(slot)[0]
+                assert not self.before[place] & {self.state.where(s)[0] for s in self.running}
                 self.running.add(slot)
                 self.started.append(slot)
                 return f"start {slot}"

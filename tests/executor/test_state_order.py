@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentflow.executor.gates import Gate
-from agentflow.planner.plan import Node, Ref
+from agentflow.planner.plan import Each, Join, Node, Ref
 
 if TYPE_CHECKING:
     from tests.executor.conftest import Machine
@@ -55,6 +55,42 @@ def test_a_call_that_only_comes_after_runs_after_a_skipped_one_too(
 ) -> None:
     m = machine(Node("a"), Node("write", guard=Ref(0)), Node("read", after=(1,)))
     assert m.finish(0, False) == ["settle 1", "start 2"]
+
+
+def test_who_comes_after_a_call_that_was_lost_comes_after_what_that_came_after(
+    machine: type[Machine],
+) -> None:
+    write, lost, read = (
+        Node("write"),
+        Node("write", (Ref(0),), after=(1,)),
+        Node("read", after=(2,)),
+    )
+    m = machine(Node("a"), write, lost, read)
+    m.fail(0)
+    assert m.words() == ["failed", "running", "failed", "waiting"]
+    assert m.extend(Node("read", after=(2,)), Node("lost", (Ref(0),), after=(2,))) == ["settle 5"]
+    assert m.extend(Node("read", after=(5,))) == []
+    assert m.finish(1) == ["start 3", "start 4", "start 6"]
+
+
+def test_who_comes_after_a_map_comes_after_its_elements_although_it_has_ended(
+    machine: type[Machine],
+) -> None:
+    m = machine(Node("a"), Node("m", (Each(Ref(0)),), join=Join("first")), Node("b", after=(1,)))
+    m.finish(0, [1, 2])
+    m.finish(3)
+    assert m.words() == ["done", "done", "waiting"]
+    assert m.extend(Node("c", after=(1,)), Node("d", (Ref(1),))) == ["start 6"]
+    assert m.stopped(4) == ["settle 4", "start 2", "start 5"]
+
+
+def test_a_map_that_comes_after_the_map_it_goes_over_waits_for_all_of_it(
+    machine: type[Machine],
+) -> None:
+    m = machine(Node("a"), Node("m", (Each(Ref(0)),)), Node("n", (Each(Ref(1)),), after=(1,)))
+    m.finish(0, [1, 2])
+    assert m.finish(3) == []
+    assert m.finish(4) == ["settle 1", "start 5", "start 6"]
 
 
 def test_the_window_limits_what_runs_and_rank_decides_who_goes_first(

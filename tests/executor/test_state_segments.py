@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agentflow.executor.bind import bind_arguments
-from agentflow.executor.commands import Extended
 from agentflow.planner.plan import GATHER, Each, Join, Node, Plan, Ref
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def test_a_loss_is_known_before_the_other_inputs_are_there(machine: type[Machine
 def test_a_segment_joins_in_order_or_not_at_all(machine: type[Machine]) -> None:
     m = machine(Node("a"))
     with pytest.raises(AssertionError, match="segments join in order"):
-        m.tell(Extended(Plan((Node("b"),), base=5)))
+        m.extend_by(Plan((Node("b"),), base=5))
 
 
 def test_a_plan_is_not_changed_by_being_run(machine: type[Machine]) -> None:
@@ -113,7 +112,7 @@ def test_a_plan_is_not_changed_by_being_run(machine: type[Machine]) -> None:
     before = plan.edges.users
     for _ in range(2):
         m = machine()
-        m.tell(Extended(plan))
+        m.extend_by(plan)
         m.extend(Node("late", (Ref(0),)))
         m.finish(0, [1])
         for slot in (3, 4, 5):
