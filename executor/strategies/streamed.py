@@ -75,7 +75,7 @@ class PlanStream:
         self._commit_lines = commit_lines
         self._reader = Reader(known, bench.specs)
         self._checker = LineChecker(bench.specs, known)
-        self._lowering = Lowering(bench.builder, bench.specs, known)
+        self._lowering = Lowering(bench.builder, bench.specs, known, checked=True)
         self._deferral = Deferral(bench.specs)
         self._deferred: dict[int, Line] = {}
         self._held: int | None = None  # a line that was started and is not committed yet
