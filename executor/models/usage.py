@@ -43,4 +43,8 @@ def _prompt_bytes(request: ChatRequest) -> int:
 
 def _size(part: Any) -> int:
     """Bytes of a part as JSON; indented, because some chat templates print tools that way."""
+    if isinstance(part, dict) and part.keys() == {"role", "content"}:
+        content = part["content"]
+        if isinstance(content, str):  # a template puts it in as it is
+            return len(content.encode("utf-8", "surrogatepass"))
     return len(json.dumps(part, ensure_ascii=False, indent=4, default=str).encode())
