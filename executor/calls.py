@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -122,8 +123,10 @@ async def _in_thread(
 ) -> Any:
     tracked = _Tracked(threads)
     work = partial(fn, *([site] if with_site else []), *args, **kwargs)
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.get_running_loop().run_in_executor(tracked, copy_context().run, work)
+        value = await loop.run_in_executor(tracked, copy_context().run, work)
+        return await value if inspect.iscoroutine(value) else value  # of a wrapper, for one
     except asyncio.CancelledError:
         tracked.abandon()
         raise

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,11 @@ class Effect:
     kind: Kind = "undeclared"
     resources: tuple[str, ...] = ()
     idempotent: bool = False
+
+    @property
+    def holes(self) -> Iterator[tuple[str, str]]:
+        """The resources that name parameters, and the parameters."""
+        return ((pattern, name) for pattern in self.resources for name in _HOLE.findall(pattern))
 
     @property
     def starts_early(self) -> bool:
@@ -93,8 +98,9 @@ def _names(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _path(value: str) -> list[str]:
-    """The segments of a value; one that names nothing could be anything."""
-    return [part for part in value.split("/") if part not in ("", ".")] or ["*"]
+    """The segments of a value; one that names nothing, or climbs, could be anything."""
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    return parts if parts and ".." not in parts else ["*"]
 
 
 def _segments(pattern: str, arguments: Mapping[str, Any]) -> Resource:

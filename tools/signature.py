@@ -9,8 +9,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 from agentflow.context import Context
@@ -55,11 +55,9 @@ class Signature:
     @cached_property
     def result_type(self) -> Any:
         """The declared type of the value; for a generator a list of its items."""
-        origin = typing.get_origin(self.returns)
-        if origin in (AsyncIterator, AsyncIterable) or (
-            isinstance(origin, type) and issubclass(origin, AsyncIterator)
-        ):
-            return types.GenericAlias(list, (typing.get_args(self.returns)[0],))
+        origin = typing.get_origin(self.returns) or self.returns
+        if isinstance(origin, type) and issubclass(origin, AsyncIterable):
+            return types.GenericAlias(list, (*typing.get_args(self.returns), Any)[:1])
         return self.returns
 
     @cached_property
@@ -95,7 +93,7 @@ class Signature:
 
     @cached_property
     def _adapter(self) -> Any:
-        from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+        from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
         def collected(*args: Any, **kwargs: Any) -> Any:
             return args, kwargs
@@ -112,8 +110,8 @@ class Signature:
         try:
             # A type that pydantic does not know is checked with isinstance.
             return TypeAdapter(collect, config=ConfigDict(arbitrary_types_allowed=True))
-        except PydanticSchemaGenerationError as error:
-            raise DefinitionError(f"tool {self.name!r}: {error}") from None
+        except PydanticUserError as error:
+            raise DefinitionError(f"tool {self.name!r}: {error.message}") from None
 
     @cached_property
     def check_result(self) -> Callable[[Any], Any] | None:
@@ -123,9 +121,9 @@ class Signature:
         """
         if self.result_type in (_EMPTY, Any):
             return None
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
-        validate = TypeAdapter(self.result_type, config=_config(self.result_type)).validate_python
+        validate = self._result.validate_python
         name, declared = self.name, _spelled(self.result_type)
 
         def check(value: Any) -> Any:
@@ -143,6 +141,15 @@ class Signature:
         return check
 
     @cached_property
+    def _result(self) -> Any:
+        from pydantic import PydanticUserError, TypeAdapter
+
+        try:
+            return TypeAdapter(self.result_type, config=_config(self.result_type))
+        except PydanticUserError as error:
+            raise DefinitionError(f"tool {self.name!r}: {error.message}") from None
+
+    @cached_property
     def json_schema(self) -> dict[str, Any]:
         """JSON schema of the arguments, with ``$defs`` where types refer to each other."""
         from pydantic.errors import PydanticInvalidForJsonSchema
@@ -158,16 +165,12 @@ class Signature:
     @cached_property
     def result_schema(self) -> dict[str, Any]:
         """JSON schema of the result; empty when nothing is declared."""
-        from pydantic import TypeAdapter
         from pydantic.errors import PydanticInvalidForJsonSchema
 
         if self.result_type in (_EMPTY, Any):
             return {}
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(
-                self.result_type, config=_config(self.result_type)
-            )
-            return typing.cast("dict[str, Any]", _untitled(adapter.json_schema()))
+            return typing.cast("dict[str, Any]", _untitled(self._result.json_schema()))
         except PydanticInvalidForJsonSchema:
             return {}
 
@@ -219,9 +222,14 @@ def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
 def _hints(
     function: Callable[..., Any], name: str, local: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    written: Any = function
+    while isinstance(written, partial):
+        written = written.func
+    if not inspect.isroutine(written) and not isinstance(written, type):
+        written = type(written).__call__
     try:
-        return typing.get_type_hints(function, localns=dict(local or {}), include_extras=True)
-    except TypeError:  # a partial, or an object with __call__, carries none
+        return typing.get_type_hints(written, localns=dict(local or {}), include_extras=True)
+    except TypeError:  # built-in functions carry none
         return {}
     except NameError as error:
         raise DefinitionError(
@@ -237,7 +245,7 @@ def _config(kind: Any) -> Any:
     if isinstance(kind, type) and (
         issubclass(kind, BaseModel)
         or hasattr(kind, "__dataclass_fields__")
-        or typing.is_typeddict(kind)
+        or hasattr(kind, "__total__")  # a TypedDict, of typing or of typing_extensions
     ):
         return None
     return ConfigDict(arbitrary_types_allowed=True)
@@ -259,7 +267,8 @@ def _accepts_none(annotation: Any) -> bool:
         return True
     if typing.get_origin(annotation) is typing.Annotated:
         return _accepts_none(typing.get_args(annotation)[0])
-    return type(None) in typing.get_args(annotation)
+    args = typing.get_args(annotation)
+    return type(None) in args or (typing.get_origin(annotation) is typing.Literal and None in args)
 
 
 def _spelled(annotation: Any) -> str:

@@ -85,6 +85,11 @@ class Tool(Generic[P, R_co]):
                 f"and none of {', '.join(_RESERVED)}; @tool(name=...) sets the name"
             )
         self.signature = Signature(fn, self.name, local)
+        for pattern, parameter in effect.holes:
+            if not self.signature.open and parameter not in self.signature.signature.parameters:
+                raise DefinitionError(
+                    f"tool {self.name!r}: {pattern!r} names no parameter {parameter!r} of it"
+                )
         _pose_as_coroutine_function(self, fn)
 
     @cached_property
@@ -165,7 +170,8 @@ class Tool(Generic[P, R_co]):
             return await self.invoke(args, kwargs)
         if self.kind == "stream":
             return [item async for item in self.invoke(args, kwargs)]
-        return await asyncio.to_thread(self.invoke, args, kwargs)
+        value = await asyncio.to_thread(self.invoke, args, kwargs)
+        return await value if inspect.iscoroutine(value) else value
 
     async def _plain_map(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
         if not args or not isinstance(args[0], Iterable):
@@ -287,7 +293,7 @@ def has_each(value: Any) -> bool:
 def _kind(fn: Callable[..., Any]) -> str:
     if inspect.isasyncgenfunction(fn):
         return "stream"
-    if inspect.iscoroutinefunction(fn):
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
         return "async"
     if inspect.isgeneratorfunction(fn):
         raise DefinitionError(
