@@ -255,7 +255,7 @@ class Run(Generic[T]):
             self._outcome = self._outcome or (None, state.errors[state.first_failure])
         if self._cause is None and self._outcome is None:
             pending = len(self._kept()["pending"])
-            waiting = f"; {pending} calls were not done" if pending else ""
+            waiting = f"; calls not done: {pending}" if pending else ""
             self._stop(DeadlineExceeded, f"{self.name} passed its deadline{waiting}")
         self._settle()
 

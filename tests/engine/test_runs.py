@@ -318,7 +318,7 @@ async def test_at_its_deadline_a_run_is_answered_and_cleaning_up_goes_on(
     assert late.value.results == {0: "done"}
     assert late.value.pending == (1, 2)
     assert late.value.unfinished == ("tidy",)
-    assert "plan passed its deadline; 2 calls were not done" in str(late.value)
+    assert "plan passed its deadline; calls not done: 2" in str(late.value)
     assert log.check() == ["RunFailed"]
     await run.ended()
     assert line.at("clean") == now() == 5.5
