@@ -84,9 +84,12 @@ def _from_pyproject(folder: Path) -> dict[str, Any]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("agentflow", {})
+        tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool")
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {}  # whoever owns the file will hear of it from its own tools
+    table = tool.get("agentflow", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise DefinitionError(f"{path}: [tool.agentflow] must be a table, not {table!r}")
     known = sorted(f.name for f in fields(Settings))
     for name, value in table.items():
         if name not in known:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentflow.errors import DefinitionError
+from agentflow.settings import OPENAI_URL, Settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder below one with settings in its pyproject.toml."""
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    write(tmp_path, 'base_url = "http://file"\nmodel = "of-file"\n')
+    return below
+
+
+def write(folder: Path, table: str) -> None:
+    (folder / "pyproject.toml").write_text(f"[tool.agentflow]\n{table}", "utf-8")
+
+
+def test_without_anything_nothing_is_configured(tmp_path: Path) -> None:
+    assert Settings.load(environ={}, folder=tmp_path) == Settings()
+
+
+def test_the_file_is_looked_for_upwards(folder: Path) -> None:
+    assert Settings.load(environ={}, folder=folder) == Settings("http://file", "", "of-file")
+
+
+def test_the_nearest_file_counts_alone(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[project]\n", "utf-8")
+    assert Settings.load(environ={}, folder=folder) == Settings()
+
+
+def test_the_environment_wins_over_the_file_and_an_argument_over_both(folder: Path) -> None:
+    environ = {"OPENAI_BASE_URL": "http://environment", "AGENTFLOW_MODEL": "of-environment"}
+    found = Settings.load(environ=environ, folder=folder)
+    assert (found.base_url, found.model) == ("http://environment", "of-environment")
+    found = Settings.load(base_url="http://argument", environ=environ, folder=folder)
+    assert (found.base_url, found.model) == ("http://argument", "of-environment")
+
+
+def test_variables_of_our_own_win_over_those_of_others(tmp_path: Path) -> None:
+    environ = {"OPENAI_BASE_URL": "http://theirs", "AGENTFLOW_BASE_URL": "http://ours"}
+    assert Settings.load(environ=environ, folder=tmp_path).base_url == "http://ours"
+
+
+def test_an_empty_value_is_none(folder: Path) -> None:
+    environ = {"OPENAI_BASE_URL": "", "AGENTFLOW_MODEL": ""}
+    found = Settings.load(base_url="", environ=environ, folder=folder)
+    assert (found.base_url, found.model) == ("http://file", "of-file")
+
+
+def test_a_key_without_an_endpoint_is_for_openai(tmp_path: Path) -> None:
+    found = Settings.load(environ={"OPENAI_API_KEY": "sk-1"}, folder=tmp_path)
+    assert found == Settings(OPENAI_URL, "sk-1")
+    assert "sk-1" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ('base_ur = "x"\n', "has no key 'base_ur'. Did you mean 'base_url'?"),
+        ("model = 5\n", "model must be text, not 5"),
+        ("[tool]\nagentflow = 5\n", "must be a table, not 5"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, table: str, text: str) -> None:
+    if table.startswith("["):
+        (tmp_path / "pyproject.toml").write_text(table, "utf-8")
+    else:
+        write(tmp_path, table)
+    with pytest.raises(DefinitionError) as wrong:
+        Settings.load(environ={}, folder=tmp_path)
+    assert text in str(wrong.value) and str(tmp_path) in str(wrong.value)
+
+
+@pytest.mark.parametrize("content", [b"not = [toml", b"\xff\xfe", b"tool = 5"])
+def test_a_file_that_cannot_be_read_is_left_to_its_owner(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(content)
+    assert Settings.load(environ={}, folder=tmp_path) == Settings()
