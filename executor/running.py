@@ -164,6 +164,9 @@ class Running:
             if slot not in self._late or not self._resumes(slot):
                 raise
             raise self._timeout(slot, call, error) from None
+        finally:
+            if site is not None:
+                site.close()
 
     def _resumes(self, slot: int) -> bool:
         """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 class CallSite:
     """One attempt of one call of a run."""
 
-    __slots__ = ("_attempt", "_call", "_driver", "_slot")
+    __slots__ = ("_attempt", "_call", "_driver", "_over", "_slot")
 
     def __init__(self, driver: Running, slot: int, attempt: int, call: BoundCall) -> None:
         self._driver = driver
         self._slot = slot
         self._attempt = attempt
         self._call = call
+        self._over = False
+
+    def close(self) -> None:
+        """The attempt is over; a thread of it may run on, and is not heard."""
+        self._over = True
 
     def context(self) -> Context:
         """The `Context` of this attempt."""
@@ -42,7 +47,7 @@ class CallSite:
     def emit(self, data: Any) -> None:
         """Report something while the tool works; a sign of life. From the loop's thread only."""
         driver, slot = self._driver, self._slot
-        if driver.state.status[slot] is not RUNNING:
+        if self._over or driver.state.status[slot] is not RUNNING:
             return  # it was given up on
         if (idle := self._call.policy.idle) is not None:
             driver.timers.touch(slot, idle)

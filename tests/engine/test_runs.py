@@ -404,6 +404,16 @@ async def test_a_deadline_shrinks_down_the_tree(engine: Engine, log: Log) -> Non
     assert now() == 5.0
 
 
+@pytest.mark.parametrize("deadline", [0, "0s"])
+async def test_a_run_without_any_time_starts_nothing(
+    engine: Engine, log: Log, deadline: float | str
+) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await engine.run(Plan((Node("slow", (1,)),)), tools=TOOLS, deadline=deadline)
+    assert now() == 0.0
+    assert not any(isinstance(event, NodeStarted) for event in log.events)
+
+
 async def test_a_child_may_have_less_time_than_its_parent(engine: Engine, log: Log) -> None:
     @workflow(budget=Budget(deadline=2))
     async def inner() -> str:
@@ -485,6 +495,38 @@ async def test_a_workflow_called_by_a_tool_belongs_to_the_tools_run(
     assert await run == "waited"
     starts = [event for event in log.events if isinstance(event, RunStarted)]
     assert [event.parent for event in starts] == [None, run.id]
+
+
+async def test_a_recursion_without_end_is_ended() -> None:
+    @workflow
+    async def endless(n: int) -> int:
+        return await endless(n + 1)
+
+    async with Engine(limits=Limits(depth=20)) as engine:
+        with pytest.raises(RunFailed, match="called 20 workflows deep"):
+            await engine.run(endless, 0)
+
+
+async def test_calls_within_have_keys_that_say_where_and_are_the_same_in_every_run(
+    engine: Engine, log: Log
+) -> None:
+    @tool
+    async def key(n: int, ctx: Context = Context()) -> str:
+        return ctx.idempotency_key
+
+    @workflow
+    async def inner(n: int) -> list[str]:
+        return [await key(n), await key(n)]
+
+    @workflow
+    async def outer() -> list[list[str]]:
+        return [await inner(1), await inner(1), *await inner.map([1, 2])]
+
+    runs = [engine.start(outer) for _ in range(2)]
+    one, other = [[key for keys in await run for key in keys] for run in runs]
+    assert len(set(one)) == len(one) == 8
+    assert all(key.startswith(f"{runs[0].id}:") for key in one)
+    assert [key.partition(":")[2] for key in one] == [key.partition(":")[2] for key in other]
 
 
 async def test_a_workflow_called_plainly_makes_its_own_engine() -> None:

@@ -162,6 +162,31 @@ async def test_a_hung_thread_is_abandoned_at_its_timeout_counted_and_named(
     assert await engine.aclose() == ["agentflow-1"]
 
 
+async def test_a_thread_of_an_earlier_attempt_is_not_heard(
+    engine: Engine, stuck: threading.Event
+) -> None:
+    heard_again = threading.Event()
+    attempts: list[int] = []
+
+    @tool(timeout=5, retries=1, backoff=0)
+    def work(ctx: Context) -> int:
+        attempts.append(ctx.attempt)
+        if ctx.attempt == 1:
+            stuck.wait()
+            ctx.emit("late")
+            heard_again.set()
+        else:
+            stuck.set()
+            heard_again.wait(5)
+            ctx.emit("mine")
+        return ctx.attempt
+
+    told: list[Event] = []
+    engine.subscribe(told.append)
+    assert await engine.run(plan(Node("work")), tools=[work]) == {0: 2}
+    assert [event.data for event in told if isinstance(event, NodeEmitted)] == ["mine"]
+
+
 async def test_a_call_that_waits_behind_a_hung_thread_gets_a_thread_of_its_own(
     stuck: threading.Event,
 ) -> None:
