@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from agentflow import Context, Engine, Limits, Plan, tool
@@ -186,6 +187,23 @@ async def test_a_task_group_inside_a_tool_is_cancelled_with_it(engine: Engine) -
 
     assert isinstance(await cause(engine.start(one(group), tools=[group])), CallTimeout)
     assert line.at("a ended") == line.at("b ended") == 4.0
+
+
+async def test_cancel_scopes_of_anyio_inside_a_tool_are_its_own(engine: Engine) -> None:
+    line = Timeline()
+
+    @tool(timeout=10)
+    async def scoped() -> None:
+        with anyio.move_on_after(3):
+            await anyio.sleep(100)
+        line.note("moved on")
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 100)
+            with line.span("group"):
+                await anyio.sleep(100)
+
+    assert isinstance(await cause(engine.start(one(scoped), tools=[scoped])), CallTimeout)
+    assert line.at("moved on") == 3.0 and line.at("group ended") == now() == 10.0
 
 
 async def test_a_tool_may_clean_up_after_its_timeout(engine: Engine) -> None:

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import structlog
 
 from agentflow import Engine, Handle, gather, settled, tool, workflow
 from agentflow.events import Event, NodeStarted
@@ -166,6 +167,25 @@ async def test_each_call_sees_the_context_variables_of_the_place_where_it_was_ma
     user.set("outside")
     assert await engine.run(flow) == ["ada", "bob", "eve", "bob"]
     assert user.get() == "outside"
+
+
+async def test_log_lines_carry_the_run_and_the_call(engine: Engine) -> None:
+    @tool
+    async def logged() -> dict[str, Any]:
+        return structlog.contextvars.get_contextvars()
+
+    @tool
+    def logged_in_thread() -> dict[str, Any]:
+        return structlog.contextvars.get_contextvars()
+
+    @workflow
+    async def flow() -> list[dict[str, Any]]:
+        here = structlog.contextvars.get_contextvars()
+        return [here, *await gather(logged(), logged_in_thread())]
+
+    run = engine.start(flow)
+    assert await run == [{"run": run.id}, {"run": run.id, "node": 0}, {"run": run.id, "node": 1}]
+    assert structlog.contextvars.get_contextvars() == {}
 
 
 async def test_fused_calls_fail_and_are_cancelled_each_for_itself(engine: Engine) -> None:
