@@ -38,7 +38,7 @@ from agentflow.tools.tool import Tool
 _OPEN_GATE = Gate(1 << 60)  # for what is not a call
 
 Watcher = Callable[["RunState", int], None]
-"""Called once, when a slot is settled."""
+"""Called when a slot is settled."""
 
 
 class Driver(Running):
@@ -70,6 +70,7 @@ class Driver(Running):
         self.key = key
         self._calls: dict[Any, BoundCall] = {}
         self._watchers: dict[int, list[Watcher]] = {}
+        self.listener: Watcher | None = None  # told of every slot
         self._closed = False
         self.over: asyncio.Future[None] = self.loop.create_future()
         self.broken: Callable[[BaseException], None] | None = None
@@ -142,7 +143,7 @@ class Driver(Running):
                         self._start(command.slot)
                     else:
                         perform(command)
-                if self._watchers and type(happening) is Finished:
+                if type(happening) is Finished and (self.listener or self._watchers):
                     self._notify(happening.slot)
         except BaseException as error:
             self.fail(error)  # and pump no more
@@ -181,6 +182,8 @@ class Driver(Running):
         self._tell(Admitted(slot))
 
     def _notify(self, slot: int) -> None:
+        if self.listener is not None:
+            self.listener(self.state, slot)
         for watcher in self._watchers.pop(slot, ()):
             watcher(self.state, slot)
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from agentflow.errors import CallCancelled, CallSkipped
@@ -22,7 +21,7 @@ from agentflow.executor.state import RunState
 from agentflow.planner.plan import Plan, Ref
 from agentflow.planner.trace import Trace
 from agentflow.tools.paths import resolve
-from agentflow.tools.values import fresh
+from agentflow.tools.values import IMMUTABLE, fresh
 
 _Contexts = dict[int, contextvars.Context]
 
@@ -40,16 +39,16 @@ class WorkflowRecorder(Trace):
         self._run = run
         self._driver = run.driver
         self._compile = compile_segment
-        self._open: dict[int, Any] = {}  # handles not settled, or never used, by identity
-        self._handles: dict[int, list[Any]] = defaultdict(list)  # not settled, by plan id
+        self._handles: dict[int, list[Any]] = {}  # of calls that are not settled, by plan id
+        self._unused: list[Any] = []  # settled, and nobody had asked for them
         run.driver.state.spare = self._spared
+        run.driver.listener = self._settled
 
     def collected(self, handle: Any) -> None:
         """A call was noted: it starts when the loop gets a turn."""
         if not self.pending:
             self.loop.call_soon(self.flush)
         self.pending.append(handle)
-        self._open[id(handle)] = handle
 
     def flush(self) -> None:
         """Start the calls collected so far."""
@@ -65,10 +64,15 @@ class WorkflowRecorder(Trace):
         except Exception as error:
             self._driver.fail(error)  # or whoever awaits one of the handles would wait for ever
             raise
+        state = self._driver.state
         for handle in handles:
             node = handle.home.node
-            self._handles[node].append(handle)
-            self._driver.watch(node, partial(self._settle, handle))
+            if state.status[state.slots[node]] >= DONE:
+                self._settle(handle, state, state.slots[node])
+            elif (same := self._handles.get(node)) is None:
+                self._handles[node] = [handle]
+            else:
+                same.append(handle)
 
     def _compiled(
         self, plan: Plan, handles: list[Any], contexts: _Contexts
@@ -85,14 +89,20 @@ class WorkflowRecorder(Trace):
             contexts = {homes[index].node: context for index, context in contexts.items()}
         return Plan(done.nodes, base=plan.base), contexts
 
+    def _settled(self, state: RunState, slot: int) -> None:
+        """A call has ended; elements of maps have no handles."""
+        node, element = state.where(slot)
+        if element is None:
+            for handle in self._handles.pop(node, ()):
+                self._settle(handle, state, slot)
+
     def _settle(self, handle: Any, state: RunState, slot: int) -> None:
         """Give a settled call's value, or its error, to a handle."""
-        if handle.used:
-            self._open.pop(id(handle), None)
-        done, node = state.status[slot] is DONE, handle.home.node
-        self._handles.pop(node, None)
+        if not handle.used:
+            self._unused.append(handle)
+        done = state.status[slot] is DONE
         if not done:
-            self.builder.forget(node)
+            self.builder.forget(handle.home.node)
         if handle.done():
             return
         if not done:
@@ -100,7 +110,9 @@ class WorkflowRecorder(Trace):
             return
         value, path = state.values[slot], handle.home.path
         try:
-            handle.set_result(fresh(resolve(value, path) if path else value))
+            if path:
+                value = resolve(value, path)
+            handle.set_result(value if type(value) in IMMUTABLE else fresh(value))
         except Exception as error:  # noqa: BLE001  # the path leads nowhere, or a copy fails
             self._refuse(handle, error)
 
@@ -143,8 +155,8 @@ class WorkflowRecorder(Trace):
         self.ended = True
         self._driver.close()
         await self._driver.finished()
-        lost = [e for e in map(self._unseen, self._open.values()) if e is not None]
-        self._open.clear()
+        lost = [e for e in map(self._unseen, self._unused) if e is not None]
+        self._unused.clear()
         if len(lost) > 1:
             raise BaseExceptionGroup(f"calls of {self.name} that nobody awaited", lost)
         if lost:
@@ -173,5 +185,5 @@ class WorkflowRecorder(Trace):
         for handle in self.pending:
             asyncio.Future.cancel(handle)
         self.pending = []
-        self._open.clear()
+        self._unused.clear()
         self._driver.halt()
