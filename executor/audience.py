@@ -46,7 +46,7 @@ class Audience:
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  # its fault must not end the run
-                self._subscribers.remove(subscriber)
+                self._subscribers = [s for s in self._subscribers if s is not subscriber]
                 self._loop.call_exception_handler(
                     {"message": f"a subscriber of run {self._run} raised", "exception": error}
                 )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 
 from agentflow import Engine, settled, tool, workflow
 from agentflow.clock import now
-from agentflow.errors import RunFailed
+from agentflow.errors import RunFailed, WorkflowError
 from agentflow.testing import Timeline
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
@@ -196,6 +198,37 @@ async def test_a_failing_member_of_a_task_group_cancels_its_siblings(engine: Eng
 
     assert await engine.run(flow) == "bad"
     assert line.at("long ended") == 2.0
+
+
+class Pair(NamedTuple):
+    one: Any
+
+
+@dataclass(frozen=True)
+class Box:
+    content: Any
+
+
+@pytest.mark.parametrize("hide", [lambda handle: {handle}, Pair, Box, lambda handle: [Box(handle)]])
+@pytest.mark.parametrize("ref", [False, True])
+async def test_a_handle_where_nobody_would_wait_for_it_is_refused(
+    engine: Engine, hide: Callable[[Any], Any], ref: bool
+) -> None:
+    @workflow
+    async def returned() -> Any:
+        handle = echo(1)
+        return hide(handle.ref if ref else handle)
+
+    @workflow
+    async def passed() -> Any:
+        handle = echo(1)
+        return await echo(hide(handle.ref if ref else handle))
+
+    for flow in (returned, passed):
+        with pytest.raises(RunFailed) as failed:
+            await engine.run(flow)
+        assert isinstance(failed.value.__cause__, WorkflowError)
+        assert "where it is not waited for" in str(failed.value.__cause__)
 
 
 async def test_a_handle_is_not_its_value(engine: Engine) -> None:

@@ -212,6 +212,30 @@ async def test_fused_calls_fail_and_are_cancelled_each_for_itself(engine: Engine
     assert sizes == [3]
 
 
+async def test_calls_after_fused_ones_find_their_values(engine: Engine) -> None:
+    made: list[str] = []
+
+    @tool(pure=True)
+    async def upper_many(texts: list[str]) -> list[str]:
+        made.extend(texts)
+        return [text.upper() for text in texts]
+
+    @tool(pure=True, batch=upper_many)
+    async def upper(text: str) -> str:
+        made.append(text)
+        return text.upper()
+
+    @workflow
+    async def flow() -> list[Any]:
+        a, b, other = upper("a"), upper("b"), echo(1)
+        await b
+        again, c = upper("a"), upper("c")
+        return [await a, await other, await again, await c, await echo([a.ref, b.ref, c.ref])]
+
+    assert await engine.run(flow) == ["A", 1, "A", "C", ["A", "B", "C"]]
+    assert sorted(made) in (["a", "a", "b", "c"], ["a", "b", "c"])
+
+
 async def test_a_batch_that_gives_too_few_values_fails_who_gets_none(engine: Engine) -> None:
     @tool(pure=True)
     async def many(texts: list[str]) -> list[str]:
