@@ -236,8 +236,6 @@ class RunState(Growth):
         if self.status[source] < DONE:
             self._wait(element, source)
             self._missing[element] += 1
-        elif self.status[source] is not DONE:
-            self._lose(element, source)
 
     # Policies
 

@@ -190,11 +190,39 @@ async def test_cancelling_a_run_stops_it_and_says_why(engine: Engine, log: Log) 
     assert log.check() == ["RunCancelled"]
 
 
+async def test_cancelling_a_run_stops_its_calls_also_while_its_body_cleans_up(
+    engine: Engine, log: Log
+) -> None:
+    line = Timeline()
+
+    @tool
+    async def long() -> None:
+        with line.span("long"):
+            await asyncio.sleep(100)
+
+    @workflow
+    async def flow() -> None:
+        long()
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(1)
+            line.note("clean")
+
+    run = engine.start(flow)
+    await asyncio.sleep(2)
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        await run
+    assert line.at("long ended") == 2.0 and line.at("clean") == 3.0
+
+
 async def test_cancelling_a_run_before_it_began(engine: Engine, log: Log) -> None:
     run = engine.start(wait, 50.0)
     run.cancel()
     with pytest.raises(RunCancelled):
         await run
+    await run.ended()
     assert log.check() == ["RunCancelled"]
     assert not any(isinstance(event, NodeStarted) for event in log.events)
 

@@ -69,6 +69,16 @@ async def test_threads_are_used_again(engine: Engine) -> None:
     assert len(set(results.values())) <= 2
 
 
+async def test_an_idle_thread_is_counted_on_once() -> None:
+    threads = DaemonThreads(2)
+    threads.submit(int).result(5)
+    assert threads.submit(int).result(5) == 0  # by now the thread is idle again, or a second one
+    together = threading.Barrier(2, timeout=5)
+    jobs = [threads.submit(together.wait) for _ in range(2)]
+    assert sorted(job.result(5) for job in jobs) == [0, 1]
+    threads.shutdown()
+
+
 async def test_threads_are_daemons() -> None:
     threads = DaemonThreads(1)
     seen = threads.submit(lambda: threading.current_thread().daemon)
