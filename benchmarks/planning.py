@@ -131,7 +131,6 @@ class Contest:
     async def _over(self, case: Case, run: Callable[[], Awaitable[str]]) -> float:
         self._tools.seconds = case.seconds
         self._tools.took.clear()
-        gc.collect()
         began = time.monotonic()
         result = await run()
         took = time.monotonic() - began
@@ -187,6 +186,8 @@ async def measure(cases: Sequence[Case], rounds: int) -> tuple[dict[Any, Lag], d
         prioritise()
         contest = Contest(server)
         await contest.lag(cases[0], WHOLE, Lag())
+        gc.collect()
+        gc.freeze()  # what is loaded by now is not looked through in the middle of a run
         for number in range(rounds):
             for (mode, name), lag in lags.items():
                 case = next(case for case in cases if case.name == name)
