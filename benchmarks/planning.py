@@ -146,6 +146,7 @@ class Contest:
             "raw httpx": lambda: self.floor.count(asked),
             "model client": lambda: self._count(asked),
             "task (react)": lambda: self._react(asked),
+            "task (plan)": lambda: self._plan(asked),
         }
         found = await harness.interleave(ways, rounds, TOKENS)
         self._server.served()
@@ -159,6 +160,11 @@ class Contest:
     async def _react(self, asked: str) -> int:
         text = await self.engine.run(asked, strategy="react", tools=[], max_tokens=2 * TOKENS)
         return len(text.split())
+
+    async def _plan(self, asked: str) -> int:
+        """A plan that is one long thought, and a short joiner, which is counted in."""
+        text = await self.engine.run(asked, tools=[], max_tokens=2 * TOKENS)
+        return TOKENS if text == ANSWER else 0
 
     async def aclose(self) -> None:
         """Close both."""

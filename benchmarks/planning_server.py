@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from planning_cases import ANSWER, CASES, Served
+from planning_cases import ANSWER, CASES, END, Served
 
 from agentflow.testing import ChatCall, ScriptedServer
 from agentflow.testing.chat import Exchange
@@ -43,12 +43,12 @@ def words(count: int) -> str:
 
 def answer(call: ChatCall) -> Reply:
     """What the scripted model says."""
-    asked = call.said_by("user")
-    if match := _STREAM.search(asked):
-        return Reply(" word" * int(match[1]), pace=Pace(per_token=0.001))
-    match = _ASKED.search(asked)
-    assert match is not None, asked
-    if "the notation" in call.said_by("system"):
+    asked, told = call.said_by("user"), call.said_by("system")
+    plans = "the notation" in told
+    if (match := _STREAM.search(asked)) and "from the observations" not in told:
+        text = " word" * int(match[1])
+        return Reply(f"Thought:{text}\n{END}" if plans else text, pace=Pace(per_token=0.001))
+    if (match := _ASKED.search(asked)) and plans:
         case, chunk = CASES[int(match[1])], int(match[2])
         return Reply(case.plan, pace=Pace(FIRST_TOKEN, PER_TOKEN, chunk))
     return Reply(f"Answer: {ANSWER}", pace=Pace(JOINER_FIRST_TOKEN))
