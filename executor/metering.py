@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -124,12 +125,7 @@ def _used(stream: ReplyStream, bound: Usage) -> Usage:
     if not used.estimated:
         return used
     made = used.completion_tokens + (0 if _whole(stream) else IN_FLIGHT)
-    return Usage(
-        min(used.prompt_tokens, bound.prompt_tokens),
-        min(made, bound.completion_tokens),
-        used.cached_tokens,
-        estimated=True,
-    )
+    return replace(used, completion_tokens=min(made, bound.completion_tokens))
 
 
 def _whole(stream: ReplyStream) -> bool:

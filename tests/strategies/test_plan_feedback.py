@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from agentflow import events
 from agentflow.errors import AnswerInvalid, ModelRefusal
 from agentflow.executor.services import Limits
-from agentflow.testing import Call
+from agentflow.testing import Call, ChatCall
 from agentflow.testing.replies import Pace, Reply
 from agentflow.tools.tool import tool
 
@@ -119,6 +120,24 @@ async def test_the_stream_of_a_broken_plan_is_closed_at_once(lab: Any) -> None:
 
     assert lab.server.requests[0].disconnected
     assert lab.made == ["upper fine"]
+
+
+async def test_what_cannot_be_read_ends_a_plan_in_the_chunk_it_came_in(lab: Any) -> None:
+    """Even where the same chunk holds lines that can."""
+
+    async def model(call: ChatCall) -> AsyncIterator[str]:
+        if call.number:
+            yield GOOD
+            return
+        yield '$1 = look(key="a")\n$2 = upper(text=search(query="x"))\n'
+        await asyncio.sleep(60)
+        yield "join()"
+
+    engine = await lab.prepare(model, pace=Pace(tokens_per_chunk=1_000))
+
+    assert await engine.run("Which?") == "FINE"
+    assert lab.server.requests[1].started < 1.0
+    assert "-> apple" in lab.asked(1)
 
 
 async def test_earlier_values_are_used_by_their_ids_and_not_computed_again(lab: Any) -> None:

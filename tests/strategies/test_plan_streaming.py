@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from agentflow import events
+from agentflow.executor.strategies.streamed import LINGER
+from agentflow.testing import ChatCall
 from agentflow.testing.replies import Pace
 
 pytestmark = pytest.mark.virtual
@@ -193,6 +197,7 @@ async def test_a_policy_after_the_bracket_takes_an_early_start_back_as_well(lab:
 
 async def test_an_equal_call_that_is_not_guarded_keeps_its_value(lab: Any) -> None:
     """The early start of line 3 is the call of line 2, which is not taken back with it."""
+    lab.takes = {"upper": 60.0}
     plan = (
         '$1 = search(query="none", k=0)\n$2 = upper(text="x")\n'
         '$3 = upper(text="x") if $1\nreturn $2'
@@ -227,15 +232,32 @@ async def test_the_plan_is_told_while_it_is_written(lab: Any) -> None:
     assert len(lab.said("plan")) > 5
 
 
-async def test_reading_stops_with_the_plan_and_the_tokens_are_counted(lab: Any) -> None:
-    """What follows the plan is not waited for, but the backend's own count is."""
-    plan = '$1 = search(query="one")\njoin()'
-    lab.takes = {"search": 1.0}
+@pytest.mark.parametrize(("seconds", "later"), [(0.0, LINGER / 2), (1.0, 0.9)])
+async def test_the_backends_own_count_of_tokens_is_waited_for(
+    lab: Any, seconds: float, later: float
+) -> None:
+    """It comes after the plan's end, when calls that take no time have ended already."""
+    lab.takes = {"search": seconds}
 
-    await lab.run(plan, ANSWER, pace=SLOW)
+    async def model(call: ChatCall) -> AsyncIterator[str]:
+        yield ANSWER if call.number else '$1 = search(query="one")\njoin()'
+        await asyncio.sleep(later)
+
+    engine = await lab.prepare(model)
+    await engine.run("Which?")
 
     planner, _ = lab.told(events.ModelReplied)
     assert not planner.estimated
+
+
+async def test_a_backend_that_does_not_count_is_not_waited_for_long(lab: Any, when: Any) -> None:
+    plan = '$1 = search(query="one")\njoin()\n' + "and on and on " * 100
+
+    await lab.run(plan, ANSWER, pace=SLOW)
+
+    planning, joining = lab.server.requests
+    assert joining.started - when(planning, "join()") == pytest.approx(LINGER)
+    assert planning.disconnected
 
 
 async def test_prose_without_end_after_the_plan_is_not_read(lab: Any, when: Any) -> None:
