@@ -15,9 +15,10 @@ from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, ReasoningPiece, Reply, TextPiece
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
-from agentflow.planner.builder import Builder
+from agentflow.planner.builder import Builder, effect_of
 from agentflow.planner.plan import Node
 from agentflow.planner.prompting import shown
+from agentflow.tools.effects import Effect
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.values import Outcome
 
@@ -85,6 +86,10 @@ class Workbench:
             self._run.driver.watch(node, partial(ended, node))
         if waiting:
             await over
+
+    def effect(self, tool: str) -> Effect:
+        """What a call of a tool may do."""
+        return effect_of(tool, self.specs.get(tool))
 
     def node(self, index: int) -> Node:
         """A call as it was made."""

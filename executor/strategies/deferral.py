@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentflow.planner.builder import effect_of
 from agentflow.tools.effects import Resource, conflict
 from agentflow.tools.spec import ToolSpec
 
@@ -22,14 +23,14 @@ class Deferral:
 
     def waits(self, tool: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether a call must wait."""
-        spec = self._specs[tool]
-        if not spec.effect.starts_early:
+        spec = self._specs.get(tool)
+        if not effect_of(tool, spec).starts_early:
             return True
-        touched = spec.effect.touched(spec.bind(args, kwargs))
+        touched = () if spec is None else spec.effect.touched(spec.bind(args, kwargs))
         return any(conflict(one, other) for one in touched for other in self._to_be_written)
 
     def note(self, tool: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A call waits from now on."""
-        spec = self._specs[tool]
-        if spec.effect.kind == "writes":
+        spec = self._specs.get(tool)
+        if spec is not None and spec.effect.kind == "writes":
             self._to_be_written += spec.effect.touched(spec.bind(args, kwargs))

@@ -135,9 +135,9 @@ class _Planning:
     def _note_writes(self, plan: StreamedPlan) -> None:
         """Remember what was written, so that no further plan does it again."""
         for line in self._started(plan):
-            node, spec = self._ids[line], self._bench.specs[plan.lines[line].tool]
-            if spec.effect.kind == "writes" and self._bench.outcome(node).ok:
-                identity = call_identity(self._bench.node(node), spec)
+            node, tool = self._ids[line], plan.lines[line].tool
+            if self._bench.effect(tool).kind == "writes" and self._bench.outcome(node).ok:
+                identity = call_identity(self._bench.node(node), self._bench.specs[tool])
                 if identity is not None:
                     self._written[identity] = line
 
@@ -161,7 +161,7 @@ class _Planning:
         """Which call that does something has failed, though the returned value is there."""
         for line in self._started(plan):
             node = self._ids[line]
-            early = self._bench.specs[plan.lines[line].tool].effect.starts_early
+            early = self._bench.effect(plan.lines[line].tool).starts_early
             if not early and self._bench.outcome(node).status == "failed":
                 return f"the call of line ${line} {self._bench.report(node)}"
         return ""

@@ -18,7 +18,7 @@ from agentflow.executor.strategies.deferral import Deferral
 from agentflow.planner.builder import identity, renumbered
 from agentflow.planner.check import LineChecker
 from agentflow.planner.lower import Lowering
-from agentflow.planner.plan import JOIN_ALL, Answer, Arg, Node, Ref
+from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Node, Ref
 from agentflow.planner.read_events import CallClosed, CallOpened, Ended, LineClosed, ReadEvent
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import Line
@@ -71,6 +71,7 @@ class PlanStream:
         commit_lines: bool,
     ) -> None:
         self._bench = bench
+        self._earlier = known
         self._written = written
         self._commit_lines = commit_lines
         self._reader = Reader(known, bench.specs)
@@ -145,7 +146,8 @@ class PlanStream:
                 "that are alike, and leave the rest to the next plan.",
                 line.id,
             )
-        early = self._bench.specs[line.tool].effect.starts_early
+        # A gather is no work, and one that is taken back would drop what it waits for.
+        early = line.tool != GATHER and self._bench.effect(line.tool).starts_early
         if early and line.id not in committed and not self._waits(line):
             self._bench.flush()
             self._held = line.id
@@ -182,6 +184,8 @@ class PlanStream:
     def _retract(self, line: int) -> None:
         self._held = None
         node = self._lowering.retract(line)
+        if line in self._earlier:
+            self.ids[line] = self._earlier[line]
         if node not in self.ids.values():  # else an equal call still wants it
             self._bench.retract(node)
 
@@ -199,13 +203,12 @@ class PlanStream:
         Raises:
             PlanError: ``repeated_write``.
         """
-        spec = self._bench.specs[line.tool]
-        if spec.effect.kind != "writes" or not self._written:
+        if self._bench.effect(line.tool).kind != "writes" or not self._written:
             return
-        try:
-            values = [renumbered(value, self._known) for value in line.values()]
-        except KeyError:
-            return  # it uses a value of this plan that is still to come
+        if any(ref.node in self._deferred for ref in line.refs()):
+            return  # it uses a value that is still to come
+        spec = self._bench.specs[line.tool]
+        values = [renumbered(value, self._node) for value in line.values()]
         args, named = values[: len(line.args)], values[len(line.args) :]
         names = [name for name, _ in line.kwargs]
         call = Node(line.tool, tuple(args), tuple(zip(names, named, strict=True)))
@@ -216,7 +219,7 @@ class PlanStream:
                 line.id,
             )
 
-    def _known(self, ref: Ref) -> Ref:
+    def _node(self, ref: Ref) -> Ref:
         return Ref(self.ids[ref.node], ref.path)
 
 

@@ -313,15 +313,42 @@ async def test_a_repeated_write_is_refused_where_writes_start_with_their_line(la
     assert lab.made == ["put a x", "upper fine"]
 
 
-async def test_a_write_with_other_values_is_not_a_repetition(lab: Any) -> None:
+@pytest.mark.parametrize(("tool", "value"), [("upper", "Y"), ("shout", "y!")])
+async def test_a_write_with_other_values_is_not_a_repetition(
+    lab: Any, tool: str, value: str
+) -> None:
     """Line 1 of the second plan has another value than line 1 of the first."""
     answer = await lab.run(
-        '$1 = upper(text="x")\n$2 = put(key="a", value=$1)\njoin()',
+        f'$1 = {tool}(text="x")\n$2 = put(key="a", value=$1)\njoin()',
         "Replan: more",
-        '$1 = upper(text="y")\n$2 = put(key="a", value=$1)\n$3 = look(key="a")\nreturn $3',
+        f'$1 = {tool}(text="y")\n$2 = put(key="a", value=$1)\n$3 = look(key="a")\nreturn $3',
     )
 
-    assert answer == "Y"
+    assert answer == value
+
+
+async def test_a_line_that_takes_the_number_of_an_earlier_one_may_use_its_value(lab: Any) -> None:
+    """Also when it is started anew because of its guard."""
+    answer = await lab.run(
+        '$1 = look(key="a")\njoin()',
+        "Replan: more",
+        "$1 = upper(text=$1) if $1\nreturn $1",
+        pace=Pace(per_token=0.02),
+    )
+
+    assert answer == "APPLE"
+
+
+async def test_a_line_that_is_taken_back_leaves_the_earlier_one_in_place(lab: Any) -> None:
+    answer = await lab.run(
+        '$1 = look(key="a")\njoin()',
+        "Replan: more",
+        '$1 = upper(text="x") if $7.\njoin()',
+        "return $1",
+        pace=Pace(per_token=0.02),
+    )
+
+    assert answer == "apple"
 
 
 async def test_a_write_twice_in_one_plan_is_meant(lab: Any) -> None:

@@ -207,6 +207,23 @@ async def test_an_equal_call_that_is_not_guarded_keeps_its_value(lab: Any) -> No
     assert lab.made == ["search none", "upper x"]
 
 
+async def test_values_are_gathered_by_a_policy(lab: Any) -> None:
+    lab.takes = {"search slow": 60.0, "search quick": 1.0}
+    plan = (
+        '$1 = search(query="slow", k=1)\n$2 = search(query="quick", k=1)\n'
+        "$3 = gather($1, $2) join first\nreturn $3"
+    )
+
+    assert await lab.run(plan, pace=SLOW) == '["quick 0"]'
+    assert lab.ended("search slow") < 3.0
+
+
+async def test_gathered_values_are_observed_like_others(lab: Any) -> None:
+    await lab.run('$1 = shout(text="x")\n$2 = gather($1, "y")\njoin()', ANSWER, pace=SLOW)
+
+    assert '$2 = gather($1, "y")\n-> ["x!", "y"]' in lab.asked(1)
+
+
 async def test_equal_pure_calls_are_made_once(lab: Any) -> None:
     plan = '$1 = upper(text="x")\n$2 = upper("x")\nreturn [$1, $2]'
 
