@@ -1,0 +1,1 @@
+"""What may be called before it is asked for."""
