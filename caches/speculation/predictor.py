@@ -11,9 +11,9 @@ from zlib import crc32
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.recipes import Binding, Recipe, bindings, mine
 from agentflow.caches.speculation.scorer import Scorer, logistic
-from agentflow.caches.speculation.trail import Trail, call_key
+from agentflow.caches.speculation.trail import Step, Trail, call_key
 
-RECIPES = 32
+RECIPES = 24
 
 
 @lru_cache(maxsize=1 << 14)
@@ -34,10 +34,18 @@ def mix(*parts: int) -> int:
 class Guess:
     tool: str
     binding: Binding
+    key: str
     recipes: list[tuple[Recipe, int]] = field(default_factory=list)
     features: list[int] = field(default_factory=list)
-    score: float = 0.0
-    key: str = ""
+    probability: float = 0.0
+    later: float = 0.0
+
+
+@dataclass(slots=True)
+class Question:
+    position: int
+    guesses: list[Guess]
+    steps: list[Step]
 
 
 class Predictor:
@@ -46,33 +54,67 @@ class Predictor:
     def __init__(self, rate=0.1) -> None:
         self._recipes: dict[str, dict[Recipe, float]] = {}
         self._now = Scorer(rate)
+        self._later = Scorer(rate)
 
     def candidates(self, trail: Trail, limit: int = 3) -> Sequence[Candidate]:
-        ranked = sorted(self.guesses(trail), key=lambda g: -g.score)
         return [
-            Candidate(g.tool, g.binding.arguments, logistic(g.score), logistic(g.score), "")
-            for g in ranked[:limit]
+            Candidate(g.tool, g.binding.arguments, g.probability, g.later, "")
+            for g in self.guesses(trail)[:limit]
         ]
 
-    def learn(self, trail: Trail, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """After `trail`, these calls were made."""
-        truth = {call_key(*c) for c in calls}
+    def learn(self, trail: Trail) -> None:
+        """Learn from the last step of a trail."""
+        last = trail.steps[-1] if trail.steps else None
+        if last is not None and not last.key and last.actor == "model":
+            return
+        q = trail.question
+        if q is not None:
+            self._answer(q, last if last is not None and last.key else None)
+            if last is not None and last.key and not last.changes:
+                self._settle(trail, last)
+                known = self._recipes.setdefault(last.actor, {})
+                for recipe in mine(last.actor, last.arguments, q.steps):
+                    known[recipe] = known.get(recipe, 0.0) + 1
+                if len(known) > RECIPES * 3:
+                    kept = sorted(known.items(), key=lambda kv: -kv[1])[: RECIPES * 2]
+                    self._recipes[last.actor] = dict(kept)
         guesses = self.guesses(trail)
-        for g in guesses:
-            p = logistic(g.score)
-            self._now.update(g.features, p - (g.key in truth))
-        steps = list(trail.steps)
-        for tool, arguments in calls:
-            known = self._recipes.setdefault(tool, {})
-            for recipe in mine(tool, arguments, steps):
-                known[recipe] = known.get(recipe, 0.0) + 1
-            if len(known) > RECIPES * 2:
-                kept = sorted(known.items(), key=lambda kv: -kv[1])[:RECIPES]
-                self._recipes[tool] = dict(kept)
+        trail.question = Question(trail.length, guesses, list(trail.steps))
+        trail.open += [g for g in guesses[:16]]
+        if len(trail.open) > 512:
+            for g in trail.open[:-512]:
+                self._later.update(g.features, g.later)
+            del trail.open[:-512]
+
+    def close(self, trail: Trail) -> None:
+        if trail.question:
+            self._answer(trail.question, None)
+        for g in trail.open:
+            self._later.update(g.features, g.later)
+        trail.open.clear()
+        trail.question = None
+
+    def _settle(self, trail: Trail, step: Step) -> None:
+        rest = []
+        for g in trail.open:
+            if g.key == step.key:
+                self._later.update(g.features, g.later - 1)
+            else:
+                rest.append(g)
+        trail.open = rest
+
+    def _answer(self, q: Question, step: Step | None) -> None:
+        key = step.key if step else None
+        for g in q.guesses:
+            gradient = g.probability - (g.key == key)
+            if abs(gradient) > 0.002:
+                self._now.update(g.features, gradient)
 
     # guesses
 
     def guesses(self, trail: Trail) -> list[Guess]:
+        if trail.question and trail.question.position == trail.length:
+            pass  # return trail.question.guesses
         steps = list(trail.steps)
         made: dict[str, int] = {}
         changed = -1
@@ -85,6 +127,8 @@ class Predictor:
         for tool, known in self._recipes.items():
             best = sorted(known.items(), key=lambda kv: -kv[1])[:RECIPES]
             for recipe, hits in best:
+                if hits < 0.01 * best[0][1]:
+                    break
                 order = 0
                 for b in bindings(recipe, steps):
                     key = call_key(tool, b.arguments)
@@ -95,13 +139,15 @@ class Predictor:
                     if rank >= 0:
                         order += 1
                     g.recipes.append((recipe, rank))
-        self._featurise(trail, steps, made, changed, list(out.values()))
-        return list(out.values())
+        found = list(out.values())
+        self._featurise(trail, steps, made, changed, found)
+        found.sort(key=lambda g: (-g.probability, g.key))
+        return found
 
     def _featurise(self, trail, steps, made, changed, guesses) -> None:
         calls = [s for s in steps if s.key]
-        last = [h(s.actor) for s in calls[-3:]][::-1] + [0, 0, 0]
-        latest = steps[-1] if steps else None
+        last = [*[h(s.actor) for s in calls[-3:]][::-1], 0, 0, 0]
+        latest = next((s for s in reversed(steps) if s.key or s.actor != "model"), None)
         spoken = latest is not None and not latest.key
         who = h(latest.actor) if spoken else 1
         failed = int(bool(calls and calls[-1].failed))
@@ -122,6 +168,7 @@ class Predictor:
                 break
         base: dict[str, list[int]] = {}
         wf = h(trail.workflow)
+        failures = {s.position for s in calls if s.failed}
         for g in guesses:
             t = h(g.tool)
             if g.tool not in base:
@@ -140,8 +187,7 @@ class Predictor:
             status = 0
             if g.key in made:
                 status = 2 if changed > made[g.key] else 1
-                at = made[g.key]
-                if next((s.failed for s in calls if s.position == at), False):
+                if made[g.key] in failures:
                     status = 3
             f.append(mix(t, 20, status))
             f.append(mix(t, 21, status, last[0], who))
@@ -162,7 +208,8 @@ class Predictor:
             f.append(mix(t, 35, m, who))
             f.append(mix(t, 36, m, status))
             g.features = f
-            g.score = self._now.raw(f)
+            g.probability = logistic(self._now.raw(f))
+            g.later = logistic(self._later.raw(f))
 
 
 @lru_cache(maxsize=4096)

@@ -73,6 +73,8 @@ class Trail:
     def __init__(self, workflow: str = "", *, limit: int = STEPS) -> None:
         self.workflow = workflow
         self.length = 0
+        self.question = None
+        self.open = []
         self.steps: deque[Step] = deque(maxlen=limit)
 
     def said(self, text: str, by: str = "user") -> None:
