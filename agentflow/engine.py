@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from agentflow import events
+from agentflow.backends import Backends
 from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import Ledger
 from agentflow.budgets.prices import Prices
+from agentflow.caches.caching import Caching
 from agentflow.clock import now, seconds
 from agentflow.errors import DefinitionError, WorkflowError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
 from agentflow.executor.models.base import Model
-from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.run import Body, Run
 from agentflow.executor.services import Limits, Services
 from agentflow.executor.strategies.task import Task
@@ -53,6 +56,8 @@ class Engine:
         prices: What models cost.
         limits: Ceilings on what runs at once.
         budget: What all runs together may spend.
+        cache: How results of tools are kept: `Caching`, the directory of a disk tier, True for
+            memory alone, False for not at all.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -68,19 +73,22 @@ class Engine:
         prices: Prices | None = None,
         limits: Limits | None = None,
         budget: Budget | None = None,
+        cache: Caching | str | Path | bool = True,
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
         self.tools = Toolbox(tools)
-        self.services = Services(limits or Limits())
+        self.services = Services(limits or Limits(), _caching(cache), random.Random(seed))
         self.ledger = Ledger(budget)
         self.plain_models: set[str] = set()
-        self._settings: Settings | None = None
-        self._base_url, self._api_key = base_url, api_key
-        self._prices = prices or Prices()
-        self._models: dict[str, Model] = dict(models or {})
-        self._default = model
-        self._http: Any = None
+        self._backends = Backends(
+            model,
+            models,
+            base_url=base_url,
+            api_key=api_key,
+            prices=prices,
+            limits=self.services.limits,
+        )
         self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)
         self._seed = seed
@@ -107,9 +115,7 @@ class Engine:
         """
         self._closed = True
         left = await self.services.aclose()
-        if self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+        await self._backends.aclose()
         return left
 
     # Running
@@ -304,47 +310,20 @@ class Engine:
         Raises:
             DefinitionError: No endpoint is configured.
         """
-        if name is None:
-            if self._default is not None and not isinstance(self._default, str):
-                return self._default
-            name = self._default or self.settings.model
-        if (known := self._models.get(name)) is None:
-            known = self._models[name] = self._backend(name)
-        return known
+        return self._backends.model(name)
 
     @property
     def settings(self) -> Settings:
         """How models are reached."""
-        if self._settings is None:
-            self._settings = Settings.load(base_url=self._base_url, api_key=self._api_key)
-        return self._settings
+        return self._backends.settings
 
-    def _backend(self, name: str) -> Model:
-        from agentflow import _http
-        from agentflow.executor.models.client import OpenAIBackend
 
-        settings, limits = self.settings, self.services.limits
-        if not settings.base_url:
-            raise DefinitionError(
-                "no model endpoint is configured: set OPENAI_BASE_URL (and OPENAI_API_KEY), "
-                "or pass Engine(base_url=..., model=...)"
-            )
-        if not name:
-            raise DefinitionError(
-                f"no model is named for {settings.base_url}: pass Engine(model=...) "
-                "or set AGENTFLOW_MODEL; 'agentflow doctor' lists what it offers"
-            )
-        if self._http is None:
-            self._http = _http.client()
-        return OpenAIBackend(
-            settings.base_url,
-            name,
-            api_key=settings.api_key,
-            http=self._http,
-            max_concurrent=limits.backend,
-            limiter=RateLimiter(limits.requests_per_minute, limits.tokens_per_minute),
-            prices=self._prices,
-        )
+def _caching(given: Caching | str | Path | bool) -> Caching | None:
+    if isinstance(given, Caching):
+        return given
+    if isinstance(given, bool):
+        return Caching() if given else None
+    return Caching(directory=given)
 
 
 def _body_of(

@@ -84,6 +84,18 @@ class NodeRetrying(NodeEvent):
 
 
 @dataclass(slots=True)
+class NodeReused(NodeEvent):
+    """The value of a call was there, or on its way, and is used in place of calling again.
+
+    `source` is ``memory``, ``disk``, ``shared`` (an equal call was under way) or ``speculated``;
+    `saved` the seconds the call took when it was made. `NodeFinished` follows.
+    """
+
+    source: str
+    saved: float
+
+
+@dataclass(slots=True)
 class NodeEmitted(NodeEvent):
     """A tool reported something while it works (`ctx.emit`, or an item of a generator)."""
 

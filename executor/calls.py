@@ -1,20 +1,26 @@
-"""Calls, composed once per tool: validate, invoke, check. A step that is not needed is not there."""
+"""Calls, composed once per tool: validate, hedge, invoke, check.
+
+A step that is not needed is not there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from agentflow.caches.flights import Spawn
+from agentflow.caches.tool_cache import Reused
 from agentflow.context import Context
 from agentflow.errors import AgentflowError, BackendError, CallTimeout
 from agentflow.executor.gates import Gate
+from agentflow.executor.hedging import Latencies, hedged
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import UNSET, Policy
@@ -34,7 +40,7 @@ class Site(Protocol):
         ...
 
 
-Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Awaitable[Any]]
+Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Coroutine[Any, Any, Any]]
 
 
 @dataclass(slots=True)
@@ -43,21 +49,29 @@ class BoundCall:
 
     Attributes:
         invoke: Makes one attempt.
+        make: The same, with arguments that are valid.
         tool: The tool.
         policy: The policy, per-call overrides included.
         gate: Limits how many run at once.
         limiter: Limits how many start a second, or None.
         wants_site: Whether `invoke` needs to know where it is called.
-        simple: One attempt, no fallback, no rate limit.
+        simple: One attempt, no fallback, no rate limit, no cache.
+        reused: How its results are kept, or None.
+        changes: Whether it may write.
+        latencies: How long attempts took.
     """
 
     invoke: Invoke
+    make: Invoke
     tool: Tool[..., Any]
     policy: Policy
     gate: Gate
     limiter: RateLimiter | None
     wants_site: bool
     simple: bool
+    reused: Reused | None
+    changes: bool
+    latencies: Latencies
 
     def may_retry(self, attempt: int, error: BaseException) -> bool:
         """Whether another attempt is worth making."""
@@ -88,12 +102,46 @@ def bind_call(
     gate: Gate,
     limiter: RateLimiter | None,
     threads: DaemonThreads,
+    spawn: Spawn,
+    *,
+    latencies: Latencies,
+    reused: Reused | None = None,
+    shared: bool = False,
 ) -> BoundCall:
-    """Compose the call of a tool."""
-    simple = policy.retries == 0 and policy.fallback is UNSET and limiter is None
-    wants_site = tool.kind == "stream" or tool.signature.context is not None
-    invoke = _checked(tool, _invoke(tool, threads))
-    return BoundCall(invoke, tool, policy, gate, limiter, wants_site, simple)
+    """Compose the call of a tool; `shared` if other processes are told what it changes."""
+    changes = tool.effect.kind in ("writes", "undeclared")
+    once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
+    make = _made(tool, policy, gate, threads, spawn, latencies)
+    return BoundCall(
+        _checked(tool, make, quick=not policy.hedge and reused is None),
+        make,
+        tool,
+        policy,
+        gate,
+        limiter,
+        wants_site=tool.kind == "stream" or tool.signature.context is not None,
+        simple=once and reused is None and not (changes and shared),
+        reused=reused,
+        changes=changes,
+        latencies=latencies,
+    )
+
+
+def _made(
+    tool: Tool[..., Any],
+    policy: Policy,
+    gate: Gate,
+    threads: DaemonThreads,
+    spawn: Spawn,
+    latencies: Latencies,
+) -> Invoke:
+    """One attempt with valid arguments, and a second one beside it if the first is slow."""
+    make, check = _invoke(tool, threads), tool.signature.check_result
+    if check is not None:
+        make = _with_result(make, check)
+    if policy.hedge:
+        make = partial(hedged, make, policy.hedge, gate, latencies, spawn)
+    return make
 
 
 def _invoke(tool: Tool[..., Any], threads: DaemonThreads) -> Invoke:
@@ -167,19 +215,17 @@ async def _collected(
     return items
 
 
-def _checked(tool: Tool[..., Any], invoke: Invoke) -> Invoke:
-    """Validation of the arguments before, and of the result after, as far as types say."""
-    check = tool.signature.check_result
+def _checked(tool: Tool[..., Any], make: Invoke, *, quick: bool) -> Invoke:
+    """Validation of the arguments before, as far as types say."""
     if not tool.signature.typed:
-        return invoke if check is None else _with_result(invoke, check)
+        return make
     validate = tool.signature.validate
-    if tool.kind == "async" and tool.signature.context is None:
-        return _checked_coroutine(tool.implementation, validate, check)
+    if quick and tool.kind == "async" and tool.signature.context is None:
+        return _checked_coroutine(tool.implementation, validate, tool.signature.check_result)
 
     async def checked(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
         valid, named = validate(tuple(args), kwargs)
-        value = await invoke(valid, named, site)
-        return value if check is None else check(value)
+        return await make(valid, named, site)
 
     return checked
 

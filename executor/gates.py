@@ -19,6 +19,20 @@ class Waiter(Protocol):
         ...
 
 
+class Guest(Protocol):
+    """Work that nobody has asked for yet: it has a place while no call wants it.
+
+    Attributes:
+        worth: Of several guests the one that is worth least makes way.
+    """
+
+    worth: float
+
+    def leave(self) -> None:
+        """Make way: the place is gone already."""
+        ...
+
+
 _order = itertools.count()
 
 
@@ -26,15 +40,17 @@ class Gate:
     """A limit on calls that run at once; the most urgent waiter goes first.
 
     Attributes:
-        free: How many more may start.
+        free: How many more may start; below zero until guests have made way.
+        guests: Optional work that has a place.
         queue: Who waits, as a heap.
     """
 
-    __slots__ = ("free", "limit", "queue")
+    __slots__ = ("free", "guests", "limit", "queue")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.free = limit
+        self.guests: list[Guest] = []
         self.queue: list[tuple[float, int, Waiter, int]] = []
 
     def park(self, rank: float, state: Waiter, slot: int) -> None:
@@ -48,3 +64,29 @@ class Gate:
             if state.waits_at_gate(slot):
                 return state, slot
         return None
+
+    # Optional work
+
+    def admit_guest(self, guest: Guest) -> bool:
+        """Give optional work a place, if nobody else could use it now."""
+        if self.free <= 0 or self.queue:
+            return False
+        self.free -= 1
+        self.guests.append(guest)
+        return True
+
+    def part(self, guest: Guest) -> None:
+        """A guest has ended, or is a call by now: its place goes to the next in line."""
+        if guest in self.guests:
+            self.guests.remove(guest)
+            self.free += 1
+            if (waiter := self.next()) is not None:
+                waiter[0].wake(waiter[1])
+
+    def make_room(self) -> None:
+        """Have guests make way for the calls that were let in."""
+        while self.free < 0:
+            guest = min(self.guests, key=lambda guest: guest.worth)
+            self.guests.remove(guest)
+            self.free += 1
+            guest.leave()

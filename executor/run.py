@@ -103,6 +103,7 @@ class Run(Generic[T]):
 
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
+        self.driver.reuse = self.host.services.reuse(self._root)
         if self.watched:
             tell = self._audience.tell_of_call
             self.driver.teller = Teller(self.id, self._loop, self.driver.state, tell)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from agentflow.caches.tool_cache import Found
 from agentflow.context import logged_node
 from agentflow.errors import CallCancelled, CallTimeout
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.losses import path_error
+from agentflow.executor.reuse import Asked, Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
@@ -34,6 +36,7 @@ class Running:
         run: Id of the run.
         deadline: Loop time after which the run gives up, or None.
         key: Idempotency key of a plan id.
+        reuse: Asks the tool cache, or None.
         state: Knows what the calls are.
         teller: Tells whoever watches, or None.
         timers: Time limits of the calls.
@@ -65,6 +68,8 @@ class Running:
         self.timers = Timers(self.loop, self._expired)
         self.deadline: float | None = None
         self.teller: Teller | None = None
+        self.reuse: Reuse | None = None
+        self._asked: dict[int, Asked] = {}
 
     def _pump(self) -> None:
         """Tell the run state what is in the inbox, and do what it commands."""
@@ -77,12 +82,53 @@ class Running:
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
         assert call is not None, "only calls start"
+        if call.reused is not None and self._known(slot, call):
+            return
+        if call.gate.free < 0:
+            call.gate.make_room()
+        if call.changes:
+            self._changed(slot, call)
         if self.teller is not None:
             self.teller.started(slot, 1)
         if call.policy.timeout is not None:
             self.timers.start(slot, call.policy.timeout)
         context = self._own_context(slot) if self._contexts else self._context.copy()
         self._tasks[slot] = self._task(self._child(slot, call), context=context)
+
+    def _known(self, slot: int, call: BoundCall) -> bool:
+        """Whether the value of a call is known already; if it is, the call has ended."""
+        if self.reuse is None:
+            return False
+        try:
+            asked = self._ask(slot, call)
+        except Exception:  # noqa: BLE001  # the call itself will raise it
+            return False
+        if asked is None:
+            return False
+        if (found := self.reuse.cache.find(asked.ask)) is None:
+            self._asked[slot] = asked
+            return False
+        self._tell_of_reuse(slot, found)
+        self._inbox.append(Finished(slot, found.value))
+        return True
+
+    def _ask(self, slot: int, call: BoundCall) -> Asked | None:
+        assert self.reuse is not None, "only runs with a cache ask it"
+        context = self._contexts.get(self.state.where(slot)[0], self._context)
+        return self.reuse.ask(call, *self._arguments(slot), context)
+
+    def _tell_of_reuse(self, slot: int, found: Found) -> None:
+        if self.teller is not None:
+            self.teller.reused(slot, found.source, found.seconds)
+
+    def _changed(self, slot: int, call: BoundCall) -> None:
+        """A call that may write begins or has ended: what was read before is stale."""
+        if self.reuse is not None and self.reuse.listening:
+            try:
+                resources = self.reuse.written(call, *self._arguments(slot))
+            except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
+                return
+            self.reuse.cache.epochs.raise_now(resources)
 
     def _own_context(self, slot: int) -> contextvars.Context:
         """The context of the place where the call was made; elements of a map each have a copy."""
@@ -101,6 +147,8 @@ class Running:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self._arguments(slot)
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
+            elif call.changes and self.reuse is not None:
+                happening = Finished(slot, await self._write(slot, call, self.reuse))
             else:
                 happening = Finished(slot, await self._attempts(slot, call))
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
@@ -118,6 +166,9 @@ class Running:
             raise path_error(error, node.tool, self.state.where(slot)[0]) from None
 
     def _report(self, slot: int, happening: Happening) -> None:
+        call = self._bound[slot]
+        if call is not None and call.changes:
+            self._changed(slot, call)
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
@@ -151,15 +202,23 @@ class Running:
                 self.teller.started(slot, attempt)
             self._time(slot, call)
 
+    async def _write(self, slot: int, call: BoundCall, reuse: Reuse) -> Any:
+        """A call that may write; other processes that share the cache know of it before."""
+        resources = reuse.written(call, *self._arguments(slot))
+        await reuse.cache.epochs.raised(resources)
+        try:
+            return await self._attempts(slot, call)
+        finally:
+            await reuse.cache.epochs.raised(resources)
+
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
         if call.limiter is not None and (wait := call.limiter.delay(self.loop.time())) > 0:
             self.timers.stop(slot)  # waiting for its turn is not its time
             await asyncio.sleep(wait)
             self._time(slot, call)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
-        args, kwargs = self._arguments(slot)
         try:
-            return await call.invoke(args, kwargs, site)
+            return await self._value(slot, call, attempt, site)
         except (Exception, asyncio.CancelledError) as error:
             if slot not in self._late or not self._resumes(slot):
                 raise
@@ -167,6 +226,22 @@ class Running:
         finally:
             if site is not None:
                 site.close()
+
+    async def _value(self, slot: int, call: BoundCall, attempt: int, site: CallSite | None) -> Any:
+        """The value of one attempt, or one from the cache in its place."""
+        asked = None
+        if call.reused is not None and self.reuse is not None:
+            asked = self._asked.pop(slot, None) or self._ask(slot, call)
+        if asked is None:
+            return await call.invoke(*self._arguments(slot), site)
+        assert self.reuse is not None, "who asked has a cache"
+        make = partial(call.make, asked.args, asked.kwargs, site)
+        found = await self.reuse.cache.obtain(asked.ask, make, again=attempt > 1)
+        if found.source != "call":
+            self._tell_of_reuse(slot, found)
+        elif not call.policy.hedge:
+            call.latencies.note(found.seconds)
+        return found.value
 
     def _resumes(self, slot: int) -> bool:
         """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""

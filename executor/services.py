@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from agentflow.caches.caching import Caching, Scope
+from agentflow.caches.keys import Keys
+from agentflow.caches.tool_cache import Reused, ToolCache, reusable
 from agentflow.errors import DefinitionError
 from agentflow.executor.calls import BoundCall, bind_call
 from agentflow.executor.gates import Gate
+from agentflow.executor.hedging import Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.reuse import Reuse
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
@@ -56,23 +62,58 @@ class _Shared:
     """What all calls of one tool share in one engine; it is gone with either of the two."""
 
     call: BoundCall | None = None
+    keys: Keys | None = None
+    latencies: Latencies = field(default_factory=Latencies)
     gates: dict[int, Gate] = field(default_factory=dict)  # by limit
     limiters: dict[float, RateLimiter] = field(default_factory=dict)  # by calls a second
 
-    def bind(self, tool: Tool[..., Any], policy: Policy, threads: DaemonThreads) -> BoundCall:
+    def bind(self, tool: Tool[..., Any], policy: Policy, services: Services) -> BoundCall:
         gate = self.gates.setdefault(policy.limit, Gate(policy.limit))
         limiter = None
         if policy.rate is not None:
             fresh = RateLimiter(policy.rate * 60.0, burst=1.0)
             limiter = self.limiters.setdefault(policy.rate, fresh)
-        return bind_call(tool, policy, gate, limiter, threads)
+        reused = None
+        if services.cache is not None and reusable(tool, policy):
+            self.keys = self.keys or Keys(tool)
+            reused = Reused(tool, policy, self.keys)
+        return bind_call(
+            tool,
+            policy,
+            gate,
+            limiter,
+            services.threads,
+            services.spawn,
+            latencies=self.latencies,
+            reused=reused,
+            shared=services.cache is not None and services.cache.disk is not None,
+        )
 
 
 class Services:
-    """Shared by the runs of an engine, and by nothing else."""
+    """Shared by the runs of an engine, and by nothing else.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: Ceilings on what runs at once.
+        caching: How results of tools are kept; None for not at all.
+        chance: Jitter of what is shared.
+
+    Attributes:
+        limits: Ceilings on what runs at once.
+        threads: For plain functions.
+        cache: Results of tools, or None.
+        abandoned: Names of calls that would not end.
+    """
+
+    def __init__(
+        self, limits: Limits, caching: Caching | None = None, chance: random.Random | None = None
+    ) -> None:
         self.limits = limits
+        self.cache: ToolCache | None = None
+        self._scope: Scope = ""
+        if caching is not None:
+            self.cache = caching.build(self.spawn, chance or random.Random())
+            self._scope = caching.scope
         self.threads = DaemonThreads(limits.threads)
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
         self.abandoned: list[str] = []
@@ -84,10 +125,14 @@ class Services:
         if shared is None:
             shared = tool.shared[self] = _Shared()
         if policy is not None and policy is not tool.policy:
-            return shared.bind(tool, policy, self.threads)
+            return shared.bind(tool, policy, self)
         if shared.call is None:
-            shared.call = shared.bind(tool, tool.policy, self.threads)
+            shared.call = shared.bind(tool, tool.policy, self)
         return shared.call
+
+    def reuse(self, run: str) -> Reuse | None:
+        """The tool cache as the runs within one outermost run use it, or None."""
+        return None if self.cache is None else Reuse(self.cache, run, self._scope)
 
     def spawn(
         self, work: Coroutine[Any, Any, Any], name: str, stop: Callable[[], object] | None = None
@@ -129,6 +174,8 @@ class Services:
             await asyncio.wait(sure)
         if rest := [task for task in self._tasks if task is not this]:
             await asyncio.wait(rest, timeout=max(0.0, until - loop.time()))
+        if self.cache is not None:
+            await self.cache.aclose()
         self.threads.shutdown()
         left = [task for task in rest if not task.done()]
         for task in left:

@@ -45,6 +45,10 @@ class Teller:
         """An attempt failed, and another follows after `delay` seconds."""
         self._emit(events.NodeRetrying(*self._call(slot), attempt, delay, error))
 
+    def reused(self, slot: int, source: str, saved: float) -> None:
+        """The value of a call was there already."""
+        self._emit(events.NodeReused(*self._call(slot), source, saved))
+
     def emitted(self, slot: int, data: Any) -> None:
         """A tool reported something."""
         self._emit(events.NodeEmitted(*self._call(slot), data))

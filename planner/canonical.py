@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -84,3 +84,29 @@ def _fields(value: Any, where: str) -> tuple[Hashable, ...]:
         raise NotCanonical(value, where)
     fields = (canonical(getattr(value, name), f"{where}.{name}") for name in names)
     return (*fields, canonical(extra, where)) if extra else tuple(fields)
+
+
+def encoded(key: Any, refer: Callable[[Ref], bytes] | None = None) -> bytes:
+    """A canonical key as bytes that are the same in every process.
+
+    Args:
+        key: What `canonical` gave.
+        refer: Spells a reference to another value.
+    """
+    if isinstance(key, tuple):
+        return framed(b"(", [encoded(part, refer) for part in key])
+    if isinstance(key, frozenset):
+        return framed(b"{", sorted(encoded(part, refer) for part in key))
+    if isinstance(key, type):
+        return framed(b"t", [f"{key.__module__}.{key.__qualname__}".encode()])
+    if isinstance(key, Ref) and refer is not None:
+        return refer(key)
+    if isinstance(key, bytes):
+        return framed(b"b", [key])
+    text = f"{key:x}" if type(key) is int else str(key)  # digits cost linear time in hex only
+    return framed(b"v", [type(key).__name__.encode(), text.encode("utf-8", "surrogatepass")])
+
+
+def framed(kind: bytes, parts: Sequence[bytes]) -> bytes:
+    """Parts with their lengths, so that different parts never give the same bytes."""
+    return kind + b"%d:" % len(parts) + b"".join(b"%d:" % len(part) + part for part in parts)

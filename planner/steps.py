@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from agentflow.planner.builder import effect_of
-from agentflow.planner.canonical import bound, canonical
+from agentflow.planner.canonical import bound, canonical, encoded, framed
 from agentflow.planner.plan import Node, Ref
 from agentflow.tools.spec import ToolSpec
 
@@ -82,36 +81,17 @@ class StepTable:
         spec = self._spec(node.tool) if self._spec is not None else None
         try:
             arguments = frozenset((k, canonical(v)) for k, v in bound(node, spec).items())
-            encoded = self._encoded(arguments)
+            spelled = encoded(arguments, self._referred)
         except (TypeError, RecursionError):
             return UNNAMED
-        return hashlib.blake2b(encoded, digest_size=8).hexdigest()
+        return hashlib.blake2b(spelled, digest_size=8).hexdigest()
 
-    def _encoded(self, key: Any) -> bytes:
-        """A canonical key as bytes that are the same in every process."""
-        if isinstance(key, tuple):
-            return _framed(b"(", [self._encoded(part) for part in key])
-        if isinstance(key, frozenset):
-            return _framed(b"{", sorted(self._encoded(part) for part in key))
-        if isinstance(key, type):
-            return _framed(b"t", [f"{key.__module__}.{key.__qualname__}".encode()])
-        if isinstance(key, Ref):
-            return _framed(b"$", [self._identity(key.node), self._encoded(key.path)])
-        if isinstance(key, bytes):
-            return _framed(b"b", [key])
-        text = f"{key:x}" if type(key) is int else str(key)  # digits cost linear time in hex only
-        return _framed(b"v", [type(key).__name__.encode(), text.encode("utf-8", "surrogatepass")])
-
-    def _identity(self, index: int) -> bytes:
-        step = self._steps[index]
+    def _referred(self, ref: Ref) -> bytes:
+        step = self._steps[ref.node]
         k = b"" if self._is_pure(step) else b"%d" % step.k
-        return _framed(b"s", [step.tool.encode(), step.digest.encode(), k])
+        identity = framed(b"s", [step.tool.encode(), step.digest.encode(), k])
+        return framed(b"$", [identity, encoded(ref.path, self._referred)])
 
     def _is_pure(self, step: Step) -> bool:
         spec = self._spec(step.tool) if self._spec is not None else None
         return step.digest != UNNAMED and effect_of(step.tool, spec).kind == "pure"
-
-
-def _framed(kind: bytes, parts: Sequence[bytes]) -> bytes:
-    """Parts with their lengths, so that different parts never give the same bytes."""
-    return kind + b"%d:" % len(parts) + b"".join(b"%d:" % len(part) + part for part in parts)

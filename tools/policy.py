@@ -47,6 +47,11 @@ class Policy:
         limit: Calls that run at once in one engine.
         rate: Calls a second, or None.
         fallback: Value, or tool called with the same arguments, used when the call fails.
+        ttl: Seconds for which a result may be used again; 0 for never. None: for ever if the
+            tool is pure, within its run if it reads.
+        negative_ttl: Seconds for which a failure is remembered and raised again; 0 for never.
+        hedge: Seconds after which a second attempt is made beside a slow first one, or True:
+            after the tool's own 95th percentile. False for never.
     """
 
     timeout: float | None = DEFAULT_TIMEOUT
@@ -58,6 +63,9 @@ class Policy:
     limit: int = DEFAULT_LIMIT
     rate: float | None = None
     fallback: Any = field(default=UNSET, hash=False)
+    ttl: float | None = None
+    negative_ttl: float = 0.0
+    hedge: float | bool = False
 
     def revised(self, **changes: Any) -> Policy:
         """A copy with `changes`, which are checked and converted.
@@ -92,13 +100,20 @@ class Options(TypedDict, total=False):
     limit: int
     rate: float | str | None
     fallback: Any
+    ttl: float | str | None
+    negative_ttl: float | str
+    hedge: float | str | bool
 
 
 def _read(name: str, value: Any) -> Any:
     match name:
         case "timeout" | "idle":
             return None if value is None else _positive(name, seconds(value))
-        case "backoff" | "backoff_limit":
+        case "ttl":
+            return None if value is None else seconds(value)
+        case "hedge":
+            return value if isinstance(value, bool) else _positive(name, seconds(value))
+        case "backoff" | "backoff_limit" | "negative_ttl":
             return seconds(value)
         case "retries":
             return _whole(name, value, 0)

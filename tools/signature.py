@@ -123,7 +123,7 @@ class Signature:
             return None
         from pydantic import ValidationError
 
-        validate = self._result.validate_python
+        validate = self.result_adapter.validate_python
         name, declared = self.name, _spelled(self.result_type)
 
         def check(value: Any) -> Any:
@@ -141,9 +141,12 @@ class Signature:
         return check
 
     @cached_property
-    def _result(self) -> Any:
+    def result_adapter(self) -> Any:
+        """pydantic's adapter for the value; anything goes where nothing is declared."""
         from pydantic import PydanticUserError, TypeAdapter
 
+        if self.result_type is _EMPTY:
+            return TypeAdapter(Any)
         try:
             return TypeAdapter(self.result_type, config=_config(self.result_type))
         except PydanticUserError as error:
@@ -170,7 +173,7 @@ class Signature:
         if self.result_type in (_EMPTY, Any):
             return {}
         try:
-            return typing.cast("dict[str, Any]", _untitled(self._result.json_schema()))
+            return typing.cast("dict[str, Any]", _untitled(self.result_adapter.json_schema()))
         except PydanticInvalidForJsonSchema:
             return {}
 

@@ -149,7 +149,7 @@ class Tool(Generic[P, R_co]):
         twin.__dict__.update(self.__dict__)
         if options:
             twin.policy = self.policy.revised(**options)
-            _check_repeats(self.name, self.effect, twin.policy)
+            _check_policy(self.name, self.effect, twin.policy)
         twin.join = join or self.join
         twin.when = self.when if when is None else when
         return twin
@@ -268,7 +268,7 @@ def tool(
         except ValueError as error:
             raise DefinitionError(f"tool {label!r}: {error}") from None
         policy = DEFAULT.revised(**options) if options else DEFAULT
-        _check_repeats(label, effect, policy)
+        _check_policy(label, effect, policy)
         made: Tool[..., Any] = Tool(
             fn, name=name, effect=effect, policy=policy, version=version, batch=batch, local=local
         )
@@ -277,11 +277,21 @@ def tool(
     return decorate if fn is None else decorate(fn)
 
 
-def _check_repeats(name: str, effect: Effect, policy: Policy) -> None:
+def _check_policy(name: str, effect: Effect, policy: Policy) -> None:
     if policy.retries and effect.kind == "writes" and not effect.repeats_safely:
         raise DefinitionError(
             f"tool {name!r} writes and would be repeated by retries={policy.retries}: "
             "declare idempotent=True, or leave retries out"
+        )
+    if policy.hedge and not effect.starts_early:
+        raise DefinitionError(
+            f"tool {name!r} would be called twice at once by hedge={policy.hedge}: "
+            "only tools that are pure or read may be, and model calls"
+        )
+    if (policy.ttl or policy.negative_ttl) and effect.kind not in ("pure", "reads"):
+        raise DefinitionError(
+            f"tool {name!r} cannot have a ttl, its results are not kept: declare pure=True or "
+            "reads=... if that is what it is"
         )
 
 

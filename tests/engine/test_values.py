@@ -98,10 +98,10 @@ async def test_equal_pure_calls_are_one(engine: Engine) -> None:
     assert calls == [1, 2]
 
 
-async def test_calls_that_are_not_pure_are_never_one(engine: Engine) -> None:
+async def test_calls_of_a_tool_that_declares_nothing_are_never_one(engine: Engine) -> None:
     calls: list[int] = []
 
-    @tool(reads="web")
+    @tool
     async def look(n: int) -> int:
         calls.append(n)
         return n

@@ -1,0 +1,96 @@
+"""The models an engine reaches, and the connections to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from agentflow.budgets.prices import Prices
+from agentflow.errors import DefinitionError
+from agentflow.executor.models.base import Model
+from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.services import Limits
+from agentflow.settings import Settings
+
+
+class Backends:
+    """Model clients by name, made when they are first asked for.
+
+    Args:
+        default: A model client, or the name of a model at the configured endpoint.
+        models: Further models by name.
+        base_url: OpenAI-compatible endpoint; otherwise see `Settings`.
+        api_key: Its key; otherwise see `Settings`.
+        prices: What models cost.
+        limits: Ceilings on what runs at once.
+    """
+
+    def __init__(
+        self,
+        default: Model | str | None,
+        models: Mapping[str, Model] | None,
+        *,
+        base_url: str | None,
+        api_key: str | None,
+        prices: Prices | None,
+        limits: Limits,
+    ) -> None:
+        self._default = default
+        self._models: dict[str, Model] = dict(models or {})
+        self._base_url, self._api_key = base_url, api_key
+        self._prices = prices or Prices()
+        self._limits = limits
+        self._http: Any = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How models are reached."""
+        return Settings.load(base_url=self._base_url, api_key=self._api_key)
+
+    def model(self, name: str | None = None) -> Model:
+        """A model by name; without a name the default one.
+
+        Raises:
+            DefinitionError: No endpoint is configured.
+        """
+        if name is None:
+            if self._default is not None and not isinstance(self._default, str):
+                return self._default
+            name = self._default or self.settings.model
+        if (known := self._models.get(name)) is None:
+            known = self._models[name] = self._backend(name)
+        return known
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._http is not None:
+            http, self._http = self._http, None
+            await http.aclose()
+
+    def _backend(self, name: str) -> Model:
+        from agentflow import _http
+        from agentflow.executor.models.client import OpenAIBackend
+
+        settings, limits = self.settings, self._limits
+        if not settings.base_url:
+            raise DefinitionError(
+                "no model endpoint is configured: set OPENAI_BASE_URL (and OPENAI_API_KEY), "
+                "or pass Engine(base_url=..., model=...)"
+            )
+        if not name:
+            raise DefinitionError(
+                f"no model is named for {settings.base_url}: pass Engine(model=...) "
+                "or set AGENTFLOW_MODEL; 'agentflow doctor' lists what it offers"
+            )
+        if self._http is None:
+            self._http = _http.client()
+        return OpenAIBackend(
+            settings.base_url,
+            name,
+            api_key=settings.api_key,
+            http=self._http,
+            max_concurrent=limits.backend,
+            limiter=RateLimiter(limits.requests_per_minute, limits.tokens_per_minute),
+            prices=self._prices,
+        )

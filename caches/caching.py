@@ -1,0 +1,53 @@
+"""What a user says about the cache of an engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from agentflow.caches.epochs import Epochs
+from agentflow.caches.flights import Spawn
+from agentflow.caches.memory import MemoryStore
+from agentflow.caches.tool_cache import ToolCache
+
+MIB = 1 << 20
+
+Scope: TypeAlias = str | Callable[[], str]
+"""Whose results they are, such as a tenant; a function is called where the call is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """How an engine keeps the results of its tools.
+
+    Attributes:
+        memory: Bytes of the memory tier.
+        directory: Where the disk tier is, which several processes may share; None for no disk
+            tier. It must be on a local disk.
+        disk: Bytes of the disk tier, about.
+        scope: Whose results they are: what one tenant, or one set of credentials, was told, no
+            other is. A text, or a function that reads it where the call is made, such as the
+            ``get`` of a context variable.
+    """
+
+    memory: int = 64 * MIB
+    directory: str | Path | None = None
+    disk: int = 1024 * MIB
+    scope: Scope = ""
+
+    def build(self, spawn: Spawn, chance: random.Random) -> ToolCache:
+        """The cache.
+
+        Args:
+            spawn: Starts the tasks that make calls.
+            chance: Jitter of lifetimes.
+        """
+        disk = None
+        if self.directory is not None:
+            from agentflow.caches.diskstore import DiskStore  # sqlite3 is slow to import
+
+            disk = DiskStore(Path(self.directory).expanduser())
+        return ToolCache(MemoryStore(self.memory), disk, Epochs(), spawn, chance)

@@ -1,0 +1,48 @@
+"""Values as JSON and back, by the declared type of the tool that gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentflow.tools.signature import Signature
+
+
+class Codec:
+    """Encodes the values of one tool.
+
+    Args:
+        signature: Of the tool; a value without a declared type is taken as plain JSON data.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        adapter = signature.result_adapter
+        self._dump, self._load = adapter.dump_json, adapter.validate_json
+
+    def encode(self, value: Any) -> bytes | None:
+        """The value as JSON (UTF-8), or None if JSON does not give it back as it was."""
+        try:
+            data: bytes = self._dump(value, warnings="error")
+            return data if _same(value, self._load(data)) else None
+        except Exception:  # noqa: BLE001  # pydantic's errors, and whatever an object's == raises
+            return None
+
+    def decode(self, data: bytes) -> Any:
+        """A value that belongs to whoever asked for it.
+
+        Raises:
+            ValueError: The data is not of the declared type.
+        """
+        return self._load(data)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal and of equal types, inside lists and dicts too."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict):
+        return list(map(type, one)) == list(map(type, other)) and all(
+            key in other and _same(value, other[key]) for key, value in one.items()
+        )
+    return bool(one == other)

@@ -1,0 +1,307 @@
+"""The tool cache: what a tool gave before, and what another caller is asking it right now.
+
+Only pure tools and tools that read. A result is good while nothing it read has been written:
+every resource has an epoch, a write raises it when it starts and when it ends, and an entry
+counts only if its epochs are still the current ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import structlog
+
+from agentflow.caches.codec import Codec
+from agentflow.caches.epochs import Epochs
+from agentflow.caches.flights import Flight, Flights, Left, Spawn
+from agentflow.caches.keys import Keys
+from agentflow.caches.memory import MemoryStore
+from agentflow.caches.store import Entry, Store
+from agentflow.clock import now, wall
+from agentflow.errors import BudgetExceeded, RunError
+from agentflow.tools.effects import Resource
+from agentflow.tools.policy import Policy
+from agentflow.tools.tool import Tool
+from agentflow.tools.values import fresh
+
+FAILURES = 1000
+"""Failures that are remembered at once (``negative_ttl``)."""
+
+JITTER = 0.1
+"""The share of its lifetime by which an entry may end early."""
+
+UNFAITHFUL = "JSON does not give it back as it was; declare a return type that it does"
+
+Epoch: TypeAlias = tuple[int, ...]
+Make: TypeAlias = Callable[[], Awaitable[Any]]
+
+_log = structlog.get_logger("agentflow.caches")
+
+
+class Reused:
+    """How the results of one tool are kept, under one policy.
+
+    Args:
+        tool: A tool that is pure or reads.
+        policy: Says for how long.
+        keys: Names its calls.
+    """
+
+    __slots__ = ("codec", "effect", "keys", "name", "negative_ttl", "ttl", "within_run")
+
+    def __init__(self, tool: Tool[..., Any], policy: Policy, keys: Keys) -> None:
+        self.name = tool.name
+        self.effect = tool.effect
+        self.keys = keys
+        self.codec = Codec(tool.signature)
+        self.ttl, self.negative_ttl = policy.ttl, policy.negative_ttl
+        self.within_run = tool.effect.kind == "reads" and policy.ttl is None
+
+
+def reusable(tool: Tool[..., Any], policy: Policy) -> bool:
+    """Whether results of a tool may be used again."""
+    return tool.effect.kind in ("pure", "reads") and policy.ttl != 0
+
+
+@dataclass(slots=True)
+class Ask:
+    """A call, as the cache knows it.
+
+    Attributes:
+        key: Of the tool, its version, the scope and the arguments.
+        of: The tool.
+        resources: What the call reads.
+    """
+
+    key: str
+    of: Reused
+    resources: tuple[Resource, ...]
+
+
+@dataclass(slots=True)
+class Found:
+    """A value, and where it came from.
+
+    Attributes:
+        value: It belongs to whoever asked.
+        source: ``memory``, ``disk``, ``shared`` (a call that was under way), or ``call``.
+        seconds: What the call took; for ``shared`` what was over when it was joined.
+    """
+
+    value: Any
+    source: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Flown:
+    """What a flight brought: the value for who began it, and its JSON for the others."""
+
+    value: Any
+    data: bytes | None
+    source: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class CacheStats:
+    """What a cache has done since it was made.
+
+    Attributes:
+        hits: How often a value was reused, by source.
+        misses: Calls that were made.
+        seconds_saved: What the calls took that were not made again.
+    """
+
+    hits: dict[str, int] = field(default_factory=dict)
+    misses: int = 0
+    seconds_saved: float = 0.0
+
+    def note(self, found: Found) -> None:
+        """Count a value that was asked for."""
+        if found.source == "call":
+            self.misses += 1
+        else:
+            self.hits[found.source] = self.hits.get(found.source, 0) + 1
+            self.seconds_saved += found.seconds
+
+
+class ToolCache:
+    """Results of tools, shared by the runs of one engine.
+
+    Args:
+        memory: The first tier.
+        disk: The second tier, or None.
+        epochs: Of the resources; shared through the disk tier if there is one.
+        spawn: Starts the tasks that make calls.
+        chance: Jitter of lifetimes.
+
+    Attributes:
+        stats: What it has done.
+        listening: Whether a write can make anything stale.
+    """
+
+    def __init__(
+        self,
+        memory: MemoryStore,
+        disk: Store | None,
+        epochs: Epochs,
+        spawn: Spawn,
+        chance: random.Random,
+    ) -> None:
+        self.memory = memory
+        self.disk = disk
+        self.epochs = epochs
+        self.stats = CacheStats()
+        self._flights = Flights(spawn)
+        self._chance = chance
+        self._failures = _Failures()
+        self._warned: set[str] = set()
+        self.listening = disk is not None
+
+    async def aclose(self) -> None:
+        """Write what is still to be written, and let go of files and threads."""
+        if self.disk is not None:
+            await self.disk.aclose()
+
+    def find(self, ask: Ask) -> Found | None:
+        """The value of a call, if it is in memory and certainly still good; no waiting."""
+        epochs = self._epochs_now(ask)
+        if epochs is None or (found := self._in_memory(ask, epochs)) is None:
+            return None
+        self.stats.note(found)
+        return found
+
+    async def obtain(
+        self, ask: Ask, make: Make, *, optional: bool = False, again: bool = False
+    ) -> Found:
+        """The value of a call: kept, under way for somebody else, or from `make`.
+
+        Args:
+            ask: The call.
+            make: Makes one attempt.
+            optional: Nobody has asked for it yet; a failure of it is not shared.
+            again: A further attempt: a failure that is remembered does not count.
+
+        Raises:
+            Exception: What the call raised, for whoever else waits for it too. Errors of a
+                caller's own (its limits, its end) are not shared: the others call again.
+        """
+        while True:
+            epochs = await self._epochs(ask)
+            if epochs is None:
+                return Found(await make(), "call", 0.0)
+            if (found := self._in_memory(ask, epochs)) is None:
+                if not again:
+                    self._failures.check(ask.key, epochs)
+                key, began = (ask.key, epochs), False
+                if (flight := self._flights.get(key)) is None:
+                    work, began = self._fly(ask, epochs, make), True
+                    flight = self._flights.begin(key, work, ask.of.name, optional=optional)
+                found = await self._landed(ask, flight, began)
+            if found is not None:
+                self.stats.note(found)
+                return found
+
+    async def _landed(self, ask: Ask, flight: Flight[_Flown], began: bool) -> Found | None:
+        """What a flight brought to one of those who wait for it; None if it has to call again."""
+        joined = now()
+        try:
+            flown = await flight.wait()
+        except Left:
+            if began:
+                raise asyncio.CancelledError from None
+            return None
+        except Exception as error:
+            if began or not (flight.optional or isinstance(error, BudgetExceeded | RunError)):
+                raise
+            return None
+        if began:
+            return Found(flown.value, flown.source, flown.seconds)
+        value = fresh(flown.value) if flown.data is None else ask.of.codec.decode(flown.data)
+        waited = now() - joined
+        return Found(value, "shared", max(0.0, flown.seconds - waited))
+
+    async def _fly(self, ask: Ask, epochs: Epoch, make: Make) -> _Flown:
+        if self.disk is not None and not ask.of.within_run:
+            (entry,) = await self.disk.get([ask.key])
+            found = self._read(ask, entry, epochs, "disk")
+            if entry is not None and found is not None:
+                self.memory.put(ask.key, entry)
+                return _Flown(found.value, entry.value, found.source, found.seconds)
+        began = now()
+        try:
+            value = await make()
+        except Exception as error:
+            if ask.of.negative_ttl and not isinstance(error, BudgetExceeded | RunError):
+                self._failures.note(ask.key, epochs, error, ask.of.negative_ttl)
+            raise
+        seconds = now() - began
+        data = ask.of.codec.encode(value)
+        if data is None:
+            self.warn(ask.of.name, UNFAITHFUL)
+        elif await self._epochs(ask) == epochs:
+            self._keep(ask, Entry(data, seconds, self._expiry(ask.of.ttl), epochs, ask.of.name))
+        return _Flown(value, data, "call", seconds)
+
+    async def _epochs(self, ask: Ask) -> Epoch | None:
+        epochs = self._epochs_now(ask)
+        return await self.epochs.look(ask.resources) if epochs is None else epochs
+
+    def _epochs_now(self, ask: Ask) -> Epoch | None:
+        if not ask.resources:
+            return ()
+        self.listening = True
+        return self.epochs.now(ask.resources)
+
+    def _in_memory(self, ask: Ask, epochs: Epoch) -> Found | None:
+        return self._read(ask, self.memory.get_now(ask.key), epochs, "memory")
+
+    def _read(self, ask: Ask, entry: Entry | None, epochs: Epoch, source: str) -> Found | None:
+        if entry is None or entry.epochs != epochs:
+            return None
+        try:
+            return Found(ask.of.codec.decode(entry.value), source, entry.cost)
+        except ValueError:  # of another type than the tool declares now
+            return None
+
+    def _keep(self, ask: Ask, entry: Entry) -> None:
+        self.memory.put(ask.key, entry)
+        if self.disk is not None and not ask.of.within_run:
+            self.disk.put(ask.key, entry)
+
+    def _expiry(self, ttl: float | None) -> float | None:
+        """Wall time at which a result is no longer used; early by chance, against stampedes."""
+        return None if ttl is None else wall() + ttl * (1.0 - JITTER * self._chance.random())
+
+    def warn(self, tool: str, why: str) -> None:
+        """Say, once for each tool, why its results are not kept."""
+        if tool not in self._warned:
+            self._warned.add(tool)
+            _log.warning("result not cached", tool=tool, why=why)
+
+
+class _Failures:
+    """Failures that are remembered for a while (``negative_ttl``), in memory only."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[float, Epoch, Exception]] = OrderedDict()
+
+    def note(self, key: str, epochs: Epoch, error: Exception, ttl: float) -> None:
+        self._known[key] = (now() + ttl, epochs, error)
+        if len(self._known) > FAILURES:
+            self._known.popitem(last=False)
+
+    def check(self, key: str, epochs: Epoch) -> None:
+        """Raise what a call raised before, if that still counts."""
+        if (known := self._known.get(key)) is None:
+            return
+        until, then, error = known
+        if then == epochs and now() < until:
+            raise error.with_traceback(None)
+        del self._known[key]
