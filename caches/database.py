@@ -50,12 +50,16 @@ class Database:
     Args:
         folder: Made when needed; the folder above it has to be the user's own.
         pause: Seconds to leave it alone after the machine refused it.
+        verify: Whether to read it all when it is opened, to find damage.
         settings: Of diskcache.
     """
 
-    def __init__(self, folder: Path, *, pause: float = 2.0, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, pause: float = 2.0, verify: bool = False, **settings: Any
+    ) -> None:
         self.folder = folder
         self._pause = pause
+        self._verify = verify
         self._settings = settings
         self._cache: SafeCache | None = None
         self._file: tuple[int, int] | None = None  # the one that is open
@@ -113,6 +117,8 @@ class Database:
         except (ValueError, TypeError, KeyError) as error:  # diskcache reads odd settings
             raise sqlite3.DatabaseError(str(error)) from error
         self._file = identity(self.folder / FILE)
+        if self._verify:
+            self._cache.verify()
         return self._cache
 
     def _fail(self, error: Exception, *, damaged: bool) -> NoReturn:

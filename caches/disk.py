@@ -19,6 +19,7 @@ import re
 import sqlite3
 import stat
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -104,6 +105,13 @@ class SafeDisk(Disk):  # type: ignore[misc]  # diskcache has no types
 class SafeCache(Cache):  # type: ignore[misc]  # diskcache has no types
     """A diskcache that waits for locks no longer than `BUSY`, also while it opens."""
 
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        try:
+            super().__init__(str(folder), timeout=BUSY, disk=SafeDisk, **settings)
+        except BaseException:
+            self.close()  # or its connection stays open
+            raise
+
     @property
     def _con(self) -> sqlite3.Connection:
         is_new = getattr(self._local, "con", None) is None
@@ -116,6 +124,27 @@ class SafeCache(Cache):  # type: ignore[misc]  # diskcache has no types
     @property
     def _sql_retry(self) -> Any:
         return self._sql
+
+    def verify(self) -> None:
+        """Read the whole database.
+
+        Raises:
+            sqlite3.DatabaseError: Part of it is damaged.
+        """
+        ((verdict,),) = self._sql("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
+    def read_rows(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Values inside the database, those there are; up to 500 keys are one snapshot."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            holes = ",".join("?" * len(some))
+            query = f"SELECT key, mode, value FROM Cache WHERE raw = 1 AND key IN ({holes})"
+            rows = self._sql(query, some).fetchall()
+            found |= {key: self.disk.fetch(mode, None, value, False) for key, mode, value in rows}
+        return found
 
     def rows_after(self, rowid: int, limit: int) -> list[tuple[int, str]]:
         """Numbers and keys of the next rows, in the order in which they were made."""
@@ -141,7 +170,7 @@ def open_cache(folder: Path, **settings: Any) -> SafeCache:
     """
     settings = {**_PRAGMAS, **settings}
     check(folder / FILE, set(settings))
-    return SafeCache(str(folder), timeout=BUSY, disk=SafeDisk, **settings)
+    return SafeCache(folder, **settings)
 
 
 def check(path: Path, ours: set[str]) -> None:

@@ -7,19 +7,26 @@ concerns it alone. The epoch of a resource is the sum of what concerns it::
     epoch(r) = sum(own[p] for every prefix p of r, the empty one and r included) + below[r]
 
 It rises with every write that touches the resource and with no other, as long as the paths
-are few; beyond a limit the oldest ones are folded into their parents, which makes
-some entries old that are not, never the other way round.
+are few; beyond a limit the oldest ones are folded into their parents, which makes some
+entries old that are not, never the other way round. The root's count starts at a random
+number, so epochs of different origin, as after the loss of a file, are never equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from secrets import randbits
+from typing import TYPE_CHECKING
 
 from agentflow.tools.effects import Resource
 
-Counts = Mapping[Resource, tuple[int, int]]
-"""``own`` and ``below`` by path."""
+if TYPE_CHECKING:
+    from agentflow.caches.shared_epochs import SharedEpochs
+
+Count = tuple[int, int]
+"""``own`` and ``below`` of a path."""
+
+ROOT: Resource = ()
 
 PATHS = 4096
 """Paths that are counted one by one."""
@@ -30,20 +37,43 @@ def known(resource: Resource) -> Resource:
     return resource[: resource.index("*")] if "*" in resource else resource
 
 
-def epoch(counts: Counts, resource: Resource) -> int:
+def prefixes(path: Resource) -> Iterator[Resource]:
+    """The path and everything above it, the root first."""
+    return (path[:n] for n in range(len(path) + 1))
+
+
+def first_count() -> Count:
+    """What the root starts with."""
+    return randbits(62), 0
+
+
+def epoch(counts: Mapping[Resource, Count], path: Resource) -> int:
     """The epoch of a known resource."""
-    zero = (0, 0)
-    total = sum(counts.get(resource[:n], zero)[0] for n in range(len(resource) + 1))
-    return total + counts.get(resource, zero)[1]
+    total = sum(counts[prefix][0] for prefix in prefixes(path) if prefix in counts)
+    return total + counts[path][1] if path in counts else total
 
 
-def incarnation() -> int:
-    """Where the root's count starts: epochs of different origin are never equal."""
-    return randbits(62)
+def rise(counts: dict[Resource, Count], paths: Iterable[Resource]) -> None:
+    """Count a write of each path; the paths counted last come last."""
+    for path in paths:
+        for prefix in prefixes(path):
+            own, below = counts.pop(prefix, (0, 0))
+            counts[prefix] = (own + 1, below) if prefix == path else (own, below + 1)
+
+
+def fold(counts: dict[Resource, Count], paths: Iterable[Resource]) -> None:
+    """Fold paths into their parents: what they counted, the parent's own count takes over.
+
+    So no epoch falls.
+    """
+    for path in paths:
+        own, below = counts.pop(path)
+        above = counts.pop(path[:-1], (0, 0))
+        counts[path[:-1]] = (above[0] + own + below, above[1])
 
 
 class LocalEpochs:
-    """Epochs of the writes of one process.
+    """Epochs by the writes of one process.
 
     Args:
         limit: The most paths that are counted one by one.
@@ -51,7 +81,7 @@ class LocalEpochs:
 
     def __init__(self, limit: int = PATHS) -> None:
         self._limit = limit
-        self._counts: dict[Resource, tuple[int, int]] = {(): (incarnation(), 0)}
+        self._counts: dict[Resource, Count] = {ROOT: first_count()}
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -62,33 +92,21 @@ class LocalEpochs:
 
     def rise(self, resources: Iterable[Resource]) -> None:
         """Count a write of each resource."""
-        for resource in resources:
-            path = known(resource)
-            self._add(path, 1, 0)
-            for n in range(len(path)):
-                self._add(path[:n], 0, 1)
+        rise(self._counts, map(known, resources))
         if len(self._counts) > self._limit:
-            self._fold(len(self._counts) - self._limit // 2)
-
-    def _add(self, path: Resource, own: int, below: int) -> None:
-        """Add to the counts of a path, which becomes the youngest."""
-        had_own, had_below = self._counts.pop(path, (0, 0))
-        self._counts[path] = (had_own + own, had_below + below)
-
-    def _fold(self, number: int) -> None:
-        """Fold the oldest paths into their parents.
-
-        What a path counted, its parent's own count takes over, so no epoch falls.
-        """
-        for path in [path for path in self._counts if path][:number]:
-            own, below = self._counts.pop(path)
-            self._add(path[:-1], own + below, 0)
+            oldest = [path for path in self._counts if path]
+            fold(self._counts, oldest[: len(oldest) - self._limit // 2])
 
 
 class Epochs:
-    """The epochs an engine goes by."""
+    """The epochs an engine goes by.
 
-    def __init__(self) -> None:
+    Args:
+        shared: Where processes tell each other of their writes, if they share a cache.
+    """
+
+    def __init__(self, shared: SharedEpochs | None = None) -> None:
+        self._shared = shared
         self._local = LocalEpochs()
 
     def here(self, resources: Iterable[Resource]) -> tuple[int, ...]:
@@ -97,16 +115,35 @@ class Epochs:
 
     def now(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
         """The epochs, without waiting; None when only `look` can tell."""
-        return self._local.now(resources)
+        if self._shared is None:
+            return self._local.now(resources)
+        return self._shared.now(resources)
 
     async def look(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
-        """The epochs; None when the shared store cannot be reached."""
-        return self._local.now(resources)
+        """The epochs; None when the shared store cannot tell, and shared reads are misses."""
+        if self._shared is None:
+            return self._local.now(resources)
+        return await self._shared.look(resources)
 
     def raise_now(self, resources: Iterable[Resource]) -> None:
-        """Count a write of each resource, in this process alone."""
+        """Count a write of each resource: here at once, elsewhere as soon as possible."""
+        resources = tuple(resources)
         self._local.rise(resources)
+        if self._shared is not None:
+            self._shared.owe(resources)
 
     async def raised(self, resources: Iterable[Resource]) -> None:
-        """Count a write of each resource, everywhere, before it returns."""
+        """Count a write of each resource, everywhere before it returns.
+
+        When the shared store does not take it in time, this returns all the same; until it
+        has, `look` gives None.
+        """
+        resources = tuple(resources)
         self._local.rise(resources)
+        if self._shared is not None:
+            await self._shared.rise(resources)
+
+    async def aclose(self) -> None:
+        """Close what is shared."""
+        if self._shared is not None:
+            await self._shared.aclose()
