@@ -21,7 +21,7 @@ class Generation:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         self._descriptor: int | None = None
         self._file = (0, 0)
 

@@ -2,6 +2,7 @@
 
 from agentflow.testing.chat import ChatCall, Exchange
 from agentflow.testing.clock import VirtualDeadlock, VirtualLoop, run_virtual
+from agentflow.testing.contract import StoreContract
 from agentflow.testing.replies import Answer, Call, Fault, Model, Pace, Piece, Raw, Reply, Usage
 from agentflow.testing.scripts import Called, Gate, Scripted, Timeline
 from agentflow.testing.server import ScriptedServer
@@ -21,6 +22,7 @@ __all__ = [
     "Reply",
     "Scripted",
     "ScriptedServer",
+    "StoreContract",
     "Timeline",
     "Usage",
     "VirtualDeadlock",
