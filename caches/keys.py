@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import secrets
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentflow.errors import ArgumentError
@@ -22,13 +21,15 @@ class Keys:
     ``1.0`` and ``True`` differ, the order of keyword arguments and of a dict's keys does not.
 
     Args:
-        tool: The tool; without a declared version its source is its version.
+        tool: The tool; without a declared version its code is its version.
     """
 
     def __init__(self, tool: Tool[..., Any]) -> None:
         self._tool = tool
-        parameters = tool.signature.signature.parameters.values()
+        parameters = list(tool.signature.signature.parameters.values())
         self._places = [p.name for p in parameters if p.kind < p.VAR_POSITIONAL]
+        self._first = sum(p.kind is p.POSITIONAL_ONLY for p in parameters)  # the first with a name
+        self._named = self._places[self._first :]
         version = tool.version or fingerprint(tool.fn)
         start = framed(b"c", [tool.name.encode(), version.encode()])
         self._start = hashlib.blake2b(start, digest_size=16)
@@ -45,18 +46,29 @@ class Keys:
             ArgumentError: An argument has no canonical form.
         """
         digest = self._start.copy()
-        parts = [_text(scope)]
-        named = self.named(args, kwargs)
+        named = kwargs
+        if args:
+            named = {**dict(zip(self._named, args[self._first :], strict=False)), **kwargs}
+        parts = [b"%d;" % len(named), _text(scope)]
         for name in sorted(named):
             parts += (_text(name), self._spelled(name, named[name]))
-        for place, value in enumerate(args[len(self._places) :]):
-            parts.append(self._spelled(f"*args[{place}]", value))
+        if self._first or len(args) > len(self._places):
+            parts += self._nameless(args)
         digest.update(b"".join(parts))
         return digest.hexdigest()
 
     def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Arguments by parameter name; those beyond the named ones are left out."""
-        return {**dict(zip(self._places, args, strict=False)), **kwargs} if args else kwargs
+        return {**kwargs, **dict(zip(self._places, args, strict=False))} if args else kwargs
+
+    def _nameless(self, args: Sequence[Any]) -> Iterator[bytes]:
+        """The arguments that can only be given by position."""
+        beyond = len(self._places)
+        for place, value in enumerate(args):
+            if place < self._first:
+                yield self._spelled(self._places[place], value)
+            elif place >= beyond:
+                yield self._spelled(f"*args[{place - beyond}]", value)
 
     def _spelled(self, name: str, value: Any) -> bytes:
         try:
@@ -77,14 +89,15 @@ class Keys:
 
 
 def fingerprint(fn: Any) -> str:
-    """A version for a function that declares none: a digest of its source.
+    """A version for a function that declares none: a digest of its code, as it was compiled.
 
-    Default values and the values it closes over count. Where the source or such a value cannot
-    be told, the fingerprint is good in this process only, and differs for every function.
+    Default values and the values it closes over count; what it uses of its module does not.
+    Where such a value cannot be told, the fingerprint is good in this process only, and differs
+    for every function.
     """
     try:
         return hashlib.blake2b(_print(fn), digest_size=16).hexdigest()
-    except (NotCanonical, OSError, TypeError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return secrets.token_hex(16)
 
 
@@ -93,12 +106,28 @@ def _print(fn: Any) -> bytes:
         parts = [_print(fn.func), _spell(list(fn.args)), _spell(fn.keywords)]
         return framed(b"p", parts)
     if not isinstance(fn, types.FunctionType):
-        raise TypeError(f"{fn!r} has state that no source tells of")
-    held = [cell.cell_contents for cell in fn.__closure__ or ()]
+        raise TypeError(f"{fn!r} has state that its code does not tell of")
+    held = [cell.cell_contents for cell in fn.__closure__ or ()]  # ValueError: not bound yet
     values = [*held, *(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).items()]
     parts = [_print(v) if isinstance(v, types.FunctionType) else _spell(v) for v in values]
     place = f"{fn.__module__}.{fn.__qualname__}"
-    return framed(b"f", [place.encode(), inspect.getsource(fn).encode(), *parts])
+    return framed(b"f", [place.encode(), _code(fn.__code__), *parts])
+
+
+def _code(code: types.CodeType) -> bytes:
+    """What code does, on whatever lines of whatever file it stands."""
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    parts = [code.co_code, code.co_exceptiontable, repr((names, shape)).encode()]
+    return framed(b"c", parts + [_constant(value) for value in code.co_consts])
+
+
+def _constant(value: Any) -> bytes:
+    if isinstance(value, types.CodeType):
+        return _code(value)
+    if isinstance(value, frozenset):  # in an order that changes from process to process
+        return framed(b"{", sorted(map(_constant, value)))
+    return repr(value).encode()
 
 
 def _text(value: str) -> bytes:
