@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentflow.budgets.budget import Budget
     from agentflow.budgets.prices import Prices
+    from agentflow.caches.caching import Caching
+    from agentflow.caches.speculation.policy import Speculation
     from agentflow.context import Context
     from agentflow.engine import Engine, run_sync
     from agentflow.errors import AgentflowError
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
     from agentflow.tools.handle import Handle
     from agentflow.tools.tool import Tool, tool
     from agentflow.tools.values import Outcome
-    from agentflow.workflows import Workflow, first, gather, quorum, settled, workflow
+    from agentflow.workflows import Workflow, first, gather, quorum, said, settled, workflow
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
     "AgentflowError": "errors",
     "Budget": "budgets.budget",
+    "Caching": "caches.caching",
     "Context": "context",
     "Engine": "engine",
     "Handle": "tools.handle",
@@ -38,6 +41,7 @@ _HOME = {
     "Plan": "planner.plan",
     "Prices": "budgets.prices",
     "Run": "executor.run",
+    "Speculation": "caches.speculation.policy",
     "Task": "executor.strategies.task",
     "Tool": "tools.tool",
     "Workflow": "workflows",
@@ -46,6 +50,7 @@ _HOME = {
     "llm": "llms",
     "quorum": "workflows",
     "run_sync": "engine",
+    "said": "workflows",
     "settled": "workflows",
     "tool": "tools.tool",
     "workflow": "workflows",
@@ -54,6 +59,7 @@ _HOME = {
 __all__ = [
     "AgentflowError",
     "Budget",
+    "Caching",
     "Context",
     "Engine",
     "Handle",
@@ -62,6 +68,7 @@ __all__ = [
     "Plan",
     "Prices",
     "Run",
+    "Speculation",
     "Task",
     "Tool",
     "Workflow",
@@ -70,6 +77,7 @@ __all__ = [
     "llm",
     "quorum",
     "run_sync",
+    "said",
     "settled",
     "tool",
     "workflow",

@@ -17,6 +17,8 @@ from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import Ledger
 from agentflow.budgets.prices import Prices
 from agentflow.caches.caching import Caching
+from agentflow.caches.speculation.foresight import Foresight
+from agentflow.caches.speculation.policy import Speculation
 from agentflow.clock import now, seconds
 from agentflow.errors import DefinitionError, WorkflowError
 from agentflow.executor.audience import Subscriber
@@ -58,6 +60,8 @@ class Engine:
         budget: What all runs together may spend.
         cache: How results of tools are kept: `Caching`, the directory of a disk tier, True for
             memory alone, False for not at all.
+        speculation: What may be started before it is asked for: `Speculation`, True for its
+            defaults, False for nothing.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -74,12 +78,18 @@ class Engine:
         limits: Limits | None = None,
         budget: Budget | None = None,
         cache: Caching | str | Path | bool = True,
+        speculation: Speculation | bool = False,
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
         self.tools = Toolbox(tools)
-        self.services = Services(limits or Limits(), _caching(cache), random.Random(seed))
         self.ledger = Ledger(budget)
+        self.services = Services(
+            limits or Limits(),
+            _caching(cache),
+            _foresight(speculation, cache, self.ledger),
+            random.Random(seed),
+        )
         self.plain_models: set[str] = set()
         self._backends = Backends(
             model,
@@ -196,6 +206,16 @@ class Engine:
         """
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
+
+    async def changed(self, *resources: str) -> None:
+        """Somebody else wrote to these resources: what was read of them before is stale.
+
+        Args:
+            *resources: Paths such as ``orders/17``; ``orders`` covers everything below it.
+        """
+        paths = tuple(tuple(filter(None, resource.split("/"))) for resource in resources)
+        if self.services.cache is not None:
+            await self.services.cache.epochs.raised(paths)
 
     def start_child(
         self,
@@ -324,6 +344,17 @@ def _caching(given: Caching | str | Path | bool) -> Caching | None:
     if isinstance(given, bool):
         return Caching() if given else None
     return Caching(directory=given)
+
+
+def _foresight(
+    given: Speculation | bool, cache: Caching | str | Path | bool, ledger: Ledger
+) -> Foresight | None:
+    if given is False:
+        return None
+    if cache is False:
+        raise DefinitionError("speculation keeps its guesses in the cache: leave cache=False out")
+    policy = Speculation() if given is True else given
+    return Foresight(policy, ledger.child(policy.budget))
 
 
 def _body_of(

@@ -129,6 +129,49 @@ class NodeCancelled(NodeEvent):
 
 
 @dataclass(slots=True)
+class SpeculationEvent(Event):
+    """Something about a call that nobody has asked for yet. `number` counts guesses in a run."""
+
+    number: int
+    tool: str
+
+
+@dataclass(slots=True)
+class CallPredicted(SpeculationEvent):
+    """A call is likely enough to be started early; `reason` says why it is thought likely."""
+
+    arguments: dict[str, Any]
+    probability: float
+    reason: str
+
+
+@dataclass(slots=True)
+class SpeculationStarted(SpeculationEvent):
+    """A predicted call was started."""
+
+
+@dataclass(slots=True)
+class SpeculationUsed(SpeculationEvent):
+    """A guess came true: the call was asked for, and `saved` seconds of it were over by then."""
+
+    saved: float
+
+
+@dataclass(slots=True)
+class SpeculationWasted(SpeculationEvent):
+    """A guess was in vain, after `seconds` of work and at a price of `usd`; `why` says how."""
+
+    seconds: float
+    usd: str
+    why: str
+
+
+@dataclass(slots=True)
+class SpeculationOvertaken(SpeculationEvent):
+    """A predicted call was asked for before there was room to start it."""
+
+
+@dataclass(slots=True)
 class TextDelta(Event):
     """More text of a model's reply. `role` is ``plan``, ``answer``, ``thought`` or ``call``."""
 

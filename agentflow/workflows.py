@@ -147,3 +147,14 @@ def _gather(join: Join, handles: tuple[Any, ...]) -> Handle[Any]:
         raise DefinitionError(f"{name}(...) joins handles: call it inside a workflow")
     made: Handle[Any] = workflow.gather(join, handles)
     return made
+
+
+def said(text: str, by: str = "user") -> None:
+    """Tell the current run what the user (or ``by="model"`` a model) said.
+
+    Speculation derives calls and arguments from it. A workflow's arguments, and what is said
+    in a `Task`, are known without it. Outside a run nothing happens.
+    """
+    run = run_scope.get()
+    if run is not None:
+        run.said(text, by)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -16,40 +16,77 @@ Spawn = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
 """Starts a task that somebody cleans up after."""
 
 
+class Bill(Protocol):
+    """Money that a caller has set aside for a call.
+
+    Attributes:
+        open: It is neither paid nor waived.
+    """
+
+    open: bool
+
+    def pay(self) -> None:
+        """The call was made for this caller."""
+        ...
+
+    def waive(self) -> None:
+        """The call was not made, or another pays."""
+        ...
+
+
 class Flight(Generic[T]):
-    """One call, and those who wait for it.
+    """One call, and those who wait for it; the first of them who is left in the end pays.
 
     Attributes:
         optional: It was begun on speculation.
         waiters: How many wait.
     """
 
-    __slots__ = ("_task", "optional", "waiters")
+    __slots__ = ("_bills", "_task", "optional", "waiters")
 
     def __init__(self, task: asyncio.Task[T], optional: bool) -> None:
         self._task = task
+        self._bills: list[Bill] = []
         self.optional = optional
         self.waiters = 0
 
-    async def wait(self) -> T:
+    async def wait(self, bill: Bill | None = None) -> T:
         """Wait for the value; the last who leaves early ends the call, and waits for its end.
+
+        Args:
+            bill: Paid or waived if the caller leaves early; see `settle` otherwise.
 
         Raises:
             Left: The call was ended from outside, not by who waits here.
         """
         self.waiters += 1
+        if bill is not None:
+            self._bills.append(bill)
         try:
             await _ended(self._task)
         except asyncio.CancelledError:
             if self.waiters == 1 and not self._task.done():
                 self._task.cancel()
                 await _ended(self._task)
+                self.settle(bill)  # cut off, and nobody knows what it has cost by then
+            elif bill is not None:
+                bill.waive()
             raise
         finally:
             self.waiters -= 1
         if self._task.cancelled():
             raise Left
         return self._task.result()
+
+    def settle(self, bill: Bill | None) -> None:
+        """The call has been made: the first who waited and has not left pays."""
+        if bill is None:
+            return
+        if next((other for other in self._bills if other.open), None) is bill:
+            self._bills.clear()
+            bill.pay()
+        else:
+            bill.waive()
 
     @property
     def boarding(self) -> bool:

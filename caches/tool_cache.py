@@ -18,7 +18,7 @@ import structlog
 
 from agentflow.caches.codec import Codec
 from agentflow.caches.epochs import Epochs
-from agentflow.caches.flights import Flight, Flights, Left, Spawn
+from agentflow.caches.flights import Bill, Flight, Flights, Left, Spawn
 from agentflow.caches.keys import Keys
 from agentflow.caches.memory import MemoryStore
 from agentflow.caches.store import Entry, Store
@@ -169,6 +169,15 @@ class ToolCache:
         if self.disk is not None:
             await self.disk.aclose()
 
+    def has(self, ask: Ask) -> bool:
+        """Whether the value of a call is in memory, or on its way; no waiting."""
+        epochs = self._epochs_now(ask)
+        if epochs is None:
+            return False
+        entry = self.memory.get_now(ask.key)
+        flying = self._flights.get((ask.key, epochs)) is not None
+        return flying or (entry is not None and entry.epochs == epochs)
+
     def find(self, ask: Ask) -> Found | None:
         """The value of a call, if it is in memory and certainly still good; no waiting."""
         epochs = self._epochs_now(ask)
@@ -178,13 +187,20 @@ class ToolCache:
         return found
 
     async def obtain(
-        self, ask: Ask, make: Make, *, optional: bool = False, again: bool = False
+        self,
+        ask: Ask,
+        make: Make,
+        *,
+        bill: Bill | None = None,
+        optional: bool = False,
+        again: bool = False,
     ) -> Found:
         """The value of a call: kept, under way for somebody else, or from `make`.
 
         Args:
             ask: The call.
             make: Makes one attempt.
+            bill: What the caller has set aside for the call; paid if it is made for it.
             optional: Nobody has asked for it yet; a failure of it is not shared.
             again: A further attempt: a failure that is remembered does not count.
 
@@ -195,7 +211,7 @@ class ToolCache:
         while True:
             epochs = await self._epochs(ask)
             if epochs is None:
-                return Found(await make(), "call", 0.0)
+                return await _made(make, bill)
             if (found := self._in_memory(ask, epochs)) is None:
                 if not again:
                     self._failures.check(ask.key, epochs)
@@ -203,24 +219,30 @@ class ToolCache:
                 if (flight := self._flights.get(key)) is None:
                     work, began = self._fly(ask, epochs, make), True
                     flight = self._flights.begin(key, work, ask.of.name, optional=optional)
-                found = await self._landed(ask, flight, began)
+                found = await self._landed(ask, flight, began, bill)
             if found is not None:
-                self.stats.note(found)
+                if not optional:
+                    self.stats.note(found)
                 return found
 
-    async def _landed(self, ask: Ask, flight: Flight[_Flown], began: bool) -> Found | None:
+    async def _landed(
+        self, ask: Ask, flight: Flight[_Flown], began: bool, bill: Bill | None
+    ) -> Found | None:
         """What a flight brought to one of those who wait for it; None if it has to call again."""
         joined = now()
         try:
-            flown = await flight.wait()
+            flown = await flight.wait(bill)
         except Left:
             if began:
                 raise asyncio.CancelledError from None
             return None
         except Exception as error:
             if began or not (flight.optional or isinstance(error, BudgetExceeded | RunError)):
+                flight.settle(bill)
                 raise
             return None
+        if flown.source == "call":
+            flight.settle(bill)
         if began:
             return Found(flown.value, flown.source, flown.seconds)
         value = fresh(flown.value) if flown.data is None else ask.of.codec.decode(flown.data)
@@ -284,6 +306,15 @@ class ToolCache:
         if tool not in self._warned:
             self._warned.add(tool)
             _log.warning("result not cached", tool=tool, why=why)
+
+
+async def _made(make: Make, bill: Bill | None) -> Found:
+    """A call that is neither kept nor shared."""
+    try:
+        return Found(await make(), "call", 0.0)
+    finally:
+        if bill is not None:
+            bill.pay()
 
 
 class _Failures:

@@ -22,6 +22,7 @@ from agentflow.planner.trace import refuse_hidden
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import resolve
 from agentflow.tools.spec import ToolSpec
+from agentflow.tools.values import as_text
 
 T = TypeVar("T")
 
@@ -61,6 +62,9 @@ def workflow_body(
         record = WorkflowRecorder(run, _compiler(run))
         run.tools = record.tools
         recorder.set(record)
+        if run.driver.speculator is not None:
+            for given in (*args, *kwargs.values()):
+                run.said(as_text(given))
         try:
             value: T = await _settled(await fn(*args, **kwargs))
             await record.finish()

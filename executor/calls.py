@@ -111,6 +111,7 @@ def bind_call(
     """Compose the call of a tool; `shared` if other processes are told what it changes."""
     changes = tool.effect.kind in ("writes", "undeclared")
     once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
+    once = once and not policy.usd
     make = _made(tool, policy, gate, threads, spawn, latencies)
     return BoundCall(
         _checked(tool, make, quick=not policy.hedge and reused is None),

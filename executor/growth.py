@@ -24,6 +24,10 @@ class Growth(Accounts):
         self._before: dict[int, tuple[int, ...]] = {}  # what else comes before a slot
         self._left: dict[int, list[int]] = {}  # what had not ended when a call that comes after had
 
+    def plain(self, slot: int) -> bool:
+        """Whether it is a call and no join or map, nor an element of one."""
+        return slot not in self._joins and slot not in self._parents
+
     def _on_extended(self, happening: Extended, out: list[Command]) -> None:
         plan = happening.plan
         assert plan.base == len(self.slots), "segments join in order"

@@ -22,6 +22,11 @@ class Host(Protocol):
     services: Services
     plain_models: set[str]
 
+    @property
+    def tools(self) -> Mapping[str, Any]:
+        """Its own tools by name."""
+        ...
+
     def start_child(
         self,
         workflow: Any,

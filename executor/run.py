@@ -17,6 +17,7 @@ from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
+from agentflow.executor.speculator import speculator_of
 from agentflow.executor.teller import Teller
 from agentflow.planner.plan import Node, Plan
 from agentflow.planner.steps import Step, StepTable
@@ -91,6 +92,7 @@ class Run(Generic[T]):
             key=self.idempotency_key,
         )
         self.driver.broken = self._break
+        self.driver.ledger, self.driver.belongs = ledger, self._belongs
         self.deadline = self.driver.deadline = _earliest(deadline, parent)
         self._task: asyncio.Task[None] | None = None
 
@@ -104,6 +106,7 @@ class Run(Generic[T]):
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
         self.driver.reuse = self.host.services.reuse(self._root)
+        self.driver.speculator = speculator_of(self, self._context)
         if self.watched:
             tell = self._audience.tell_of_call
             self.driver.teller = Teller(self.id, self._loop, self.driver.state, tell)
@@ -117,6 +120,11 @@ class Run(Generic[T]):
             else:
                 self._timer = self._loop.call_at(self.deadline, self._expire)
         return self
+
+    def said(self, text: str, by: str = "user") -> None:
+        """Note what the user, or the model, said: what comes next may depend on it."""
+        if self.driver.speculator is not None:
+            self.driver.speculator.said(text, by)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         stop = partial(self.cancel, reason="its engine closed")
@@ -322,6 +330,8 @@ class Run(Generic[T]):
             return
         if self._timer is not None:
             self._timer.cancel()
+        if self.driver.speculator is not None:
+            self.driver.speculator.close()
         value, failure = self._outcome or (None, None)
         error = self._error(failure)
         last: events.Event

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from agentflow.budgets.ledger import Ledger
 from agentflow.caches.tool_cache import Found
 from agentflow.context import logged_node
 from agentflow.errors import CallCancelled, CallTimeout
+from agentflow.executor.billing import Bill
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
@@ -21,6 +23,7 @@ from agentflow.executor.losses import path_error
 from agentflow.executor.reuse import Asked, Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
+from agentflow.executor.speculator import Speculator
 from agentflow.executor.state import RunState
 from agentflow.executor.teller import Teller
 from agentflow.executor.timers import Timers
@@ -37,6 +40,9 @@ class Running:
         deadline: Loop time after which the run gives up, or None.
         key: Idempotency key of a plan id.
         reuse: Asks the tool cache, or None.
+        speculator: Starts calls before they are asked for, or None.
+        ledger: What the run may spend.
+        belongs: Whether a plan id is part of the plan, and not only held.
         state: Knows what the calls are.
         teller: Tells whoever watches, or None.
         timers: Time limits of the calls.
@@ -44,6 +50,8 @@ class Running:
 
     key: Callable[[int], str]
     state: RunState
+    ledger: Ledger
+    belongs: Callable[[int], bool]
 
     def __init__(
         self, services: Services, *, run: str, context: contextvars.Context, chance: random.Random
@@ -69,6 +77,7 @@ class Running:
         self.deadline: float | None = None
         self.teller: Teller | None = None
         self.reuse: Reuse | None = None
+        self.speculator: Speculator | None = None
         self._asked: dict[int, Asked] = {}
 
     def _pump(self) -> None:
@@ -105,11 +114,16 @@ class Running:
             return False
         if asked is None:
             return False
-        if (found := self.reuse.cache.find(asked.ask)) is None:
+        found = self.reuse.cache.find(asked.ask)
+        guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
+        if found is None or (guessed and call.policy.usd):  # a guess that is used is paid for
             self._asked[slot] = asked
             return False
         self._tell_of_reuse(slot, found)
-        self._inbox.append(Finished(slot, found.value))
+        finished = Finished(slot, found.value)
+        if self.speculator is not None:
+            self._inform(self.speculator, slot, call, finished)
+        self._inbox.append(finished)
         return True
 
     def _ask(self, slot: int, call: BoundCall) -> Asked | None:
@@ -118,8 +132,11 @@ class Running:
         return self.reuse.ask(call, *self._arguments(slot), context)
 
     def _tell_of_reuse(self, slot: int, found: Found) -> None:
+        source = found.source
+        if self.speculator is not None and self.speculator.settled(slot, found.seconds):
+            source = "speculated"
         if self.teller is not None:
-            self.teller.reused(slot, found.source, found.seconds)
+            self.teller.reused(slot, source, found.seconds)
 
     def _changed(self, slot: int, call: BoundCall) -> None:
         """A call that may write begins or has ended: what was read before is stale."""
@@ -169,6 +186,8 @@ class Running:
         call = self._bound[slot]
         if call is not None and call.changes:
             self._changed(slot, call)
+        if self.speculator is not None and call is not None:
+            self._inform(self.speculator, slot, call, happening)
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
@@ -178,6 +197,23 @@ class Running:
             self._inbox.append(happening)
             if not self._pumping:
                 self._pump()
+
+    def _inform(
+        self, speculator: Speculator, slot: int, call: BoundCall, happening: Happening
+    ) -> None:
+        """Tell the speculator of a call that has ended."""
+        speculator.settled(slot, None)
+        node = self.state.nodes[slot]
+        if isinstance(happening, Stopped) or not self.belongs(self.state.where(slot)[0]):
+            return
+        try:
+            arguments = call.tool.spec.bind(*bind_arguments(self.state, node))
+        except LookupError:
+            return  # it was never called
+        if isinstance(happening, Finished):
+            speculator.ended(call, arguments, happening.value, failed=False)
+        elif isinstance(happening, Failed):
+            speculator.ended(call, arguments, happening.error, failed=True)
 
     async def _attempts(self, slot: int, call: BoundCall) -> Any:
         """Attempts until one succeeds or none is left, then the fallback."""
@@ -229,14 +265,37 @@ class Running:
 
     async def _value(self, slot: int, call: BoundCall, attempt: int, site: CallSite | None) -> Any:
         """The value of one attempt, or one from the cache in its place."""
+        bill = Bill(self.ledger, call.policy.usd) if call.policy.usd else None
         asked = None
         if call.reused is not None and self.reuse is not None:
             asked = self._asked.pop(slot, None) or self._ask(slot, call)
-        if asked is None:
+        if asked is not None:
+            return await self._shared_value(slot, call, asked, bill, site, attempt)
+        try:
             return await call.invoke(*self._arguments(slot), site)
+        finally:
+            if bill is not None:
+                bill.pay()
+
+    async def _shared_value(
+        self,
+        slot: int,
+        call: BoundCall,
+        asked: Asked,
+        bill: Bill | None,
+        site: CallSite | None,
+        attempt: int,
+    ) -> Any:
+        """A value that is kept, under way for somebody else, or made."""
         assert self.reuse is not None, "who asked has a cache"
         make = partial(call.make, asked.args, asked.kwargs, site)
-        found = await self.reuse.cache.obtain(asked.ask, make, again=attempt > 1)
+        try:
+            found = await self.reuse.cache.obtain(asked.ask, make, bill=bill, again=attempt > 1)
+            if bill is not None and self.speculator is not None and self.speculator.claims(slot):
+                bill.pay()
+        finally:
+            if bill is not None:
+                bill.waive()
         if found.source != "call":
             self._tell_of_reuse(slot, found)
         elif not call.policy.hedge:

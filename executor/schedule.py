@@ -71,6 +71,15 @@ class Schedule:
         """Whether the call still wants to start."""
         return self.status[slot] is PARKED
 
+    @property
+    def crowded(self) -> bool:
+        """Whether calls wait for a place in the window."""
+        return bool(self._queue)
+
+    def users(self, slot: int) -> Sequence[int]:
+        """The slots of the calls that wait for a call."""
+        return self._users[slot]
+
     # What the other half decides
 
     def _decide(self, slot: int, out: list[Command]) -> bool:

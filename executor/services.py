@@ -10,6 +10,7 @@ from typing import Any
 
 from agentflow.caches.caching import Caching, Scope
 from agentflow.caches.keys import Keys
+from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.tool_cache import Reused, ToolCache, reusable
 from agentflow.errors import DefinitionError
 from agentflow.executor.calls import BoundCall, bind_call
@@ -96,20 +97,27 @@ class Services:
     Args:
         limits: Ceilings on what runs at once.
         caching: How results of tools are kept; None for not at all.
+        foresight: What may be started before it is asked for; None for nothing.
         chance: Jitter of what is shared.
 
     Attributes:
         limits: Ceilings on what runs at once.
         threads: For plain functions.
         cache: Results of tools, or None.
+        foresight: What its runs have learnt of what comes next; None without speculation.
         abandoned: Names of calls that would not end.
     """
 
     def __init__(
-        self, limits: Limits, caching: Caching | None = None, chance: random.Random | None = None
+        self,
+        limits: Limits,
+        caching: Caching | None = None,
+        foresight: Foresight | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         self.limits = limits
         self.cache: ToolCache | None = None
+        self.foresight = foresight
         self._scope: Scope = ""
         if caching is not None:
             self.cache = caching.build(self.spawn, chance or random.Random())
@@ -176,6 +184,8 @@ class Services:
             await asyncio.wait(rest, timeout=max(0.0, until - loop.time()))
         if self.cache is not None:
             await self.cache.aclose()
+        if self.foresight is not None:
+            await self.foresight.aclose()
         self.threads.shutdown()
         left = [task for task in rest if not task.done()]
         for task in left:

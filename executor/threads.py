@@ -72,6 +72,11 @@ class DaemonThreads(Executor):
                     self._grow()
 
     @property
+    def spare(self) -> bool:
+        """Whether fewer than half of the threads have work."""
+        return len(self._running) < self._limit // 2 and self._jobs.empty()
+
+    @property
     def abandoned(self) -> list[str]:
         """Names of the threads whose jobs nobody waits for any more."""
         with self._lock:

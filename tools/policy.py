@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final, TypedDict
 
@@ -52,6 +53,7 @@ class Policy:
         negative_ttl: Seconds for which a failure is remembered and raised again; 0 for never.
         hedge: Seconds after which a second attempt is made beside a slow first one, or True:
             after the tool's own 95th percentile. False for never.
+        usd: Price of one attempt in USD, set aside in the run's budget before it.
     """
 
     timeout: float | None = DEFAULT_TIMEOUT
@@ -66,6 +68,7 @@ class Policy:
     ttl: float | None = None
     negative_ttl: float = 0.0
     hedge: float | bool = False
+    usd: Decimal = Decimal(0)
 
     def revised(self, **changes: Any) -> Policy:
         """A copy with `changes`, which are checked and converted.
@@ -103,6 +106,7 @@ class Options(TypedDict, total=False):
     ttl: float | str | None
     negative_ttl: float | str
     hedge: float | str | bool
+    usd: Decimal | float | str
 
 
 def _read(name: str, value: Any) -> Any:
@@ -111,6 +115,8 @@ def _read(name: str, value: Any) -> Any:
             return None if value is None else _positive(name, seconds(value))
         case "ttl":
             return None if value is None else seconds(value)
+        case "usd":
+            return _price(value)
         case "hedge":
             return value if isinstance(value, bool) else _positive(name, seconds(value))
         case "backoff" | "backoff_limit" | "negative_ttl":
@@ -140,6 +146,16 @@ def rate_per_second(rate: float | str) -> float:
         period = match[2] if match[2][0].isdigit() else f"1{match[2]}"
         rate = float(match[1]) / seconds(period)
     return _positive("rate", float(rate))
+
+
+def _price(value: Any) -> Decimal:
+    try:
+        price = Decimal(str(value).strip().removeprefix("$"))
+    except InvalidOperation:
+        raise ValueError(f"usd must be an amount such as 0.002, not {value!r}") from None
+    if not (price.is_finite() and price >= 0):
+        raise ValueError(f"usd must be 0 or more, not {value!r}")
+    return price
 
 
 def _positive(name: str, value: float) -> float:

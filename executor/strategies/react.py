@@ -62,6 +62,8 @@ async def react_task(run: Run[Any], task: Task) -> str:
         turn = _Turn(bench)
         reply = await turn.take(request)
         text = reply.text.strip()
+        if text:
+            run.said(text, by="model")
         if not reply.calls or (last and text):
             return usable(text, reply)
         if last:

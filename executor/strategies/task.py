@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from agentflow.budgets.budget import Budget
 from agentflow.errors import DefinitionError
-from agentflow.executor.run import Body
+from agentflow.executor.run import Body, Run
 from agentflow.tools.tool import Tool
 
 
@@ -57,4 +57,9 @@ class Task:
         from agentflow.executor.strategies.react import react_task
 
         strategy = plan_task if self.strategy == "plan" else react_task
-        return lambda run: strategy(run, self)
+
+        async def body(run: Run[str]) -> str:
+            run.said(self.question)
+            return await strategy(run, self)
+
+        return body

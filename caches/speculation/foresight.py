@@ -1,0 +1,134 @@
+"""What the runs of an engine have learnt of what comes next, and what guessing has cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from agentflow.budgets.ledger import Ledger
+from agentflow.caches.speculation.candidates import Candidate, CandidateSource
+from agentflow.caches.speculation.policy import Depth, Speculation
+from agentflow.caches.speculation.predictor import Predictor
+from agentflow.caches.speculation.trail import Trail
+from agentflow.caches.speculation.values import GuardMemory, ValueMemory
+from agentflow.errors import described
+from agentflow.tools.tool import Tool
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("agentflow.caches")
+
+
+@dataclass(slots=True)
+class SpeculationStats:
+    """What guessing has brought and cost.
+
+    Attributes:
+        started: Calls started before anybody asked for them.
+        used: Those that were asked for then.
+        wasted: Those that were not.
+        seconds_saved: Waiting that the used ones saved.
+        seconds_wasted: Tool time of the wasted ones.
+        usd_wasted: What the wasted ones cost.
+    """
+
+    started: int = 0
+    used: int = 0
+    wasted: int = 0
+    seconds_saved: float = 0.0
+    seconds_wasted: float = 0.0
+    usd_wasted: float = 0.0
+
+
+class Foresight:
+    """The part of speculation that the runs of an engine share.
+
+    Args:
+        policy: What may be started early.
+        ledger: Pays for guesses until they come true.
+
+    Attributes:
+        values: What calls gave the last time.
+        guards: How often guards held.
+        depth: How deep guesses may rest on one another.
+        tools: Tools of earlier runs, by workflow and name.
+        unfit: Tools whose results cannot be kept, so that guessing them is in vain.
+        stats: Of all runs together.
+    """
+
+    def __init__(self, policy: Speculation, ledger: Ledger) -> None:
+        self.policy = policy
+        self.ledger = ledger
+        self._path = None if policy.memory is None else Path(policy.memory).expanduser()
+        self._source: CandidateSource | None = policy.source or _predictor(self._path)
+        self.values = ValueMemory()
+        self.guards = GuardMemory()
+        self.depth = Depth(policy.depth)
+        self.unfit: set[str] = set()
+        self.tools: dict[tuple[str, str], Tool[..., Any]] = {}
+        self.stats = SpeculationStats()
+
+    def remember(self, workflow: str, tool: Tool[..., Any]) -> None:
+        """A workflow called a tool; later runs may guess at it before they call it themselves.
+
+        Not one that closes over variables: they may be the business of one run alone.
+        """
+        if getattr(tool.fn, "__closure__", True) is None:
+            self.tools[workflow, tool.name] = tool
+
+    def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
+        """The likeliest calls of the coming turn, best first."""
+        return self._ask(lambda source: source.candidates(trail, limit)) or ()
+
+    def learn(self, trail: Trail) -> None:
+        """A trail has one more step."""
+        self._ask(lambda source: source.learn(trail))
+
+    def close(self, trail: Trail) -> None:
+        """A trail has come to its end."""
+        self._ask(lambda source: source.close(trail))
+
+    def _ask(self, question: Callable[[CandidateSource], T]) -> T | None:
+        """Ask the source; one that raises is not asked again, and harms no run."""
+        if self._source is None:
+            return None
+        try:
+            return question(self._source)
+        except Exception as error:  # noqa: BLE001  # a source may be the user's own
+            _log.warning("no more speculation: its source raised", why=described(error))
+            self._source = None
+            return None
+
+    async def aclose(self) -> None:
+        """Keep what was learnt."""
+        if self._path is not None and isinstance(self._source, Predictor):
+            text = json.dumps(self._source.dump())
+            try:
+                await asyncio.to_thread(_write, self._path, text)
+            except OSError as error:
+                _log.warning("what was learnt is not kept", file=str(self._path), why=str(error))
+
+
+def _predictor(path: Path | None) -> Predictor:
+    """The predictor that was kept, or a new one if there is none or it cannot be read."""
+    if path is None or not path.exists():
+        return Predictor()
+    try:
+        return Predictor.load(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        _log.warning("the predictor starts anew", file=str(path), why=str(error))
+        return Predictor()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(text, "utf-8")
+    scratch.replace(path)

@@ -1,0 +1,101 @@
+"""Whether a call is worth starting before anybody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentflow.budgets.budget import Budget
+from agentflow.caches.speculation.candidates import CandidateSource
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """How an engine speculates: what it may start early, and what waiting is worth.
+
+    A call is started early if ``probability x seconds saved x wait_price`` is more than
+    ``(1 - probability) x (its price + its seconds x load_price)``.
+
+    Attributes:
+        source: Who names the calls that may come next; a `Predictor` of the engine's own by
+            default.
+        breadth: Calls of one run under way at once that nobody has asked for.
+        depth: How many guesses may rest on one another.
+        wait_price: USD that a second of waiting saved is worth.
+        load_price: USD that a second of a tool's work costs whoever runs it.
+        budget: What may be spent on guesses, those that come true not counted.
+        origins: Origins such as ``https://api.example.com`` that guesses may contact besides
+            those the run has contacted already.
+        memory: File that keeps what the predictor has learnt, or None.
+    """
+
+    source: CandidateSource | None = None
+    breadth: int = 8
+    depth: int = 2
+    wait_price: float = 0.01
+    load_price: float = 0.002
+    budget: Budget | None = None
+    origins: tuple[str, ...] = ()
+    memory: str | Path | None = None
+
+    def gain(self, probability: float, seconds: float, usd: float, delay: float = 0.0) -> float:
+        """Expected USD gained by starting a call early; not worth it unless above zero.
+
+        Args:
+            probability: That the call is made.
+            seconds: What it takes.
+            usd: What it costs.
+            delay: Seconds that a guess gone wrong makes another call wait (a rate limit).
+        """
+        lost = usd + seconds * self.load_price + delay * self.wait_price
+        return probability * seconds * self.wait_price - (1.0 - probability) * lost
+
+
+def origins_in(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """The origins of the URLs among the arguments of a call."""
+    todo = list(arguments.values())
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Mapping):
+            todo += value.values()
+        elif isinstance(value, list | tuple | set):
+            todo += value
+        elif isinstance(value, str) and "://" in value:
+            try:
+                parts = urlsplit(value.strip())
+            except ValueError:
+                parts = urlsplit("invalid://")
+            yield f"{parts.scheme}://{parts.netloc}".lower()
+
+
+class Depth:
+    """How deep guesses may rest on one another: as deep as they come true often enough.
+
+    Args:
+        most: The deepest.
+    """
+
+    START = 0.5
+    ENOUGH = 0.2
+    RATE = 0.05
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept = [self.START] * (most + 1)  # share that came true, by depth
+
+    @property
+    def allowed(self) -> int:
+        """The deepest guess that may be made now."""
+        for depth in range(1, self._most):
+            if self._kept[depth] < self.ENOUGH:
+                return depth
+        return self._most
+
+    def note(self, depth: int, kept: bool) -> None:
+        """A guess came true, or did not."""
+        self._kept[depth] += self.RATE * (kept - self._kept[depth])
+        for deeper in range(depth + 1, self._most + 1):  # forget, so that it is tried again
+            self._kept[deeper] += self.RATE * 0.1 * (self.START - self._kept[deeper])

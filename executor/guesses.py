@@ -1,0 +1,109 @@
+"""Guesses: calls that were started before anybody asked for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from agentflow.context import Context
+from agentflow.executor.billing import Advance
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.reuse import Asked
+
+MADE_WAY = "it made way for a call"
+NOT_ASKED = "the run ended without it"
+STALE = "what it read has been written since"
+FAILED = "it failed"
+UNFIT = "its result cannot be kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A call that would be good to have started.
+
+    Attributes:
+        tool: Name of the tool.
+        arguments: Value by parameter name.
+        probability: That it is asked for.
+        reason: Why it is thought so, for people.
+        depth: How many guesses it rests on, itself included.
+        slot: The call of the plan it is meant for, or None.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any]
+    probability: float
+    reason: str
+    depth: int = 1
+    slot: int | None = None
+
+
+class Guess:
+    """A wish that was started; a guest at the gate of its tool.
+
+    Attributes:
+        number: Counts in its run.
+        wish: What it was started for.
+        asked: The call, as the cache knows it.
+        call: The tool, ready to be called.
+        worth: Expected gain in USD; of several guests the least makes way.
+        began: When it was started, on the loop's clock.
+        seconds: What it took; None while it is under way.
+        value: What it gave, once it has.
+        why: Why it was in vain, if it was ended.
+    """
+
+    __slots__ = (
+        "asked", "began", "bill", "call", "number", "seconds", "task", "value", "why", "wish",
+        "worth",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, wish: Wish, asked: Asked, call: BoundCall, worth: float, began: float
+    ) -> None:
+        self.number = number
+        self.wish = wish
+        self.asked = asked
+        self.call = call
+        self.worth = worth
+        self.began = began
+        self.seconds: float | None = None
+        self.value: Any = None
+        self.why = NOT_ASKED
+        self.bill: Advance | None = None
+        self.task: asyncio.Task[None]
+
+    def leave(self) -> None:
+        """Make way for a call that was asked for."""
+        self.why = MADE_WAY
+        self.task.cancel()
+
+    @property
+    def usd(self) -> Decimal:
+        """What it costs."""
+        return Decimal(0) if self.bill is None else self.bill.usd
+
+
+class Unasked:
+    """Where a guess is made: it has no place in a plan, and what it reports nobody hears.
+
+    Args:
+        run: Id of the run.
+        deadline: Of the run, on the loop's clock.
+    """
+
+    __slots__ = ("_deadline", "_run")
+
+    def __init__(self, run: str, deadline: float | None) -> None:
+        self._run = run
+        self._deadline = deadline
+
+    def context(self) -> Context:
+        """A context without a node."""
+        return Context(self._run, deadline=self._deadline)
+
+    def emit(self, data: Any) -> None:
+        """Nobody hears it."""
