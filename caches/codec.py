@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import datetime, time, tzinfo
 from typing import Any
 
 from agentflow.tools.signature import Signature
@@ -36,7 +38,7 @@ class Codec:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of equal types, inside lists and dicts too."""
+    """Whether two values are equal and of equal types, inside of them too."""
     if type(one) is not type(other):
         return False
     if isinstance(one, list | tuple):
@@ -45,4 +47,20 @@ def _same(one: Any, other: Any) -> bool:
         return list(map(type, one)) == list(map(type, other)) and all(
             key in other and _same(value, other[key]) for key, value in one.items()
         )
-    return bool(one == other)
+    if isinstance(one, set | frozenset):
+        return {(type(item), item) for item in one} == {(type(item), item) for item in other}
+    if isinstance(one, datetime | time):
+        return one == other and one.fold == other.fold and _fixed(one.tzinfo)
+    if dataclasses.is_dataclass(one):
+        names = [field.name for field in dataclasses.fields(one)]
+        return all(_same(getattr(one, name), getattr(other, name)) for name in names)
+    for name in getattr(type(one), "model_fields", ()):
+        if not _same(getattr(one, name), getattr(other, name)):
+            return False
+    extra = getattr(one, "model_extra", None)
+    return bool(one == other) and (not extra or _same(extra, other.model_extra))
+
+
+def _fixed(zone: tzinfo | None) -> bool:
+    """Whether a time zone is no more than an offset, which is all that is kept of it."""
+    return zone is None or zone.utcoffset(None) is not None
