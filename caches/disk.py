@@ -77,10 +77,13 @@ class SafeDisk(Disk):  # type: ignore[misc]  # diskcache has no types
         """The columns of a value, which is bytes."""
         if read or type(value) is not bytes:
             raise TypeError(f"a value is bytes, not {type(value).__name__}")
-        columns: tuple[Any, ...] = super().store(value, False, key=key)
-        if columns[2] is not None:
-            self.written.append(columns[2])
-        return columns
+        return super().store(value, False, key=key)  # type: ignore[no-any-return]  # of diskcache
+
+    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:
+        """A new name for a value file, in the folder and in full."""
+        name, path = super().filename()
+        self.written.append(name)
+        return name, path
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
         """The value of a row."""
