@@ -66,7 +66,8 @@ class Flight(Generic[T]):
             await _ended(self._task)
         except asyncio.CancelledError:
             if self.waiters == 1 and not self._task.done():
-                self._task.cancel()
+                if self.boarding:  # else it is ending: a second time would cut that off
+                    self._task.cancel()
                 await _ended(self._task)
                 self.settle(bill)  # cut off, and nobody knows what it has cost by then
             elif bill is not None:
