@@ -238,7 +238,7 @@ class Engine:
             parent.subscribers,
             budget=workflow.budget,
             parent=(parent, int(str(place).partition("[")[0])),
-            path=parent.path_of(place),
+            path=parent.naming.path_of(place),
         )
         return run.start().result()
 

@@ -62,7 +62,7 @@ def workflow_body(
         record = WorkflowRecorder(run, _compiler(run))
         run.tools = record.tools
         recorder.set(record)
-        if run.driver.speculator is not None:
+        if run.speculator is not None:
             for given in (*args, *kwargs.values()):
                 run.said(as_text(given))
         try:

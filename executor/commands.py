@@ -42,6 +42,14 @@ class Finished:
 
 
 @dataclass(slots=True)
+class Known:
+    """The value of a parked call is known without calling."""
+
+    slot: int
+    value: Any
+
+
+@dataclass(slots=True)
 class Failed:
     """A call failed for good."""
 
@@ -75,12 +83,19 @@ class Halted:
     """The run is to end: nothing new starts, and what runs is stopped."""
 
 
-Happening: TypeAlias = Extended | Finished | Failed | Stopped | Admitted | Dropped | Halted
+Happening: TypeAlias = Extended | Finished | Known | Failed | Stopped | Admitted | Dropped | Halted
 
 
 @dataclass(slots=True)
 class Start:
     """Start the call in this slot."""
+
+    slot: int
+
+
+@dataclass(slots=True)
+class Parked:
+    """The call in this slot could start, were there room for it."""
 
     slot: int
 
@@ -107,5 +122,5 @@ class Wake:
     slot: int
 
 
-Command: TypeAlias = Start | Settle | Stop | Wake
+Command: TypeAlias = Start | Parked | Settle | Stop | Wake
 """A call that ran to its end gets no `Settle`: who reported it knows."""

@@ -22,6 +22,7 @@ from agentflow.executor.commands import (
     Finished,
     Halted,
     Happening,
+    Parked,
     Settle,
     Start,
     Stop,
@@ -173,6 +174,8 @@ class Driver(Running):
                 if self.teller is not None:
                     self.teller.settled(slot)
                 self._notify(slot)
+            case Parked(slot):
+                self._look_up(slot)
             case Stop(slot):
                 self._stop(slot)
             case Wake(state, slot):

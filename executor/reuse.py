@@ -12,6 +12,7 @@ from agentflow.caches.tool_cache import Ask, ToolCache
 from agentflow.errors import ArgumentError
 from agentflow.executor.calls import BoundCall
 from agentflow.tools.effects import Resource
+from agentflow.tools.tool import Tool
 
 _EVERYTHING: tuple[Resource, ...] = ((),)
 
@@ -55,9 +56,11 @@ class Reuse:
         kept = call.reused
         assert kept is not None, "only calls that may be reused are asked for"
         scope = self._scope if isinstance(self._scope, str) else context.run(self._scope)
+        if not isinstance(scope, str):
+            raise TypeError(f"Caching(scope=...) gave {scope!r} for {kept.name}: return a text")
         valid, named = call.tool.signature.validate(tuple(args), kwargs)
-        if kept.within_run:
-            scope = f"{scope}\0{self._run}"
+        # A result that one caller may use for an hour is too old for one who gave it a minute.
+        scope = f"{scope}\0{self._run if kept.within_run else kept.ttl}"
         try:
             key = kept.keys.key(valid, named, scope)
         except ArgumentError as error:
@@ -81,11 +84,21 @@ class Reuse:
         self, call: BoundCall, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> tuple[Resource, ...]:
         """What a call may write to: everything, if it does not say."""
-        effect = call.tool.effect
-        if effect.kind == "undeclared":
-            return _EVERYTHING
         try:
-            args, kwargs = call.tool.signature.validate(tuple(args), kwargs)
+            return written(call.tool, args, kwargs)
         except ArgumentError:
             return ()  # it will not be made
-        return effect.touched(call.tool.spec.bind(args, kwargs))
+
+
+def written(
+    tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Resource, ...]:
+    """What a call may write to.
+
+    Raises:
+        ArgumentError: The arguments are wrong.
+    """
+    if tool.effect.kind == "undeclared":
+        return _EVERYTHING
+    args, kwargs = tool.signature.validate(tuple(args), kwargs)
+    return tool.effect.touched(tool.spec.bind(args, kwargs))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -14,13 +13,14 @@ from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
 from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed, described
+from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
-from agentflow.executor.speculator import speculator_of
+from agentflow.executor.naming import Naming
+from agentflow.executor.speculator import Speculator
 from agentflow.executor.teller import Teller
-from agentflow.planner.plan import Node, Plan
-from agentflow.planner.steps import Step, StepTable
+from agentflow.planner.plan import Plan
 from agentflow.tools.tool import Tool
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ class Run(Generic[T]):
         depth: How many workflows deep it is; 1 for one that no other called.
         ledger: What it may spend, and has.
         driver: Carries out its calls.
+        naming: Names its calls.
+        speculator: Starts calls before they are asked for, or None.
     """
-
-    _numbering = threading.Lock()  # tools ask for their keys from their threads
 
     def __init__(
         self,
@@ -81,9 +81,15 @@ class Run(Generic[T]):
         self._patience: asyncio.TimerHandle | None = None  # when to give up on the body
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
-        self._steps = StepTable(path or name, self._spec)
-        self.driver = Driver(
-            host.services,
+        self.driver = self._make_driver(fail_fast)
+        self.naming = Naming(self._root, path or name, self.driver.state, self._spec)
+        self.deadline = self.driver.deadline = _earliest(deadline, parent)
+        self.speculator: Speculator | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def _make_driver(self, fail_fast: bool) -> Driver:
+        driver = Driver(
+            self.host.services,
             self.tool,
             run=self.id,
             context=self._context,
@@ -91,10 +97,9 @@ class Run(Generic[T]):
             chance=self.chance,
             key=self.idempotency_key,
         )
-        self.driver.broken = self._break
-        self.driver.ledger, self.driver.belongs = ledger, self._belongs
-        self.deadline = self.driver.deadline = _earliest(deadline, parent)
-        self._task: asyncio.Task[None] | None = None
+        driver.broken = self._break
+        driver.ledger, driver.belongs = self.ledger, self._belongs
+        return driver
 
     def _enter(self) -> None:
         run_scope.set(self)
@@ -105,8 +110,7 @@ class Run(Generic[T]):
 
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
-        self.driver.reuse = self.host.services.reuse(self._root)
-        self.driver.speculator = speculator_of(self, self._context)
+        self._answer()
         if self.watched:
             tell = self._audience.tell_of_call
             self.driver.teller = Teller(self.id, self._loop, self.driver.state, tell)
@@ -121,10 +125,20 @@ class Run(Generic[T]):
                 self._timer = self._loop.call_at(self.deadline, self._expire)
         return self
 
+    def _answer(self) -> None:
+        """Have the cache, and guesses, answer calls, as far as the engine has them."""
+        services = self.host.services
+        if (reuse := services.reuse(self._root)) is not None:
+            if services.foresight is not None:
+                self.speculator = Speculator(
+                    services.foresight, services, reuse, self, self._context
+                )
+            self.driver.answers = Answers(self.driver, reuse, self.speculator)
+
     def said(self, text: str, by: str = "user") -> None:
         """Note what the user, or the model, said: what comes next may depend on it."""
-        if self.driver.speculator is not None:
-            self.driver.speculator.said(text, by)
+        if self.speculator is not None:
+            self.speculator.said(text, by)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         stop = partial(self.cancel, reason="its engine closed")
@@ -174,22 +188,7 @@ class Run(Generic[T]):
 
     def idempotency_key(self, node: int) -> str:
         """The key of a call: the same for all its attempts, also after a resume."""
-        return self._step(node).key(self._root)
-
-    def path_of(self, place: int | str) -> str:
-        """The call path of a run that a call of this one starts; ``3[0]`` is a map's element."""
-        node, bracket, element = str(place).partition("[")
-        if int(node) >= len(self.driver.state.slots):
-            return self.name
-        return f"{self._step(int(node))}{bracket}{element}"
-
-    def _step(self, node: int) -> Step:
-        with self._numbering:
-            return self._steps.step(self._nodes(), node)
-
-    def _nodes(self) -> list[Node]:
-        state = self.driver.state
-        return [state.nodes[slot] for slot in state.slots]
+        return self.naming.key(node)
 
     def _spec(self, name: str) -> Any:
         return self.tool(name).spec if name in self.tools else None
@@ -330,8 +329,8 @@ class Run(Generic[T]):
             return
         if self._timer is not None:
             self._timer.cancel()
-        if self.driver.speculator is not None:
-            self.driver.speculator.close()
+        if self.speculator is not None:
+            self.speculator.close()
         value, failure = self._outcome or (None, None)
         error = self._error(failure)
         last: events.Event

@@ -12,18 +12,16 @@ from functools import partial
 from typing import Any, cast
 
 from agentflow.budgets.ledger import Ledger
-from agentflow.caches.tool_cache import Found
 from agentflow.context import logged_node
 from agentflow.errors import CallCancelled, CallTimeout
+from agentflow.executor.answers import Answers
 from agentflow.executor.billing import Bill
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.commands import Failed, Finished, Happening, Known, Stopped
 from agentflow.executor.losses import path_error
-from agentflow.executor.reuse import Asked, Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
-from agentflow.executor.speculator import Speculator
 from agentflow.executor.state import RunState
 from agentflow.executor.teller import Teller
 from agentflow.executor.timers import Timers
@@ -39,8 +37,7 @@ class Running:
         run: Id of the run.
         deadline: Loop time after which the run gives up, or None.
         key: Idempotency key of a plan id.
-        reuse: Asks the tool cache, or None.
-        speculator: Starts calls before they are asked for, or None.
+        answers: Answers calls that need not be made, or None.
         ledger: What the run may spend.
         belongs: Whether a plan id is part of the plan, and not only held.
         state: Knows what the calls are.
@@ -76,9 +73,7 @@ class Running:
         self.timers = Timers(self.loop, self._expired)
         self.deadline: float | None = None
         self.teller: Teller | None = None
-        self.reuse: Reuse | None = None
-        self.speculator: Speculator | None = None
-        self._asked: dict[int, Asked] = {}
+        self.answers: Answers | None = None
 
     def _pump(self) -> None:
         """Tell the run state what is in the inbox, and do what it commands."""
@@ -91,12 +86,14 @@ class Running:
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
         assert call is not None, "only calls start"
-        if call.reused is not None and self._known(slot, call):
-            return
+        if (answers := self.answers) is not None:
+            if call.reused is not None and (found := answers.known(slot, call)) is not None:
+                self._inbox.append(Finished(slot, found.value))
+                return
+            if call.changes:
+                answers.changed(slot, call)
         if call.gate.free < 0:
             call.gate.make_room()
-        if call.changes:
-            self._changed(slot, call)
         if self.teller is not None:
             self.teller.started(slot, 1)
         if call.policy.timeout is not None:
@@ -104,48 +101,17 @@ class Running:
         context = self._own_context(slot) if self._contexts else self._context.copy()
         self._tasks[slot] = self._task(self._child(slot, call), context=context)
 
-    def _known(self, slot: int, call: BoundCall) -> bool:
-        """Whether the value of a call is known already; if it is, the call has ended."""
-        if self.reuse is None:
-            return False
-        try:
-            asked = self._ask(slot, call)
-        except Exception:  # noqa: BLE001  # the call itself will raise it
-            return False
-        if asked is None:
-            return False
-        found = self.reuse.cache.find(asked.ask)
-        guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
-        if found is None or (guessed and call.policy.usd):  # a guess that is used is paid for
-            self._asked[slot] = asked
-            return False
-        self._tell_of_reuse(slot, found)
-        finished = Finished(slot, found.value)
-        if self.speculator is not None:
-            self._inform(self.speculator, slot, call, finished)
-        self._inbox.append(finished)
-        return True
+    def _look_up(self, slot: int) -> None:
+        """A call waits for room: it needs none if its value is known."""
+        call = self._bound[slot]
+        if self.answers is None or call is None or call.reused is None:
+            return
+        if (found := self.answers.looked_up(slot, call)) is not None:
+            self._inbox.append(Known(slot, found.value))
 
-    def _ask(self, slot: int, call: BoundCall) -> Asked | None:
-        assert self.reuse is not None, "only runs with a cache ask it"
-        context = self._contexts.get(self.state.where(slot)[0], self._context)
-        return self.reuse.ask(call, *self._arguments(slot), context)
-
-    def _tell_of_reuse(self, slot: int, found: Found) -> None:
-        source = found.source
-        if self.speculator is not None and self.speculator.settled(slot, found.seconds):
-            source = "speculated"
-        if self.teller is not None:
-            self.teller.reused(slot, source, found.seconds)
-
-    def _changed(self, slot: int, call: BoundCall) -> None:
-        """A call that may write begins or has ended: what was read before is stale."""
-        if self.reuse is not None and self.reuse.listening:
-            try:
-                resources = self.reuse.written(call, *self._arguments(slot))
-            except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
-                return
-            self.reuse.cache.epochs.raise_now(resources)
+    def context_of(self, slot: int) -> contextvars.Context:
+        """The context of the place where a call was made."""
+        return self._contexts.get(self.state.where(slot)[0], self._context)
 
     def _own_context(self, slot: int) -> contextvars.Context:
         """The context of the place where the call was made; elements of a map each have a copy."""
@@ -162,10 +128,11 @@ class Running:
         try:
             if call.simple:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
-                args, kwargs = self._arguments(slot)
+                args, kwargs = self.arguments(slot)
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
-            elif call.changes and self.reuse is not None:
-                happening = Finished(slot, await self._write(slot, call, self.reuse))
+            elif call.changes and self.answers is not None:
+                attempts = partial(self._attempts, slot, call)
+                happening = Finished(slot, await self.answers.write(slot, call, attempts))
             else:
                 happening = Finished(slot, await self._attempts(slot, call))
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
@@ -175,7 +142,12 @@ class Running:
             happening = self._failed(slot, call, error)
         self._report(slot, happening)
 
-    def _arguments(self, slot: int) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, slot: int) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call, positional and by keyword, fresh for their receiver.
+
+        Raises:
+            PathError: A reference leads nowhere.
+        """
         node = self.state.nodes[slot]
         try:
             return bind_arguments(self.state, node)
@@ -184,10 +156,8 @@ class Running:
 
     def _report(self, slot: int, happening: Happening) -> None:
         call = self._bound[slot]
-        if call is not None and call.changes:
-            self._changed(slot, call)
-        if self.speculator is not None and call is not None:
-            self._inform(self.speculator, slot, call, happening)
+        if self.answers is not None and call is not None:
+            self.answers.ended(slot, call, happening)
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
@@ -197,23 +167,6 @@ class Running:
             self._inbox.append(happening)
             if not self._pumping:
                 self._pump()
-
-    def _inform(
-        self, speculator: Speculator, slot: int, call: BoundCall, happening: Happening
-    ) -> None:
-        """Tell the speculator of a call that has ended."""
-        speculator.settled(slot, None)
-        node = self.state.nodes[slot]
-        if isinstance(happening, Stopped) or not self.belongs(self.state.where(slot)[0]):
-            return
-        try:
-            arguments = call.tool.spec.bind(*bind_arguments(self.state, node))
-        except LookupError:
-            return  # it was never called
-        if isinstance(happening, Finished):
-            speculator.ended(call, arguments, happening.value, failed=False)
-        elif isinstance(happening, Failed):
-            speculator.ended(call, arguments, happening.error, failed=True)
 
     async def _attempts(self, slot: int, call: BoundCall) -> Any:
         """Attempts until one succeeds or none is left, then the fallback."""
@@ -238,15 +191,6 @@ class Running:
                 self.teller.started(slot, attempt)
             self._time(slot, call)
 
-    async def _write(self, slot: int, call: BoundCall, reuse: Reuse) -> Any:
-        """A call that may write; other processes that share the cache know of it before."""
-        resources = reuse.written(call, *self._arguments(slot))
-        await reuse.cache.epochs.raised(resources)
-        try:
-            return await self._attempts(slot, call)
-        finally:
-            await reuse.cache.epochs.raised(resources)
-
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
         if call.limiter is not None and (wait := call.limiter.delay(self.loop.time())) > 0:
             self.timers.stop(slot)  # waiting for its turn is not its time
@@ -265,42 +209,15 @@ class Running:
 
     async def _value(self, slot: int, call: BoundCall, attempt: int, site: CallSite | None) -> Any:
         """The value of one attempt, or one from the cache in its place."""
+        answers = None if call.reused is None else self.answers
+        if answers is not None and (asked := answers.asked(slot, call)) is not None:
+            return await answers.value(slot, call, asked, site, again=attempt > 1)
         bill = Bill(self.ledger, call.policy.usd) if call.policy.usd else None
-        asked = None
-        if call.reused is not None and self.reuse is not None:
-            asked = self._asked.pop(slot, None) or self._ask(slot, call)
-        if asked is not None:
-            return await self._shared_value(slot, call, asked, bill, site, attempt)
         try:
-            return await call.invoke(*self._arguments(slot), site)
+            return await call.invoke(*self.arguments(slot), site)
         finally:
             if bill is not None:
                 bill.pay()
-
-    async def _shared_value(
-        self,
-        slot: int,
-        call: BoundCall,
-        asked: Asked,
-        bill: Bill | None,
-        site: CallSite | None,
-        attempt: int,
-    ) -> Any:
-        """A value that is kept, under way for somebody else, or made."""
-        assert self.reuse is not None, "who asked has a cache"
-        make = partial(call.make, asked.args, asked.kwargs, site)
-        try:
-            found = await self.reuse.cache.obtain(asked.ask, make, bill=bill, again=attempt > 1)
-            if bill is not None and self.speculator is not None and self.speculator.claims(slot):
-                bill.pay()
-        finally:
-            if bill is not None:
-                bill.waive()
-        if found.source != "call":
-            self._tell_of_reuse(slot, found)
-        elif not call.policy.hedge:
-            call.latencies.note(found.seconds)
-        return found.value
 
     def _resumes(self, slot: int) -> bool:
         """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""

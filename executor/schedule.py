@@ -20,6 +20,7 @@ from agentflow.executor.commands import (
     RUNNING,
     WAITING,
     Command,
+    Parked,
     Settle,
     Start,
     Status,
@@ -165,6 +166,7 @@ class Schedule:
         else:
             self.status[slot] = PARKED
             gate.park(self.nodes[slot].rank, self, slot)
+            out.append(Parked(slot))
 
     def _refill(self, out: list[Command]) -> None:
         while self._queue and self._free > 0:

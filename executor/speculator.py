@@ -341,11 +341,3 @@ class Speculator:
     def _tell(self, kind: Callable[..., events.Event], number: int, *fields: Any) -> None:
         if self._run.watched:
             self._run.emit(kind(self._run.id, self._loop.time(), number, *fields))
-
-
-def speculator_of(run: Run[Any], context: contextvars.Context) -> Speculator | None:
-    """The speculator of a run, if its engine speculates."""
-    services, reuse = run.host.services, run.driver.reuse
-    if services.foresight is None or reuse is None:
-        return None
-    return Speculator(services.foresight, services, reuse, run, context)

@@ -27,6 +27,7 @@ from agentflow.executor.commands import (
     Finished,
     Halted,
     Happening,
+    Known,
     Stopped,
 )
 from agentflow.executor.gates import Gate
@@ -85,6 +86,7 @@ class RunState(Growth):
         self.spare: Callable[[Counter[int]], set[int]] = lambda _losers: set()
         self._reactions: Mapping[type, Callable[[Any, list[Command]], None]] = {
             Finished: self._on_finished,
+            Known: self._on_known,
             Extended: self._on_extended,
             Failed: self._on_failed,
             Stopped: self._on_stopped,
@@ -113,6 +115,10 @@ class RunState(Growth):
             self._count_down(slot)
         if slot in self._parents:
             self._ended(slot, out)
+
+    def _on_known(self, happening: Known, _out: list[Command]) -> None:
+        if self.status[happening.slot] is PARKED:
+            self._ends.append((happening.slot, DONE, happening.value))
 
     def _on_failed(self, happening: Failed, out: list[Command]) -> None:
         if self.status[happening.slot] is RUNNING:

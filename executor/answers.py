@@ -1,0 +1,167 @@
+"""Answers to the calls of one run that need not be made, or not by this run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agentflow.caches.tool_cache import Found
+from agentflow.executor.billing import Bill
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.reuse import Asked, Reuse
+from agentflow.executor.site import CallSite
+from agentflow.executor.speculator import Speculator
+
+if TYPE_CHECKING:
+    from agentflow.executor.running import Running
+
+T = TypeVar("T")
+
+
+class Answers:
+    """Stands between the calls of a run and the cache and the guesses that may answer them.
+
+    Args:
+        calls: The calls that are under way.
+        reuse: Names calls for the tool cache.
+        speculator: Starts calls before they are asked for, or None.
+
+    Attributes:
+        speculator: The same.
+    """
+
+    def __init__(self, calls: Running, reuse: Reuse, speculator: Speculator | None) -> None:
+        self._calls = calls
+        self._reuse = reuse
+        self._cache = reuse.cache
+        self.speculator = speculator
+        self._asked: dict[int, Asked] = {}  # of calls that are about to be made
+
+    # Before a call
+
+    def known(self, slot: int, call: BoundCall) -> Found | None:
+        """The value of a call that is about to start, if it is there already."""
+        if (asked := self._named(slot, call)) is None:
+            return None
+        found = self._cache.find(asked.ask)
+        guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
+        if found is None or (guessed and call.policy.usd):  # a guess that is used is paid for
+            self._asked[slot] = asked
+            return None
+        return self._taken(slot, call, found)
+
+    def looked_up(self, slot: int, call: BoundCall) -> Found | None:
+        """The value of a call that waits for room, if it is there already and owes nothing."""
+        asked = None if call.policy.usd else self._named(slot, call)
+        if asked is None or (found := self._cache.find(asked.ask)) is None:
+            return None
+        if self.speculator is not None:
+            self.speculator.claim(slot, asked.ask)
+        return self._taken(slot, call, found)
+
+    def _taken(self, slot: int, call: BoundCall, found: Found) -> Found:
+        self._tell(slot, found)
+        self._inform(slot, call, Finished(slot, found.value))
+        return found
+
+    def _named(self, slot: int, call: BoundCall) -> Asked | None:
+        """A call as the cache knows it; None if it has no name, or cannot be made."""
+        try:
+            return self._ask(slot, call)
+        except Exception:  # noqa: BLE001  # the call itself will raise it
+            return None
+
+    def _ask(self, slot: int, call: BoundCall) -> Asked | None:
+        arguments = self._calls.arguments(slot)
+        return self._reuse.ask(call, *arguments, self._calls.context_of(slot))
+
+    # In place of a call
+
+    def asked(self, slot: int, call: BoundCall) -> Asked | None:
+        """A call as the cache knows it; None if its arguments have no name.
+
+        Raises:
+            ArgumentError: The arguments are wrong.
+        """
+        return self._asked.pop(slot, None) or self._ask(slot, call)
+
+    async def value(
+        self, slot: int, call: BoundCall, asked: Asked, site: CallSite | None, *, again: bool
+    ) -> Any:
+        """A value that is kept, under way for somebody else, or made.
+
+        Args:
+            slot: Of the call.
+            call: The tool.
+            asked: The call, as the cache knows it.
+            site: Where it is made.
+            again: It is not the first attempt.
+        """
+        make = partial(call.make, asked.args, asked.kwargs, site)
+        bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
+        try:
+            found = await self._cache.obtain(asked.ask, make, bill=bill, again=again)
+            if bill is not None and self.speculator is not None and self.speculator.claims(slot):
+                bill.pay()
+        finally:
+            if bill is not None:
+                bill.waive()
+        if found.source != "call":
+            self._tell(slot, found)
+        elif not call.policy.hedge:
+            call.latencies.note(found.seconds)
+        return found.value
+
+    def _tell(self, slot: int, found: Found) -> None:
+        source = found.source
+        if self.speculator is not None and self.speculator.settled(slot, found.seconds):
+            source = "speculated"
+        if self._calls.teller is not None:
+            self._calls.teller.reused(slot, source, found.seconds)
+
+    # Writes
+
+    async def write(self, slot: int, call: BoundCall, make: Callable[[], Awaitable[T]]) -> T:
+        """A call that may write; other processes that share the cache know of it before."""
+        resources = self._reuse.written(call, *self._calls.arguments(slot))
+        await self._cache.epochs.raised(resources)
+        try:
+            return await make()
+        finally:
+            await self._cache.epochs.raised(resources)
+
+    def changed(self, slot: int, call: BoundCall) -> None:
+        """A call that may write begins or has ended: what was read before is stale."""
+        if self._cache.listening:
+            try:
+                resources = self._reuse.written(call, *self._calls.arguments(slot))
+            except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
+                return
+            self._cache.epochs.raise_now(resources)
+
+    # After a call
+
+    def ended(self, slot: int, call: BoundCall, happening: Happening) -> None:
+        """A call has ended."""
+        if call.changes:
+            self.changed(slot, call)
+        self._inform(slot, call, happening)
+
+    def _inform(self, slot: int, call: BoundCall, happening: Happening) -> None:
+        """Tell the speculator of a call that has ended, if it belongs to the plan."""
+        speculator, calls = self.speculator, self._calls
+        if speculator is None:
+            return
+        speculator.settled(slot, None)
+        if isinstance(happening, Stopped) or not calls.belongs(calls.state.where(slot)[0]):
+            return
+        try:
+            arguments = call.tool.spec.bind(*calls.arguments(slot))
+        except LookupError:
+            return  # it was never called
+        if isinstance(happening, Finished):
+            speculator.ended(call, arguments, happening.value, failed=False)
+        elif isinstance(happening, Failed):
+            speculator.ended(call, arguments, happening.error, failed=True)
