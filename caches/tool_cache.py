@@ -27,7 +27,6 @@ from agentflow.errors import BudgetExceeded, RunError
 from agentflow.tools.effects import Resource
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
-from agentflow.tools.values import fresh
 
 FAILURES = 1000
 """Failures that are remembered at once (``negative_ttl``)."""
@@ -213,23 +212,26 @@ class ToolCache:
             if epochs is None:
                 return await _made(make, bill)
             if (found := self._in_memory(ask, epochs)) is None:
-                if not again:
-                    self._failures.check(ask.key, epochs)
+                if ask.of.negative_ttl and not again:
+                    self._failures.check(ask.key, epochs, ask.of.negative_ttl)
                 key, began = (ask.key, epochs), False
                 if (flight := self._flights.get(key)) is None:
                     work, began = self._fly(ask, epochs, make), True
                     flight = self._flights.begin(key, work, ask.of.name, optional=optional)
-                found = await self._landed(ask, flight, began, bill)
+                found = await self._landed(ask, flight, None if began else make, bill)
             if found is not None:
                 if not optional:
                     self.stats.note(found)
                 return found
 
     async def _landed(
-        self, ask: Ask, flight: Flight[_Flown], began: bool, bill: Bill | None
+        self, ask: Ask, flight: Flight[_Flown], make: Make | None, bill: Bill | None
     ) -> Found | None:
-        """What a flight brought to one of those who wait for it; None if it has to call again."""
-        joined = now()
+        """What a flight brought to one of those who wait for it; None if it has to call again.
+
+        Whoever joined it may have to `make` the call after all; who began it has done so.
+        """
+        began, joined = make is None, now()
         try:
             flown = await flight.wait(bill)
         except Left:
@@ -241,13 +243,14 @@ class ToolCache:
                 flight.settle(bill)
                 raise
             return None
+        if flown.data is None and make is not None:  # its value belongs to who began it
+            return await _made(make, bill)
         if flown.source == "call":
             flight.settle(bill)
-        if began:
+        if flown.data is None or began:
             return Found(flown.value, flown.source, flown.seconds)
-        value = fresh(flown.value) if flown.data is None else ask.of.codec.decode(flown.data)
         waited = now() - joined
-        return Found(value, "shared", max(0.0, flown.seconds - waited))
+        return Found(ask.of.codec.decode(flown.data), "shared", max(0.0, flown.seconds - waited))
 
     async def _fly(self, ask: Ask, epochs: Epoch, make: Make) -> _Flown:
         if self.disk is not None and not ask.of.within_run:
@@ -261,8 +264,9 @@ class ToolCache:
             value = await make()
         except Exception as error:
             if ask.of.negative_ttl and not isinstance(error, BudgetExceeded | RunError):
-                self._failures.note(ask.key, epochs, error, ask.of.negative_ttl)
+                self._failures.note(ask.key, epochs, error)
             raise
+        self._failures.forget(ask.key)
         seconds = now() - began
         data = ask.of.codec.encode(value)
         if data is None:
@@ -310,8 +314,10 @@ class ToolCache:
 
 async def _made(make: Make, bill: Bill | None) -> Found:
     """A call that is neither kept nor shared."""
+    began = now()
     try:
-        return Found(await make(), "call", 0.0)
+        value = await make()
+        return Found(value, "call", now() - began)
     finally:
         if bill is not None:
             bill.pay()
@@ -323,16 +329,18 @@ class _Failures:
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[float, Epoch, Exception]] = OrderedDict()
 
-    def note(self, key: str, epochs: Epoch, error: Exception, ttl: float) -> None:
-        self._known[key] = (now() + ttl, epochs, error)
+    def note(self, key: str, epochs: Epoch, error: Exception) -> None:
+        self.forget(key)
+        self._known[key] = (now(), epochs, error)
         if len(self._known) > FAILURES:
             self._known.popitem(last=False)
 
-    def check(self, key: str, epochs: Epoch) -> None:
-        """Raise what a call raised before, if that still counts."""
-        if (known := self._known.get(key)) is None:
-            return
-        until, then, error = known
-        if then == epochs and now() < until:
-            raise error.with_traceback(None)
-        del self._known[key]
+    def forget(self, key: str) -> None:
+        self._known.pop(key, None)
+
+    def check(self, key: str, epochs: Epoch, ttl: float) -> None:
+        """Raise what a call raised less than `ttl` seconds ago, if nothing was written since."""
+        if (known := self._known.get(key)) is not None:
+            at, then, error = known
+            if then == epochs and now() < at + ttl:
+                raise error.with_traceback(None)
