@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sqlite3
@@ -12,10 +11,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, NoReturn
 
+import structlog
+
 from agentflow import clock
 from agentflow.caches.disk import FILE, SafeCache, Timeout, open_cache, primary_code
 
-_log = logging.getLogger("agentflow.caches")
+_log = structlog.get_logger("agentflow.caches")
 
 _OF_THE_MACHINE = {
     sqlite3.SQLITE_PERM,
@@ -97,11 +98,11 @@ class Database:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._move_aside("cleared"))
 
-    def warn(self, kind: str, message: str) -> None:
+    def warn(self, kind: str, what: str, error: object = None) -> None:
         """Log a warning, once of its kind."""
         if kind not in self._warned:
             self._warned.add(kind)
-            _log.warning("%s: %s", self.folder, message)
+            _log.warning(what, folder=str(self.folder), error=error and str(error))
 
     def _opened(self) -> SafeCache:
         if self._cache is not None:
@@ -126,12 +127,12 @@ class Database:
         was = self._file
         self.close()
         if damaged and was == identity(self.folder / FILE):
-            self.warn("damaged", f"the cache was damaged and starts empty ({error})")
+            self.warn("damaged", "the cache was damaged and starts empty", error)
             with suppress(OSError):
                 self._keep_only(self._move_aside("damaged"))
         elif not damaged:
             self._not_before = clock.monotonic() + self._pause
-            self.warn("refused", f"the cache cannot be used, everything is a miss ({error})")
+            self.warn("refused", "the cache cannot be used, everything is a miss", error)
         raise Unusable(str(error)) from error
 
     def _move_aside(self, why: str) -> Path:

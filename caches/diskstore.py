@@ -191,7 +191,7 @@ class DiskStore:
             return unpack(key, packed)
         except Damaged as error:
             self._lost += 1
-            self._database.warn("entry", f"an entry is damaged and forgotten ({error})")
+            self._database.warn("entry", "an entry is damaged and forgotten", error)
             self._forget(key)
             return None
 

@@ -6,11 +6,13 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from agentflow.caches import database, diskstore
 from agentflow.caches.diskstore import IN_DATABASE, DiskStore
@@ -18,6 +20,12 @@ from agentflow.caches.store import Entry
 from agentflow.errors import DefinitionError
 
 KEYS = [f"key {n}" for n in range(200)]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    with capture_logs() as events:
+        yield events
 
 
 def entry(key: str) -> Entry:
@@ -42,10 +50,6 @@ async def works(store: DiskStore) -> bool:
 
 def none_is_wrong(found: list[Entry | None]) -> bool:
     return all(one is None or one == entry(key) for key, one in zip(KEYS, found, strict=True))
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> int:
-    return len([record for record in caplog.records if record.name == "agentflow.caches"])
 
 
 def empty(path: Path) -> None:
@@ -94,7 +98,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_store_that_was_damaged_while_closed_repairs_itself(
-    tmp_path: Path, fault: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fault: Callable[[Path], None], logged: list[EventDict]
 ) -> None:
     fault(await fill(tmp_path / "cache"))
 
@@ -108,12 +112,12 @@ async def test_a_store_that_was_damaged_while_closed_repairs_itself(
             repaired = await works(store)
 
     assert repaired
-    assert warnings(caplog) <= 2  # of the entry that was found damaged, and of the database
+    assert len(logged) <= 2  # of the entry that was found damaged, and of the database
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_store_that_is_damaged_while_open_repairs_itself(
-    tmp_path: Path, fault: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fault: Callable[[Path], None], logged: list[EventDict]
 ) -> None:
     path = await fill(tmp_path / "cache")
     async with aclosing(DiskStore(tmp_path / "cache")) as store:
@@ -126,11 +130,11 @@ async def test_a_store_that_is_damaged_while_open_repairs_itself(
             repaired = await works(store)
 
     assert repaired
-    assert warnings(caplog) <= 2
+    assert len(logged) <= 2
 
 
 async def test_a_damaged_database_is_put_aside_and_only_the_last_one_is_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: list[EventDict]
 ) -> None:
     for n in range(3):
         path = await fill(tmp_path / "cache")
@@ -194,7 +198,7 @@ async def test_value_files_that_no_row_names_are_swept_when_they_are_old(tmp_pat
 
 
 async def test_a_place_where_nothing_can_be_made_is_all_misses_and_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: list[EventDict]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     async with aclosing(DiskStore(tmp_path / "file" / "cache")) as store:
@@ -205,7 +209,7 @@ async def test_a_place_where_nothing_can_be_made_is_all_misses_and_one_warning(
         lost = store.stats().lost
 
     assert lost == 6  # three writes, three reads
-    assert warnings(caplog) == 1
+    assert len(logged) == 1
 
 
 async def test_it_is_tried_again_after_a_while(
@@ -247,7 +251,7 @@ async def test_while_another_process_writes_reads_go_on_and_writes_are_tried_aga
 
 
 async def test_what_stays_locked_out_is_lost_with_one_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     monkeypatch.setattr(diskstore, "TRIES", 2)
     path = await fill(tmp_path / "cache")
@@ -263,7 +267,7 @@ async def test_what_stays_locked_out_is_lost_with_one_warning(
 
         assert found == [None, None]
         assert store.stats().lost == 2
-        assert warnings(caplog) == 1
+        assert len(logged) == 1
         assert await works(store)
 
 

@@ -9,13 +9,15 @@ import os
 import pickle
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from diskcache import Cache  # type: ignore[import-untyped]  # it has no types
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from agentflow.caches.disk import SafeCache, SafeDisk, open_cache
 from agentflow.caches.diskstore import DiskStore
@@ -24,6 +26,12 @@ from agentflow.caches.shared_epochs import SharedEpochs
 from agentflow.caches.store import Entry
 
 ENTRY = Entry(b'{"a":1}', 1.0)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    with capture_logs() as events:
+        yield events
 
 
 class Planted:
@@ -204,12 +212,12 @@ async def test_the_value_of_another_key_is_a_miss(folder: Path) -> None:
     ],
 )
 async def test_settings_that_are_not_ours_put_the_database_aside(
-    folder: Path, key: str, value: object, caplog: pytest.LogCaptureFixture
+    folder: Path, key: str, value: object, logged: list[EventDict]
 ) -> None:
     tamper(folder, "INSERT OR REPLACE INTO Settings VALUES (?, ?)", key, value)
 
     assert await read(folder) is None
-    assert "damaged" in caplog.text
+    assert "damaged" in logged[0]["event"]
     assert [path.name[:15] for path in folder.parent.glob("values.*")] == ["values.damaged-"]
 
 
@@ -249,22 +257,20 @@ async def test_the_folder_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_others_may_write_to_is_not_used(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, logged: list[EventDict]
 ) -> None:
     folder.parent.chmod(0o777)
 
     assert await read(folder) is None
-    assert "chmod go-w" in caplog.text
+    assert "chmod go-w" in logged[0]["error"]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
-async def test_a_folder_of_another_user_is_not_used(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_folder_of_another_user_is_not_used(folder: Path, logged: list[EventDict]) -> None:
     os.chown(folder, 65534, 65534)
 
     assert await read(folder) is None
-    assert "belongs to another user" in caplog.text
+    assert "belongs to another user" in logged[0]["error"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no setconfig")

@@ -8,11 +8,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from agentflow.caches import shared_epochs
 from agentflow.caches.epochs import Epochs
@@ -21,6 +23,12 @@ from agentflow.caches.shared_epochs import SharedEpochs
 ONE = [("orders", "1")]
 TWO = [("orders", "2")]
 ALL = [("orders",)]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    with capture_logs() as events:
+        yield events
 
 
 @pytest.fixture
@@ -181,7 +189,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_lost_counts_make_no_old_epoch_true_again(
-    folder: Path, fault: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    folder: Path, fault: Callable[[Path], None], logged: list[EventDict]
 ) -> None:
     async with shared(folder) as epochs:
         before = await settled(epochs)
@@ -196,7 +204,7 @@ async def test_lost_counts_make_no_old_epoch_true_again(
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_write_after_a_loss_is_seen_by_who_had_it_open(
-    folder: Path, fault: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    folder: Path, fault: Callable[[Path], None], logged: list[EventDict]
 ) -> None:
     async with shared(folder) as one, shared(folder) as other:
         before = await settled(one)
@@ -251,7 +259,7 @@ async def test_every_start_of_the_machine_begins_anew(
 
 
 async def test_while_a_raise_is_owed_nothing_is_known_and_it_is_paid_as_soon_as_it_can(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     monkeypatch.setattr(shared_epochs, "TRIES", 1)
     async with shared(folder) as one, shared(folder) as other:
@@ -271,7 +279,9 @@ async def test_while_a_raise_is_owed_nothing_is_known_and_it_is_paid_as_soon_as_
         assert after is not None
         assert after > before
         assert await other.look(ONE) == after
-        assert caplog.text.count("may not learn of writes") == 1
+        assert [event["event"] for event in logged] == [
+            "other processes may not learn of writes in time"
+        ]
 
 
 async def test_a_writer_does_not_wait_for_a_disk_that_hangs(folder: Path) -> None:
@@ -297,7 +307,7 @@ async def test_a_writer_does_not_wait_for_a_disk_that_hangs(folder: Path) -> Non
 
 
 async def test_where_nothing_can_be_made_nothing_is_known(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logged: list[EventDict]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     async with shared(tmp_path / "file" / "cache") as epochs:
@@ -307,7 +317,7 @@ async def test_where_nothing_can_be_made_nothing_is_known(
         assert await epochs.look(ONE) is None
         assert epochs.now(ONE) is None
         assert epochs.here(ONE) > local
-    assert len(caplog.records) == 2  # that it cannot be used, and what follows from that
+    assert len(logged) == 2  # that it cannot be used, and what follows from that
 
 
 async def test_a_closed_one_knows_nothing(folder: Path) -> None:
