@@ -45,9 +45,12 @@ class Caching:
             spawn: Starts the tasks that make calls.
             chance: Jitter of lifetimes.
         """
-        disk = None
-        if self.directory is not None:
-            from agentflow.caches.diskstore import DiskStore  # sqlite3 is slow to import
+        memory = MemoryStore(self.memory)
+        if self.directory is None:
+            return ToolCache(memory, None, Epochs(), spawn, chance)
+        from agentflow.caches.diskstore import DiskStore  # sqlite3 is slow to import
+        from agentflow.caches.shared_epochs import SharedEpochs
 
-            disk = DiskStore(Path(self.directory).expanduser())
-        return ToolCache(MemoryStore(self.memory), disk, Epochs(), spawn, chance)
+        folder = Path(self.directory).expanduser()
+        disk = DiskStore(folder, limit_bytes=self.disk)
+        return ToolCache(memory, disk, Epochs(SharedEpochs(folder)), spawn, chance)

@@ -165,6 +165,7 @@ class ToolCache:
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let go of files and threads."""
+        await self.epochs.aclose()
         if self.disk is not None:
             await self.disk.aclose()
 

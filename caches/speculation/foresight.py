@@ -8,18 +8,20 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from agentflow.budgets.ledger import Ledger
 from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.policy import Depth, Speculation
-from agentflow.caches.speculation.predictor import Predictor
 from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.speculation.values import GuardMemory, ValueMemory
 from agentflow.errors import described
 from agentflow.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agentflow.caches.speculation.predictor import Predictor
 
 T = TypeVar("T")
 
@@ -67,7 +69,8 @@ class Foresight:
         self.policy = policy
         self.ledger = ledger
         self._path = None if policy.memory is None else Path(policy.memory).expanduser()
-        self._source: CandidateSource | None = policy.source or _predictor(self._path)
+        self._predictor = _predictor(self._path) if policy.source is None else None
+        self._source: CandidateSource | None = policy.source or self._predictor
         self.values = ValueMemory()
         self.guards = GuardMemory()
         self.depth = Depth(policy.depth)
@@ -108,8 +111,8 @@ class Foresight:
 
     async def aclose(self) -> None:
         """Keep what was learnt."""
-        if self._path is not None and isinstance(self._source, Predictor):
-            text = json.dumps(self._source.dump())
+        if self._path is not None and self._predictor is not None:
+            text = json.dumps(self._predictor.dump())
             try:
                 await asyncio.to_thread(_write, self._path, text)
             except OSError as error:
@@ -118,6 +121,8 @@ class Foresight:
 
 def _predictor(path: Path | None) -> Predictor:
     """The predictor that was kept, or a new one if there is none or it cannot be read."""
+    from agentflow.caches.speculation.predictor import Predictor
+
     if path is None or not path.exists():
         return Predictor()
     try:
