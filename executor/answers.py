@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +11,7 @@ from agentflow.caches.tool_cache import Found
 from agentflow.executor.billing import Bill
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
-from agentflow.executor.reuse import Asked, Reuse
+from agentflow.executor.reuse import Asked, Reuse, written
 from agentflow.executor.site import CallSite
 from agentflow.executor.speculator import Speculator
 
@@ -69,23 +70,27 @@ class Answers:
     def _named(self, slot: int, call: BoundCall) -> Asked | None:
         """A call as the cache knows it; None if it has no name, or cannot be made."""
         try:
-            return self._ask(slot, call)
+            return self._ask(slot, call, self._calls.context_of(slot))
         except Exception:  # noqa: BLE001  # the call itself will raise it
             return None
 
-    def _ask(self, slot: int, call: BoundCall) -> Asked | None:
-        arguments = self._calls.arguments(slot)
-        return self._reuse.ask(call, *arguments, self._calls.context_of(slot))
+    def _ask(self, slot: int, call: BoundCall, context: Context) -> Asked | None:
+        return self._reuse.ask(call, *self._calls.arguments(slot), context)
 
     # In place of a call
 
+    def coming(self, slot: int) -> bool:
+        """Whether the value of a call that is about to be made is there, or on its way."""
+        asked = self._asked.get(slot)
+        return asked is not None and self._cache.has(asked.ask)
+
     def asked(self, slot: int, call: BoundCall) -> Asked | None:
-        """A call as the cache knows it; None if its arguments have no name.
+        """A call as the cache knows it, asked for by its own task; None if it has no name.
 
         Raises:
             ArgumentError: The arguments are wrong.
         """
-        return self._asked.pop(slot, None) or self._ask(slot, call)
+        return self._asked.pop(slot, None) or self._ask(slot, call, copy_context())
 
     async def value(
         self, slot: int, call: BoundCall, asked: Asked, site: CallSite | None, *, again: bool
@@ -125,7 +130,7 @@ class Answers:
 
     async def write(self, slot: int, call: BoundCall, make: Callable[[], Awaitable[T]]) -> T:
         """A call that may write; other processes that share the cache know of it before."""
-        resources = self._reuse.written(call, *self._calls.arguments(slot))
+        resources = written(call.tool, *self._calls.arguments(slot))
         await self._cache.epochs.raised(resources)
         try:
             return await make()
@@ -136,7 +141,7 @@ class Answers:
         """A call that may write begins or has ended: what was read before is stale."""
         if self._cache.listening:
             try:
-                resources = self._reuse.written(call, *self._calls.arguments(slot))
+                resources = written(call.tool, *self._calls.arguments(slot))
             except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
                 return
             self._cache.epochs.raise_now(resources)

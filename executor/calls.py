@@ -10,6 +10,7 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,9 @@ class Site(Protocol):
 
 
 Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Coroutine[Any, Any, Any]]
+
+Wrote = Callable[[Sequence[Any], dict[str, Any]], object]
+"""Told of the arguments of a call that may have written although it was given up on."""
 
 
 @dataclass(slots=True)
@@ -106,13 +110,14 @@ def bind_call(
     *,
     latencies: Latencies,
     reused: Reused | None = None,
+    wrote: Wrote | None = None,
     shared: bool = False,
 ) -> BoundCall:
     """Compose the call of a tool; `shared` if other processes are told what it changes."""
-    changes = tool.effect.kind in ("writes", "undeclared")
+    changes = may_write(tool)
     once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
     once = once and not policy.usd
-    make = _made(tool, policy, gate, threads, spawn, latencies)
+    make = _made(tool, policy, gate, threads, spawn, latencies, wrote if changes else None)
     return BoundCall(
         _checked(tool, make, quick=not policy.hedge and reused is None),
         make,
@@ -128,6 +133,13 @@ def bind_call(
     )
 
 
+def may_write(tool: Tool[..., Any]) -> bool:
+    """Whether a call may change what others read; what a workflow does, its own calls say."""
+    if tool.effect.kind == "undeclared":
+        return tool.implementation is tool.fn
+    return tool.effect.kind == "writes"
+
+
 def _made(
     tool: Tool[..., Any],
     policy: Policy,
@@ -135,9 +147,10 @@ def _made(
     threads: DaemonThreads,
     spawn: Spawn,
     latencies: Latencies,
+    wrote: Wrote | None,
 ) -> Invoke:
     """One attempt with valid arguments, and a second one beside it if the first is slow."""
-    make, check = _invoke(tool, threads), tool.signature.check_result
+    make, check = _invoke(tool, threads, wrote), tool.signature.check_result
     if check is not None:
         make = _with_result(make, check)
     if policy.hedge:
@@ -145,12 +158,12 @@ def _made(
     return make
 
 
-def _invoke(tool: Tool[..., Any], threads: DaemonThreads) -> Invoke:
+def _invoke(tool: Tool[..., Any], threads: DaemonThreads, wrote: Wrote | None) -> Invoke:
     fn, name = tool.implementation, tool.signature.context
     if name is not None:
         fn = partial(_with_context, fn, name)
     if tool.kind == "thread":
-        return partial(_in_thread, fn, threads, name is not None)
+        return partial(_in_thread, fn, threads, name is not None, wrote)
     if tool.kind == "stream":
         return partial(_collected, fn, name is not None)
     if name is not None:
@@ -166,6 +179,7 @@ async def _in_thread(
     fn: Callable[..., Any],
     threads: DaemonThreads,
     with_site: bool,
+    wrote: Wrote | None,
     args: Sequence[Any],
     kwargs: dict[str, Any],
     site: Site | None,
@@ -177,8 +191,14 @@ async def _in_thread(
         value = await loop.run_in_executor(tracked, copy_context().run, work)
         return await value if inspect.iscoroutine(value) else value  # of a wrapper, for one
     except asyncio.CancelledError:
-        tracked.abandon()
+        tracked.abandon(None if wrote is None else partial(_tell, loop, wrote, args, kwargs))
         raise
+
+
+def _tell(loop: asyncio.AbstractEventLoop, wrote: Wrote, *arguments: Any) -> None:
+    """Tell, from a thread, of a call that nobody waited for; its loop may be closed by now."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(wrote, *arguments)
 
 
 class _Tracked(Executor):
@@ -192,9 +212,13 @@ class _Tracked(Executor):
         self._job = self._threads.submit(fn, *args, **kwargs)
         return self._job
 
-    def abandon(self) -> None:
-        if self._job is not None:
-            self._threads.abandon(self._job)
+    def abandon(self, ended: Callable[[], object] | None) -> None:
+        """Nobody waits for the job any more; `ended` is called when it has ended all the same."""
+        if self._job is None:
+            return
+        self._threads.abandon(self._job)
+        if ended is not None:
+            self._job.add_done_callback(lambda _: ended())
 
 
 async def _collected(

@@ -73,32 +73,15 @@ class Reuse:
             resources = kept.effect.touched(kept.keys.named(valid, named))
         return Asked(Ask(key, kept, resources), valid, named)
 
-    # Writes
-
-    @property
-    def listening(self) -> bool:
-        """Whether anything in the cache can become stale by a write."""
-        return self.cache.listening
-
-    def written(
-        self, call: BoundCall, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> tuple[Resource, ...]:
-        """What a call may write to: everything, if it does not say."""
-        try:
-            return written(call.tool, args, kwargs)
-        except ArgumentError:
-            return ()  # it will not be made
-
 
 def written(
     tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[Resource, ...]:
-    """What a call may write to.
-
-    Raises:
-        ArgumentError: The arguments are wrong.
-    """
+    """What a call may write to: everything, if it does not say."""
     if tool.effect.kind == "undeclared":
         return _EVERYTHING
-    args, kwargs = tool.signature.validate(tuple(args), kwargs)
+    try:
+        args, kwargs = tool.signature.validate(tuple(args), kwargs)
+    except ArgumentError:
+        return ()  # it will not be made
     return tool.effect.touched(tool.spec.bind(args, kwargs))

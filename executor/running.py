@@ -20,6 +20,7 @@ from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Known, Stopped
 from agentflow.executor.losses import path_error
+from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
@@ -130,11 +131,8 @@ class Running:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self.arguments(slot)
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
-            elif call.changes and self.answers is not None:
-                attempts = partial(self._attempts, slot, call)
-                happening = Finished(slot, await self.answers.write(slot, call, attempts))
             else:
-                happening = Finished(slot, await self._attempts(slot, call))
+                happening = Finished(slot, await self._made(slot, call))
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._report(slot, Failed(slot, error))
             raise
@@ -168,6 +166,12 @@ class Running:
             if not self._pumping:
                 self._pump()
 
+    async def _made(self, slot: int, call: BoundCall) -> Any:
+        """The value of a call that may take several attempts."""
+        if call.changes and self.answers is not None:
+            return await self.answers.write(slot, call, partial(self._attempts, slot, call))
+        return await self._attempts(slot, call)
+
     async def _attempts(self, slot: int, call: BoundCall) -> Any:
         """Attempts until one succeeds or none is left, then the fallback."""
         attempt = 1
@@ -192,10 +196,8 @@ class Running:
             self._time(slot, call)
 
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
-        if call.limiter is not None and (wait := call.limiter.delay(self.loop.time())) > 0:
-            self.timers.stop(slot)  # waiting for its turn is not its time
-            await asyncio.sleep(wait)
-            self._time(slot, call)
+        if call.limiter is not None and not (self.answers and self.answers.coming(slot)):
+            await self._take_turn(slot, call, call.limiter)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
         try:
             return await self._value(slot, call, attempt, site)
@@ -206,6 +208,13 @@ class Running:
         finally:
             if site is not None:
                 site.close()
+
+    async def _take_turn(self, slot: int, call: BoundCall, limiter: RateLimiter) -> None:
+        """Wait until the rate allows another call; that is not the call's own time."""
+        if (wait := limiter.delay(self.loop.time())) > 0:
+            self.timers.stop(slot)
+            await asyncio.sleep(wait)
+            self._time(slot, call)
 
     async def _value(self, slot: int, call: BoundCall, attempt: int, site: CallSite | None) -> Any:
         """The value of one attempt, or one from the cache in its place."""
@@ -232,7 +241,7 @@ class Running:
             return fallback
         call = self._services.call(fallback, fallback.policy)
         self._time(slot, call)
-        return await self._attempts(slot, call)
+        return await self._made(slot, call)
 
     def _time(self, slot: int, call: BoundCall) -> None:
         if call.policy.timeout is not None:

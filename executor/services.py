@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from agentflow.caches.caching import Caching, Scope
@@ -17,7 +18,7 @@ from agentflow.executor.calls import BoundCall, bind_call
 from agentflow.executor.gates import Gate
 from agentflow.executor.hedging import Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
-from agentflow.executor.reuse import Reuse
+from agentflow.executor.reuse import Reuse, written
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
@@ -87,6 +88,7 @@ class _Shared:
             services.spawn,
             latencies=self.latencies,
             reused=reused,
+            wrote=None if services.cache is None else partial(services.wrote, tool),
             shared=services.cache is not None and services.cache.disk is not None,
         )
 
@@ -137,6 +139,11 @@ class Services:
         if shared.call is None:
             shared.call = shared.bind(tool, tool.policy, self)
         return shared.call
+
+    def wrote(self, tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A call that was given up on has ended, and may have written."""
+        if self.cache is not None:
+            self.cache.epochs.raise_now(written(tool, args, kwargs))
 
     def reuse(self, run: str) -> Reuse | None:
         """The tool cache as the runs within one outermost run use it, or None."""
