@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from agentflow.errors import DefinitionError, nearest
 
@@ -15,7 +15,11 @@ _ENVIRONMENT = {
     "base_url": ("AGENTFLOW_BASE_URL", "OPENAI_BASE_URL"),
     "api_key": ("AGENTFLOW_API_KEY", "OPENAI_API_KEY"),
     "model": ("AGENTFLOW_MODEL",),
+    "cache": ("AGENTFLOW_CACHE",),
+    "speculate": ("AGENTFLOW_SPECULATE",),
 }
+
+_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 OPENAI_URL = "https://api.openai.com/v1"
 """Where an API key without a base URL is meant for."""
@@ -23,17 +27,21 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are reached.
+    """How models are reached, and what the command line keeps and starts early.
 
     Attributes:
         base_url: OpenAI-compatible endpoint, or empty when none is configured.
         api_key: Sent as a bearer token; empty for servers that ask for none.
         model: Name of the model; empty lets the endpoint's only model be found.
+        cache: Directory in which results of tools are kept; empty for memory alone.
+        speculate: Whether calls that are likely to come are started early.
     """
 
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     model: str = ""
+    cache: str = ""
+    speculate: bool = False
 
     @classmethod
     def load(
@@ -42,6 +50,8 @@ class Settings:
         base_url: str | None = None,
         api_key: str | None = None,
         model: str | None = None,
+        cache: str | None = None,
+        speculate: bool | None = None,
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> Settings:
@@ -51,27 +61,41 @@ class Settings:
             base_url: Wins over environment and file.
             api_key: Likewise.
             model: Likewise.
+            cache: Likewise.
+            speculate: Likewise, unless it is None.
             environ: The environment; the process's own by default.
             folder: Where to look for pyproject.toml, upwards; the working folder by default.
 
         Raises:
-            DefinitionError: ``[tool.agentflow]`` has an unknown key or a wrong type.
+            DefinitionError: ``[tool.agentflow]`` has an unknown key or a wrong type, or a
+                switch in the environment is neither on nor off.
         """
         environ = os.environ if environ is None else environ
         values = {**_from_pyproject(folder or Path.cwd()), **_from_environment(environ)}
-        given = {"base_url": base_url, "api_key": api_key, "model": model}
+        given = {"base_url": base_url, "api_key": api_key, "model": model, "cache": cache}
         values.update({name: value for name, value in given.items() if value})
+        if speculate is not None:
+            values["speculate"] = speculate
         if values.get("api_key") and not values.get("base_url"):
             values["base_url"] = OPENAI_URL
         return cls(**values)
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    found = {}
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, variables in _ENVIRONMENT.items():
-        if value := next((environ[v] for v in variables if environ.get(v)), None):
-            found[name] = value
+        if variable := next((v for v in variables if environ.get(v)), None):
+            found[name] = environ[variable]
+            if name == "speculate":
+                found[name] = _switch(variable, environ[variable])
     return found
+
+
+def _switch(variable: str, word: str) -> bool:
+    try:
+        return _SWITCH[word.lower()]
+    except KeyError:
+        raise DefinitionError(f"{variable} must be 1 or 0, not {word!r}") from None
 
 
 def _from_pyproject(folder: Path) -> dict[str, Any]:
@@ -90,12 +114,15 @@ def _table(path: Path) -> dict[str, Any]:
     table = tool.get("agentflow", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
         raise DefinitionError(f"{path}: [tool.agentflow] must be a table, not {table!r}")
-    known = sorted(f.name for f in fields(Settings))
+    kinds = get_type_hints(Settings)
     for name, value in table.items():
-        if name not in known:
+        if name not in kinds:
             raise DefinitionError(
-                f"{path}: [tool.agentflow] has no key {name!r}. {nearest(name, known)}"
+                f"{path}: [tool.agentflow] has no key {name!r}. {nearest(name, sorted(kinds))}"
             )
-        if not isinstance(value, str):
-            raise DefinitionError(f"{path}: [tool.agentflow] {name} must be text, not {value!r}")
+        if not isinstance(value, kinds[name]):
+            kind = "text" if kinds[name] is str else "true or false"
+            raise DefinitionError(f"{path}: [tool.agentflow] {name} must be {kind}, not {value!r}")
+    if table.get("cache"):
+        return {**table, "cache": str(path.parent / Path(table["cache"]).expanduser())}
     return dict(table)

@@ -12,7 +12,13 @@ from typing import Any
 from agentflow.cli import codes
 from agentflow.cli.parser import parse
 
-_MODULES = {"run": "run", "plan": "plan", "tools": "list_tools", "doctor": "doctor"}
+_MODULES = {
+    "run": "run",
+    "plan": "plan",
+    "tools": "list_tools",
+    "cache": "cache",
+    "doctor": "doctor",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

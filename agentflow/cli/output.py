@@ -41,6 +41,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def size(count: int) -> str:
+    """A number of bytes, as exact as it is worth reading."""
+    amount, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB"):
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.3g} {unit}"
+
+
 def duration(seconds: float) -> str:
     """A duration, as exact as it is worth reading."""
     if seconds < 0.0995:

@@ -27,6 +27,16 @@ TARGET is a plan file, - for standard input, or module:name (file.py:name) with 
 """
 
 
+_CACHE = """\
+Look after the results of tools that are kept on disk. Other processes may be using them.
+
+ACTION is one of
+  stats    how much is kept, by tool
+  clear    forget everything, in every process
+  export   every result as a line of JSON: key, tool, value, cost, expires
+"""
+
+
 class _Secret(argparse.Action):
     """Refuses a key on the command line, and says why."""
 
@@ -64,6 +74,7 @@ def build() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_plan(commands)
     _add_tools(commands)
+    _add_cache(commands)
     _add_doctor(commands)
     return parser
 
@@ -93,6 +104,7 @@ def _add_run(commands: Any) -> None:
     group.add_argument("--budget-tokens", type=int, metavar="N", help="tokens it may use in all")
     group.add_argument("--deadline", metavar="TIME", help="how long it may take: 30s, 5m, 1h")
     group.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
+    _add_cache_options(parser)
     group = parser.add_argument_group("the output")
     form = group.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -127,6 +139,16 @@ def _add_tools(commands: Any) -> None:
     _add_debug_options(parser)
 
 
+def _add_cache(commands: Any) -> None:
+    parser = _parser(
+        commands.add_parser, "cache", help="look after what is kept on disk", description=_CACHE
+    )
+    parser.add_argument("action", metavar="ACTION", choices=("stats", "clear", "export"))
+    parser.add_argument("--dir", metavar="DIR", help="where it is; otherwise AGENTFLOW_CACHE")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _add_debug_options(parser)
+
+
 def _add_doctor(commands: Any) -> None:
     text = "Look at the endpoint: is it reachable, what does it offer, how fast is it."
     parser = _parser(commands.add_parser, "doctor", help="look at the endpoint", description=text)
@@ -154,6 +176,18 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
         "--allow-private", action="store_true", help="http_get may reach private addresses"
     )
     group.add_argument("--python", action="store_true", help="add the python tool")
+
+
+def _add_cache_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what need not run again, or may run before")
+    kept = group.add_mutually_exclusive_group()
+    kept.add_argument("--cache", metavar="DIR", help="keep results of tools there, for later runs")
+    kept.add_argument("--no-cache", action="store_true", help="keep no results, not in memory")
+    group.add_argument(
+        "--speculate",
+        action=argparse.BooleanOptionalAction,
+        help="start calls early that are likely to come",
+    )
 
 
 def _add_endpoint_options(parser: argparse.ArgumentParser) -> None:

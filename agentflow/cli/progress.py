@@ -7,6 +7,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.cli.output import counted, duration, gist
+from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
 from agentflow.cli.tally import Call, Tally
 
@@ -157,8 +158,16 @@ def price(usd: Any) -> str:
 
 
 def _timed(call: Call) -> str:
+    if call.began is None:
+        return call.name
     elements = f" ({counted(call.elements, 'element')})" if call.elements else ""
-    return f"{call.name}{elements} {duration(call.seconds)}" if call.began else call.name
+    return f"{call.name}{elements} {duration(call.seconds)}{_reused(call)}"
+
+
+def _reused(call: Call) -> str:
+    if call.elements and call.reused:
+        return f", {call.reused.total():,} reused"
+    return "".join(f", {REASONS[source]}" for source in call.reused)
 
 
 def _place(event: events.NodeEvent, tally: Tally) -> str:

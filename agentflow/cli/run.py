@@ -16,6 +16,7 @@ from agentflow.cli.endpoint import FOOTER, NOTICE, Endpoint, reach
 from agentflow.cli.failures import explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job, job_for
+from agentflow.cli.keeping import caching, speculation
 from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.screen import Screen, clean
@@ -40,13 +41,19 @@ def command(options: Any) -> int:
 async def _run(target: Target, options: Any) -> int:
     screen = Screen(sys.stderr, quiet=options.quiet)
     logs.set_up(options, screen)
+    settings = Settings.load(
+        base_url=options.base_url,
+        model=options.model,
+        cache=options.cache,
+        speculate=options.speculate,
+    )
     with Interrupts(screen) as interrupts:
         try:
-            async with _endpoint(target, options) as endpoint:
+            async with _endpoint(target, settings) as endpoint:
                 if endpoint.stand_in:
                     screen.paragraph(NOTICE)
                 job = job_for(target, options, endpoint)
-                async with _engine(job, endpoint, options) as engine:
+                async with _engine(job, endpoint, settings, options) as engine:
                     return await _Show(job, options, screen, endpoint).run(engine, interrupts)
         except asyncio.CancelledError:
             if interrupts.arrived is None:
@@ -55,9 +62,8 @@ async def _run(target: Target, options: Any) -> int:
 
 
 @asynccontextmanager
-async def _endpoint(target: Target, options: Any) -> AsyncIterator[Endpoint]:
+async def _endpoint(target: Target, settings: Settings) -> AsyncIterator[Endpoint]:
     """Where models are; only a question needs to know before it starts."""
-    settings = Settings.load(base_url=options.base_url, model=options.model)
     if isinstance(target, Question):
         async with reach(settings) as endpoint:
             yield endpoint
@@ -65,14 +71,15 @@ async def _endpoint(target: Target, options: Any) -> AsyncIterator[Endpoint]:
         yield Endpoint(settings)
 
 
-def _engine(job: Job, endpoint: Endpoint, options: Any) -> Engine:
-    settings = endpoint.settings
+def _engine(job: Job, endpoint: Endpoint, settings: Settings, options: Any) -> Engine:
     return Engine(
         tools=job.tools,
-        model=endpoint.backend or settings.model or None,
-        base_url=settings.base_url,
-        api_key=settings.api_key,
+        model=endpoint.backend or endpoint.settings.model or None,
+        base_url=endpoint.settings.base_url,
+        api_key=endpoint.settings.api_key,
         prices=None if options.prices is None else _prices(options.prices),
+        cache=caching(options, settings),
+        speculation=speculation(options, settings),
     )
 
 
@@ -184,6 +191,7 @@ class _Show:
             "stand_in": self._endpoint.stand_in,
             "seconds": round(self._tally.seconds, 6),
             "usage": self._tally.usage(),
+            **self._tally.savings.as_dict(),
             "calls": [call.as_dict() for call in self._tally.calls.values()],
         }
 

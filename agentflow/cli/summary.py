@@ -8,16 +8,20 @@ from typing import Any
 from agentflow.cli.list_tools import ONE_LINE
 from agentflow.cli.output import counted, duration, gist, listed
 from agentflow.cli.progress import price
+from agentflow.cli.savings import REASONS, Savings
 from agentflow.cli.tally import Call, Tally
 from agentflow.executor.run import Run
 from agentflow.workflows import Workflow
 
 _RESULTS = 20
+_WORTH_TELLING = 0.001  # seconds saved
 
 
 def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     """The lines at the end of a run."""
     yield "; ".join(filter(None, (_calls(tally, run), _models(tally))))
+    yield from _reused(tally.savings)
+    yield from _guessed(tally.savings)
     for name, calls in _undeclared(tally, run).items():
         spent = sum(call.seconds for call in calls)
         yield (
@@ -72,6 +76,30 @@ def _models(tally: Tally) -> str:
     tokens = f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens"
     usd = f", {price(usage['usd'])}" if float(usage["usd"]) else ""
     return f"{counted(usage['model_calls'], 'model call')}, {about}{tokens}{usd}"
+
+
+def _reused(savings: Savings) -> Iterator[str]:
+    if not (reused := savings.reused.total()):
+        return
+    total = savings.made + reused
+    reasons = [f"{count:,} {REASONS[why]}" for why, count in savings.reused.most_common()]
+    saved = f"; {duration(savings.seconds)} saved" if savings.seconds >= _WORTH_TELLING else ""
+    yield (
+        f"{reused:,} of {counted(total, 'call')} reused ({reused / total:.0%}): "
+        f"{listed(reasons)}{saved}"
+    )
+
+
+def _guessed(savings: Savings) -> Iterator[str]:
+    if not savings.started:
+        return
+    saved = f" ({duration(savings.seconds_early)} saved)" if savings.used else ""
+    usd = f", {price(savings.usd_wasted)}" if savings.usd_wasted else ""
+    spent = f" ({duration(savings.seconds_wasted)} of work{usd})" if savings.wasted else ""
+    yield (
+        f"{counted(savings.started, 'call')} started on a guess: "
+        f"{savings.used:,} used{saved}, {savings.wasted:,} in vain{spent}"
+    )
 
 
 def _undeclared(tally: Tally, run: Run[Any]) -> dict[str, list[Call]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.cli.output import gist
+from agentflow.cli.savings import Savings
 
 ENDED: Mapping[type[events.Event], str] = {
     events.NodeFinished: "done",
@@ -29,11 +31,12 @@ class Call:
         tool: What it calls.
         line: It in the notation.
         status: ``waiting``, ``running``, or how it ended.
-        began: When it was first started, on the loop's clock; None if it never was.
+        began: When it was first started or reused, on the loop's clock; None if it never was.
         ended: When it ended, or None.
         attempts: How often it was started (of a map: the most for one element).
-        elements: Elements that were started, if it is a map.
+        elements: Elements that were started or reused, if it is a map.
         settled: Elements that have ended.
+        reused: How often it, or an element, was not made again, by reason.
         told: What it reported last.
         error: Why it failed.
     """
@@ -48,6 +51,7 @@ class Call:
     attempts: int = 0
     elements: int = 0
     settled: int = 0
+    reused: Counter[str] = field(default_factory=Counter)
     told: str = ""
     error: str = ""
 
@@ -79,6 +83,8 @@ class Call:
         }
         if self.elements:
             data["elements"] = self.elements
+        if self.reused:
+            data["reused"] = dict(self.reused)
         if self.error:
             data["error"] = self.error
         return data
@@ -92,6 +98,7 @@ class Tally:
         calls: Every call, by run and plan id, in the order of the plans.
         depths: How deep each run lies in the one that was started.
         models: The model calls that ended.
+        savings: What need not be done, or was done early.
         began: When the first run began, on the loop's clock.
         ended: When the last event came.
     """
@@ -99,12 +106,14 @@ class Tally:
     calls: dict[tuple[str, int], Call] = field(default_factory=dict)
     depths: dict[str, int] = field(default_factory=dict)
     models: list[events.ModelReplied] = field(default_factory=list)
+    savings: Savings = field(default_factory=Savings)
     began: float = 0.0
     ended: float = 0.0
 
     def take(self, event: events.Event) -> None:
         """Count one more event."""
         self.ended = event.at
+        self.savings.take(event)
         if isinstance(event, events.TERMINAL):
             self._over(event)
         if (reaction := _REACTIONS.get(type(event))) is not None:
@@ -167,6 +176,14 @@ class Tally:
         if event.element is not None and event.attempt == 1:
             call.elements += 1
 
+    def _reused(self, event: events.NodeReused) -> None:
+        call = self.of(event)
+        if call.began is None:
+            call.began = event.at
+        if event.element is not None and not self.savings.has_begun(event):
+            call.elements += 1
+        call.reused[event.source] += 1
+
     def _emitted(self, event: events.NodeEmitted) -> None:
         self.of(event).told = gist(event.data)
 
@@ -186,6 +203,7 @@ _REACTIONS: Mapping[type[events.Event], Callable[[Tally, Any], None]] = {
     events.RunStarted: Tally._began,
     events.PlanExtended: Tally._planned,
     events.NodeStarted: Tally._started,
+    events.NodeReused: Tally._reused,
     events.NodeEmitted: Tally._emitted,
     events.ModelReplied: lambda tally, event: tally.models.append(event),
     **dict.fromkeys(ENDED, Tally._settled),

@@ -34,6 +34,12 @@ async def broken(n: int) -> int:
     raise OSError(f"no luck with {n}")
 
 
+@tool(reads="shelf", ttl="1h")
+async def looked_up(n: int) -> int:
+    """Three times a number."""
+    return 3 * n
+
+
 @tool
 def shout(text: str) -> str:
     """Make a text loud."""
@@ -45,6 +51,12 @@ async def total(upto: int, *, add: list[int] | None = None) -> int:
     """The sum of the doubles."""
     doubles = [double(n) for n in range(upto)]
     return sum([await one for one in doubles]) + sum(add or [])
+
+
+@workflow
+async def thrice(n: int) -> int:
+    """Asks for the same again."""
+    return await looked_up(n) + await looked_up(n) + sum(await looked_up.map([n, n + 1]))
 
 
 @workflow

@@ -22,7 +22,7 @@ def test_the_built_in_tools_are_listed_with_their_effects(cli: Cli) -> None:
 def test_tools_that_declare_nothing_are_named_with_the_line_to_add(cli: Cli) -> None:
     done = cli("tools", "--tools", "flow.py", "--python")
 
-    assert "\npython, shout, total, hopeless, outer: no effect declared." in done.out
+    assert "\npython, shout, total, thrice, hopeless, outer: no effect declared." in done.out
     assert '@tool(pure=True), @tool(reads="web") or @tool(writes="orders")' in done.out
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 
 from agentflow import events
 from agentflow.cli.output import duration, gist
 from agentflow.cli.progress import Progress, price
+from agentflow.cli.savings import Savings
 from agentflow.cli.screen import Screen
+from agentflow.cli.summary import _guessed
 from agentflow.cli.tally import Tally
 
 Show = Callable[..., list[str]]
@@ -20,6 +23,8 @@ PLAN = events.PlanExtended("r", 0.0, (0, 1), ("$1 = fetch(1)", "$2 = read(each $
 EVENTS: list[events.Event] = [
     events.RunStarted("r", 10.0, "task"),
     events.RoundStarted("r", 10.0, "plan", 1),
+    events.CallPredicted("r", 10.0, 1, "fetch", {}, 0.9, "it mostly comes first"),
+    events.SpeculationStarted("r", 10.0, 1, "fetch"),
     PLAN,
     events.NodeStarted("r", 10.5, 0, "fetch", None, 1),
     events.NodeRetrying("r", 11.0, 0, "fetch", None, 1, 0.25, OSError("reset")),
@@ -83,7 +88,7 @@ def test_a_terminal_has_marks_a_bar_and_the_running_calls(monkeypatch: pytest.Mo
     monkeypatch.setattr(Screen, "size", property(lambda _: os.terminal_size((80, 24))))
     file = Terminal()
 
-    shown(Screen(file), until=10)
+    shown(Screen(file), until=12)
 
     drawn = file.getvalue().rpartition("\x1b[J")[2]
     assert drawn == (
@@ -122,8 +127,56 @@ def test_calls_are_counted() -> None:
     assert tally.seconds == 2.0
 
 
+def test_reuse_and_guesses_are_counted_by_reason() -> None:
+    call = ("r", 1.0, 0, "fetch")
+    savings = counted(
+        events.NodeStarted(*call, None),
+        events.NodeFinished(*call, None, 1),
+        events.NodeReused("r", 1.0, 1, "fetch", None, "memory", 2.0),
+        events.NodeFinished("r", 1.0, 1, "fetch", None, 1),
+        events.NodeStarted("r", 1.0, 2, "fetch", 0),
+        events.NodeRetrying("r", 1.0, 2, "fetch", 0, 1, 0.0, OSError()),
+        events.NodeStarted("r", 1.0, 2, "fetch", 0, 2),
+        events.NodeReused("r", 1.0, 2, "fetch", 0, "speculated", 0.5),
+        events.CallPredicted("r", 1.0, 1, "fetch", {"url": "x"}, 0.5, "it mostly follows"),
+        events.SpeculationStarted("r", 1.0, 1, "fetch"),
+        events.SpeculationUsed("r", 1.0, 1, "fetch", 0.5),
+        events.SpeculationStarted("r", 1.0, 2, "fetch"),
+        events.SpeculationWasted("r", 1.0, 2, "fetch", 0.25, "0.001", "it failed"),
+        events.SpeculationOvertaken("r", 1.0, 3, "fetch"),
+    ).as_dict()
+
+    assert savings["reuse"] == {
+        "calls": 3, "reused": 2, "share": 0.6667, "by": {"memory": 1, "speculated": 1},
+        "seconds_saved": 2.5,
+    }  # fmt: skip
+    assert savings["speculation"] == {
+        "started": 2, "used": 1, "wasted": 1, "overtaken": 1, "seconds_saved": 0.5,
+        "seconds_wasted": 0.25, "usd_wasted": "0.001",
+    }  # fmt: skip
+
+
+def counted(*happened: events.Event) -> Savings:
+    """What was saved, after some events."""
+    tally = Tally()
+    for event in happened:
+        tally.take(event)
+    return tally.savings
+
+
+def test_guesses_are_told_with_what_they_saved_and_cost() -> None:
+    savings = Savings(started=3, used=2, wasted=1, seconds_early=1.5, seconds_wasted=0.3)
+
+    assert list(_guessed(savings)) == [
+        "3 calls started on a guess: 2 used (1.5 s saved), 1 in vain (300 ms of work)"
+    ]
+    savings.usd_wasted = Decimal("0.0020")
+    assert next(_guessed(savings)).endswith("1 in vain (300 ms of work, $0.002)")
+    assert list(_guessed(Savings(made=5))) == []
+
+
 def test_what_is_not_told_to_have_ended_is_cancelled_with_its_run() -> None:
-    tally = shown(Screen(io.StringIO()), until=6)
+    tally = shown(Screen(io.StringIO()), until=8)
     tally.take(events.RunFailed("r", 12.0, TimeoutError()))
 
     assert [call.status for call in tally.calls.values()] == ["cancelled", "cancelled"]

@@ -53,6 +53,23 @@ def test_an_empty_value_is_none(folder: Path) -> None:
     assert (found.base_url, found.model) == ("http://file", "of-file")
 
 
+def test_a_cache_directory_in_the_file_lies_beside_the_file(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path, 'cache = ".results"\nspeculate = true\n')
+    found = Settings.load(environ={}, folder=folder)
+    assert (found.cache, found.speculate) == (str(tmp_path / ".results"), True)
+    environ = {"AGENTFLOW_CACHE": "elsewhere", "AGENTFLOW_SPECULATE": "0"}
+    found = Settings.load(environ=environ, folder=folder)
+    assert (found.cache, found.speculate) == ("elsewhere", False)
+    assert Settings.load(cache="there", speculate=True, environ=environ).cache == "there"
+    assert Settings.load(speculate=True, environ=environ, folder=folder).speculate
+
+
+def test_a_switch_in_the_environment_is_on_or_off(tmp_path: Path) -> None:
+    assert Settings.load(environ={"AGENTFLOW_SPECULATE": "True"}, folder=tmp_path).speculate
+    with pytest.raises(DefinitionError, match="AGENTFLOW_SPECULATE must be 1 or 0, not 'maybe'"):
+        Settings.load(environ={"AGENTFLOW_SPECULATE": "maybe"}, folder=tmp_path)
+
+
 def test_a_key_without_an_endpoint_is_for_openai(tmp_path: Path) -> None:
     found = Settings.load(environ={"OPENAI_API_KEY": "sk-1"}, folder=tmp_path)
     assert found == Settings(OPENAI_URL, "sk-1")
@@ -64,6 +81,7 @@ def test_a_key_without_an_endpoint_is_for_openai(tmp_path: Path) -> None:
     [
         ('base_ur = "x"\n', "has no key 'base_ur'. Did you mean 'base_url'?"),
         ("model = 5\n", "model must be text, not 5"),
+        ('speculate = "yes"\n', "speculate must be true or false, not 'yes'"),
         ("[tool]\nagentflow = 5\n", "must be a table, not 5"),
     ],
 )
