@@ -168,7 +168,7 @@ class DiskStore:
         return entry.expires is not None and entry.expires <= self._wall()
 
     def _forget(self, key: str) -> None:
-        self._pending.put_older({key: None})
+        self._pending.forget(key)
         self._worker.later(GATHER, self._write)
 
     # What follows runs in the thread.
@@ -201,11 +201,15 @@ class DiskStore:
         try:
             if batch:
                 self._commit(batch)
+            self._tries = 0
         except Busy:
-            self._try_again(batch)
+            self._tries += 1
+            if self._tries == TRIES:
+                self._give_up(batch, "other processes keep the cache locked; results are lost")
         except Unusable:
             self._give_up(batch)
-        self._pending.done()
+        else:
+            self._pending.done(batch)
         if len(self._pending):
             self._worker.later(GATHER * self._tries, self._write)
         return True
@@ -220,7 +224,6 @@ class DiskStore:
                     else:
                         cache.set(key, value)
             cache.disk.written.clear()
-        self._tries = 0
         self._stored += sum(value is not None for value in packed.values())
         with suppress(Unusable), self._database.used() as cache:
             self._make_room(cache)
@@ -234,19 +237,15 @@ class DiskStore:
             self._evicted += held - len(cache)
         self._entries, self._bytes = len(cache), cache.volume()
 
-    def _try_again(self, batch: Mapping[str, Write]) -> None:
-        self._tries += 1
-        if self._tries < TRIES:
-            self._pending.put_older(batch)
-        else:
-            self._database.warn("busy", "other processes keep the cache locked; results are lost")
-            self._give_up(batch)
-
-    def _give_up(self, batch: Mapping[str, Write]) -> None:
+    def _give_up(self, batch: Mapping[str, Write], warning: str = "") -> None:
         self._tries = 0
         self._lost += len(batch)
+        self._pending.done(batch)
+        if warning:
+            self._database.warn("busy", warning)
 
     def _clear(self) -> bool:
+        self._pending.clear_taken()
         with suppress(OSError):
             self._database.clear()
         self._entries = self._bytes = 0

@@ -100,7 +100,7 @@ class Gdsf(Generic[K]):
         self.remove(key)
         if size > self._group_limit:
             return [key]
-        home = self._groups.setdefault(group if self._grouped else "", _Group())
+        home = self._home(group if self._grouped else "")
         evicted = []
         while home.bytes + size > self._group_limit:
             evicted.append(self._evict_from(home))
@@ -123,6 +123,11 @@ class Gdsf(Generic[K]):
         if len(group.heap) > 2 * group.live + _SLACK:
             group.heap = [item for item in group.heap if self._lives(item[2])]
             heapify(group.heap)
+
+    def _home(self, name: str) -> _Group[K]:
+        if (group := self._groups.get(name)) is None:
+            group = self._groups[name] = _Group()
+        return group
 
     def _insert(self, slot: _Slot[K]) -> None:
         group = slot.group

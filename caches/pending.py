@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import TypeAlias
 
 from agentflow.caches.store import Entry
@@ -12,14 +11,16 @@ from agentflow.caches.store import Entry
 Write: TypeAlias = Entry | None
 """An entry to keep, or None for a key to forget."""
 
-_NOTHING: Mapping[str, Write] = {}
+_UNKNOWN = Entry(b"")
 
 
 class Pending:
     """Writes between the loop, which puts them, and the thread, which takes them in batches.
 
+    The loop shares a lock with the thread for a few instructions at most.
+
     Args:
-        limit: The most bytes of values that may wait.
+        limit: The most bytes of values that may wait, besides those that are being written.
         batch: The most writes of a batch.
         batch_bytes: The most bytes of a batch; a larger value goes alone.
     """
@@ -30,17 +31,25 @@ class Pending:
         self._batch_bytes = batch_bytes
         self._lock = threading.Lock()
         self._waiting: dict[str, Write] = {}
-        self._taken = _NOTHING
-        self._bytes = 0
+        self._taken: dict[str, Write] = {}
+        self._bytes = 0  # of what waits
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._taken)
 
     def find(self, keys: Iterable[str]) -> dict[str, Write]:
         """What the keys will be, those of them that a write is known of."""
-        with self._lock:
-            both = {**self._taken, **self._waiting} if self._taken else self._waiting
-            return {key: both[key] for key in keys if key in both}
+        # In this order: what leaves the one is in the other before. The thread may remove a key
+        # at any moment, when it is in the database.
+        waiting, taken = self._waiting, self._taken
+        found = {}
+        for key in keys:
+            write = waiting.get(key, _UNKNOWN)
+            if write is _UNKNOWN:
+                write = taken.get(key, _UNKNOWN)
+            if write is not _UNKNOWN:
+                found[key] = write
+        return found
 
     def put(self, key: str, write: Write) -> bool:
         """Let a write wait, in place of an earlier one; False if there is no room for it."""
@@ -52,37 +61,42 @@ class Pending:
             self._waiting[key] = write
             return True
 
-    def put_older(self, writes: Mapping[str, Write]) -> None:
-        """Let writes wait, except where a newer one does."""
+    def forget(self, key: str) -> None:
+        """Let a deletion wait, unless a newer write does."""
         with self._lock:
-            for key, write in writes.items():
-                if key not in self._waiting:
-                    self._waiting[key] = write
-                    self._bytes += size(write)
-
-    def take(self) -> Mapping[str, Write]:
-        """The next batch; it stays readable until `done`."""
-        with self._lock:
-            batch: dict[str, Write] = {}
-            total = 0
-            for key in list(islice(self._waiting, self._batch)):
-                total += size(self._waiting[key])
-                if batch and total > self._batch_bytes:
-                    break
-                batch[key] = self._waiting.pop(key)
-                self._bytes -= size(batch[key])
-            self._taken = batch
-            return batch
-
-    def done(self) -> None:
-        """The batch that was taken is written, given up, or waits again."""
-        self._taken = _NOTHING
+            self._waiting.setdefault(key)
 
     def clear(self) -> None:
         """Forget what waits."""
         with self._lock:
-            self._waiting.clear()
+            self._waiting = {}
             self._bytes = 0
+
+    # What follows is for the thread.
+
+    def take(self) -> Mapping[str, Write]:
+        """The next batch, the same one until it is `done`."""
+        if not self._taken:
+            with self._lock:
+                self._taken, self._waiting = self._waiting, {}
+                self._bytes = 0
+        batch: dict[str, Write] = {}
+        total = 0
+        for key, write in self._taken.items():
+            total += size(write)
+            if batch and (total > self._batch_bytes or len(batch) == self._batch):
+                break
+            batch[key] = write
+        return batch
+
+    def done(self, batch: Iterable[str]) -> None:
+        """A batch is written, or given up."""
+        for key in batch:
+            del self._taken[key]
+
+    def clear_taken(self) -> None:
+        """Forget what was taken."""
+        self._taken = {}
 
 
 def size(write: Write) -> int:

@@ -56,6 +56,8 @@ class Worker(Executor):
 
         It goes before jobs that were submitted, and must not raise.
         """
+        if self._late is not None:  # without the lock: most calls end here
+            return
         with self._changed:
             if self._late is None and not self._closed:
                 self._late, self._due = fn, clock.monotonic() + delay

@@ -18,11 +18,11 @@ def test_a_write_is_readable_while_it_waits_and_while_it_is_written() -> None:
     waiting = pending()
     waiting.put("a", entry(1))
     before = waiting.find(["a", "b"])
-    waiting.take()
+    batch = waiting.take()
 
     assert before == waiting.find(["a", "b"]) == {"a": entry(1)}
 
-    waiting.done()
+    waiting.done(batch)
     assert waiting.find(["a"]) == {}
     assert len(waiting) == 0
 
@@ -37,25 +37,35 @@ def test_a_deletion_is_known_and_is_no_entry() -> None:
 def test_a_newer_write_goes_before_the_one_that_is_being_written() -> None:
     waiting = pending()
     waiting.put("a", entry(1))
-    waiting.take()
+    batch = waiting.take()
     waiting.put("a", entry(2))
 
     assert waiting.find(["a"]) == {"a": entry(2)}
 
-    waiting.done()
+    waiting.done(batch)
     assert waiting.take() == {"a": entry(2)}
 
 
-def test_a_batch_that_comes_back_does_not_replace_newer_writes() -> None:
+def test_a_batch_that_could_not_be_written_is_taken_again_before_newer_ones() -> None:
     waiting = pending()
     waiting.put("a", entry(1))
-    waiting.put("b", entry(1))
-    batch = waiting.take()
+    first = waiting.take()
     waiting.put("a", None)
-    waiting.put_older(batch)
-    waiting.done()
+    waiting.put("b", entry(1))
 
+    assert waiting.take() == first
+
+    waiting.done(first)
     assert waiting.take() == {"a": None, "b": entry(1)}
+
+
+def test_to_forget_a_key_does_not_undo_a_newer_write() -> None:
+    waiting = pending()
+    waiting.put("a", entry(1))
+    waiting.forget("a")
+    waiting.forget("b")
+
+    assert waiting.take() == {"a": entry(1), "b": None}
 
 
 def test_a_batch_is_bounded_by_number_and_by_bytes() -> None:
@@ -66,7 +76,7 @@ def test_a_batch_is_bounded_by_number_and_by_bytes() -> None:
     batches = []
     while batch := waiting.take():
         batches.append(list(batch))
-        waiting.done()
+        waiting.done(batch)
 
     assert batches == [["a", "b", "c"], ["d"], ["e"]]
 
@@ -95,7 +105,10 @@ def test_no_more_bytes_wait_than_may() -> None:
 def test_what_is_cleared_is_not_written() -> None:
     waiting = pending()
     waiting.put("a", entry(60))
+    waiting.take()
+    waiting.put("b", entry(60))
     waiting.clear()
+    waiting.clear_taken()
 
     assert waiting.take() == {}
-    assert waiting.put("b", entry(100))
+    assert waiting.put("c", entry(100))
