@@ -165,9 +165,10 @@ class Random(Markov):
 
     def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
         """As many as may be started, drawn by chance."""
-        found = {}
-        for _ in range(min(limit, self.DRAWS)):
-            tool = self._chance.choice(sorted(self._calls))
+        found: dict[str, Candidate] = {}
+        tools = sorted(self._calls)
+        for _ in range(min(limit, self.DRAWS) if tools else 0):
+            tool = self._chance.choice(tools)
             arguments = self._drawn(tool, list(trail.steps))
             if arguments is not None:
                 drawn = Candidate(tool, arguments, 1.0, 1.0, "by chance")

@@ -115,7 +115,7 @@ def score(source: CandidateSource, sessions: Iterable[Session]) -> Score:
 
 def calibration_error(scored: Iterable[tuple[float, bool]]) -> float:
     """Expected calibration error over bins of equally many candidates."""
-    ranked = sorted(scored)
+    ranked = sorted(scored, key=lambda item: item[0])
     total = 0.0
     for number in range(BINS):
         found = ranked[number * len(ranked) // BINS : (number + 1) * len(ranked) // BINS]

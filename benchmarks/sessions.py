@@ -188,8 +188,12 @@ def _timed(session: Session, known: Mapping[tuple[str, str], Sequence[float]]) -
 
 
 def folds(sessions: Sequence[Session], count: int) -> list[tuple[list[Session], list[Session]]]:
-    """Pairs of sessions to train and to score on, a group never in both; about equal parts."""
+    """Pairs of sessions to train and to score on, a group never in both; about equal parts.
+
+    There are as many as there are groups, if those are fewer than `count`.
+    """
     sizes = Counter(session.group for session in sessions)
+    count = min(count, len(sizes))
     loads, part = [0] * count, {}
     for group in sorted(sizes, key=lambda group: (-sizes[group], group)):
         part[group] = loads.index(min(loads))

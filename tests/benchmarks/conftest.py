@@ -1,0 +1,11 @@
+"""Benchmarks are scripts beside each other: they are found by their folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+FOLDER = str(Path(__file__).parents[2] / "benchmarks")
+
+if FOLDER not in sys.path:
+    sys.path.append(FOLDER)
