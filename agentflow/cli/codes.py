@@ -24,7 +24,7 @@ TERMINATED = 143
 
 MEANINGS = {
     OK: "it went well",
-    FAILED: "the run failed: a call, the workflow's code, or an answer that was not usable",
+    FAILED: "it failed: a call, the workflow's code, an unusable answer, an unreadable cache",
     USAGE: "wrong usage: an option, a file, a setting or an argument",
     PLAN: "the plan cannot be run",
     BACKEND: "the model's endpoint failed",
