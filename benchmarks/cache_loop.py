@@ -34,6 +34,8 @@ ENTRY = Entry(b"x" * 2000, 0.5, None, (), "search")
 
 Put = Callable[[str], Awaitable[object]]
 Get = Callable[[str], Awaitable[object]]
+Settle = Callable[[], Awaitable[object]]
+Way = tuple[Put, Get, Settle]
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Timed(Awaitable[T]):
 
 
 @asynccontextmanager
-async def on_the_loop(folder: Path) -> AsyncIterator[tuple[Put, Get]]:
+async def on_the_loop(folder: Path) -> AsyncIterator[Way]:
     """diskcache, called where the event loop runs."""
     with closing(opened(folder)) as cache:
 
@@ -85,11 +87,11 @@ async def on_the_loop(folder: Path) -> AsyncIterator[tuple[Put, Get]]:
         async def get(key: str) -> None:
             read(cache, key)
 
-        yield put, get
+        yield put, get, settled
 
 
 @asynccontextmanager
-async def in_a_pool(folder: Path) -> AsyncIterator[tuple[Put, Get]]:
+async def in_a_pool(folder: Path) -> AsyncIterator[Way]:
     """diskcache, each call through ``asyncio.to_thread``."""
     with closing(opened(folder)) as cache:
 
@@ -99,11 +101,11 @@ async def in_a_pool(folder: Path) -> AsyncIterator[tuple[Put, Get]]:
         async def get(key: str) -> None:
             await asyncio.to_thread(read, cache, key)
 
-        yield put, get
+        yield put, get, settled
 
 
 @asynccontextmanager
-async def in_its_own_thread(folder: Path) -> AsyncIterator[tuple[Put, Get]]:
+async def in_its_own_thread(folder: Path) -> AsyncIterator[Way]:
     """`DiskStore`: one thread, writes behind in groups."""
     disk = DiskStore(folder)
 
@@ -113,8 +115,12 @@ async def in_its_own_thread(folder: Path) -> AsyncIterator[tuple[Put, Get]]:
     async def get(key: str) -> None:
         await disk.get([key])
 
-    yield put, get
+    yield put, get, disk.flush
     await disk.aclose()
+
+
+async def settled() -> None:
+    """Nothing is left to be written."""
 
 
 WAYS = {
@@ -153,7 +159,7 @@ async def one_way(way: Any, folder: Path, number: int) -> dict[str, float]:
     """What storing and reading that many values costs in one way, and how late the loop gets."""
     late: list[float] = []
     puts, gets = Steps(), Steps()
-    async with way(folder) as (put, get):
+    async with way(folder) as (put, get, settle):
         await put("warm")
         await get("warm")
         probe = asyncio.create_task(lateness(late))
@@ -163,7 +169,7 @@ async def one_way(way: Any, folder: Path, number: int) -> dict[str, float]:
             if n % 50 == 0:
                 await asyncio.sleep(0)
         stored = monotonic() - began
-        await asyncio.sleep(0.05)
+        await settle()
         began = monotonic()
         for n in range(number):
             await gets.timed(get(f"{n}"))

@@ -149,6 +149,12 @@ class SafeCache(Cache):  # type: ignore[misc]  # diskcache has no types
             found |= {key: self.disk.fetch(mode, None, value, False) for key, mode, value in rows}
         return found
 
+    def read_rows_from(self, start: str) -> dict[str, bytes]:
+        """Values inside the database of the keys that begin with some text."""
+        query = "SELECT key, mode, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+        rows = self._sql(query, (start, start[:-1] + chr(ord(start[-1]) + 1))).fetchall()
+        return {key: self.disk.fetch(mode, None, value, False) for key, mode, value in rows}
+
     def rows_after(self, rowid: int, limit: int) -> list[tuple[int, str]]:
         """Numbers and keys of the next rows, in the order in which they were made."""
         query = "SELECT rowid, key, raw FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"

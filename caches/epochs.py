@@ -14,7 +14,8 @@ number, so epochs of different origin, as after the loss of a file, are never eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from secrets import randbits
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,23 @@ class Epochs:
         self._local.rise(resources)
         if self._shared is not None:
             await self._shared.rise(resources)
+
+    @asynccontextmanager
+    async def writing(self, resources: Iterable[Resource]) -> AsyncIterator[None]:
+        """Count a write of each resource when it begins and when it ends, whatever the outcome.
+
+        Others know of it before this is entered. Should the process die inside, they count
+        its end themselves.
+        """
+        resources = tuple(resources)
+        self._local.rise(resources)
+        name = await self._shared.begin(resources) if self._shared is not None else ""
+        try:
+            yield
+        finally:
+            self._local.rise(resources)
+            if self._shared is not None:
+                await self._shared.end(name, resources)
 
     async def aclose(self) -> None:
         """Close what is shared."""

@@ -6,34 +6,40 @@ epochs it has looked up still hold. The bytes are written after the commit and r
 rows: whoever has read old rows has old bytes.
 
 Epochs must not come back after a crash. SQLite commits survive the death of processes, but the
-last ones may be lost with the machine, so every boot starts a new root count.
+last ones may be lost with the machine, so every boot starts a new root count. A process that
+dies between the beginning and the end of a write leaves a row that says so; whoever looks
+next counts the end for it.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from agentflow.caches.database import Busy, Database, Unusable
 from agentflow.caches.disk import SafeCache
-from agentflow.caches.epochs import (
-    PATHS,
-    ROOT,
-    Count,
-    epoch,
-    first_count,
-    fold,
-    known,
-    prefixes,
-    rise,
+from agentflow.caches.epoch_rows import (
+    OPEN,
+    Counts,
+    oldest_paths,
+    owner_of,
+    read_counts,
+    read_open,
+    to_count,
+    to_key,
+    to_path,
+    write_counts,
+    write_open,
 )
+from agentflow.caches.epochs import PATHS, ROOT, epoch, first_count, fold, known, prefixes, rise
 from agentflow.caches.generation import Generation
+from agentflow.caches.owners import Owner
 from agentflow.caches.worker import Worker
-from agentflow.tools.effects import Resource
+from agentflow.tools.effects import Resource, conflict
 
 BOOT = "boot"
 """The key of the row that says since which start of the machine the counts hold."""
@@ -41,7 +47,21 @@ BOOT = "boot"
 TRIES = 8
 """Attempts at a raise that other processes keep out, each waiting for their lock."""
 
-Counts = dict[Resource, Count]
+Paths = frozenset[Resource]
+
+
+class Seen(NamedTuple):
+    """What a look has found.
+
+    Attributes:
+        generation: The bytes of before.
+        epochs: By path.
+        passing: Paths that somebody else is writing to, so that the next look may differ.
+    """
+
+    generation: bytes
+    epochs: dict[Resource, int]
+    passing: Paths
 
 
 class SharedEpochs:
@@ -64,20 +84,23 @@ class SharedEpochs:
             sqlite_synchronous=1 if self._boot else 2,  # FULL where a boot cannot be told
         )
         self._generation = Generation(folder / "generation")
+        self._owner = Owner(folder / "owners")
         self._worker = Worker("agentflow-epochs")
         self._patience = patience
         self._limit = limit
+        self._numbers = count()
         self._lock = threading.Lock()
-        self._owed: set[Resource] = set()
-        self._paying: set[Resource] = set()
-        self._seen: bytes | None = None  # the bytes under which these were looked up
+        self._owed: Paths = frozenset()
+        self._open: dict[str, Paths | None] = {}  # rows to write, or to delete
+        self._paying = False
+        self._generation_seen: bytes | None = None  # under which these were looked up
         self._epochs: dict[Resource, int] = {}
 
     def now(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
         """The epochs, if they were looked up and nothing has changed since."""
-        if self._seen is None or self._owed or self._paying:
+        if self._generation_seen is None or self._owed or self._paying:
             return None
-        if self._generation.now() != self._seen:
+        if self._generation.now() != self._generation_seen:
             return None
         try:
             return tuple([self._epochs[known(resource)] for resource in resources])
@@ -87,84 +110,117 @@ class SharedEpochs:
     async def look(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
         """The epochs, from the database; None when it cannot be reached or a raise is owed."""
         paths = [known(resource) for resource in resources]
-        answer = await self._worker.ask(self._patience, self._look, set(paths))
-        if answer is None:
+        seen = await self._worker.ask(self._patience, self._look, frozenset(paths))
+        if seen is None:
             return None
-        seen, epochs = answer
-        if seen != self._seen or len(self._epochs) > self._limit:
-            self._seen = seen
+        if seen.generation != self._generation_seen or len(self._epochs) > self._limit:
+            self._generation_seen = seen.generation
             self._epochs.clear()
-        self._epochs |= epochs
-        return tuple([epochs[path] for path in paths])
+        for path in seen.epochs.keys() - seen.passing:
+            self._epochs[path] = seen.epochs[path]
+        return tuple([seen.epochs[path] for path in paths])
 
-    def owe(self, resources: Iterable[Resource]) -> None:
-        """Count a write of each resource as soon as possible."""
-        self._owe(resources)
-        with suppress(RuntimeError):  # closed
-            self._worker.submit(self._pay)
+    async def begin(self, resources: Iterable[Resource]) -> str:
+        """Count a write of each resource that begins; gives its name, for `end`."""
+        name = f"{OPEN}{self._owner.name} {next(self._numbers)}"
+        paths = frozenset(map(known, resources))
+        self._owe(paths, {name: paths})
+        await self._settle()
+        return name
+
+    async def end(self, name: str, resources: Iterable[Resource]) -> None:
+        """Count a write of each resource that has ended."""
+        self._owe(frozenset(map(known, resources)), {name: None})
+        await self._settle()
 
     async def rise(self, resources: Iterable[Resource]) -> bool:
         """Count a write of each resource; False if the database did not take it in time.
 
         It is owed then: every later raise and look tries again first.
         """
-        self._owe(resources)
-        if paid := await self._worker.ask(self._patience, self._pay):
-            return paid
-        self._database.warn("owed", "other processes may not learn of writes in time")
-        return False
+        self._owe(frozenset(map(known, resources)))
+        return await self._settle()
+
+    def owe(self, resources: Iterable[Resource]) -> None:
+        """Count a write of each resource as soon as possible."""
+        self._owe(frozenset(map(known, resources)))
+        with suppress(RuntimeError):  # closed
+            self._worker.submit(self._pay)
 
     async def aclose(self) -> None:
         """Pay what is owed, close the database and let the thread end."""
         await self._worker.ask(self._patience, self._pay)
-        await self._worker.ask(self._patience, self._database.close)
+        await self._worker.ask(self._patience, self._close)
         self._worker.shutdown()
         self._generation.close()
-        self._seen = None
+        self._generation_seen = None
 
-    def _owe(self, resources: Iterable[Resource]) -> None:
+    def _owe(self, paths: Paths, writes: Mapping[str, Paths | None] | None = None) -> None:
         with self._lock:
-            self._owed |= {known(resource) for resource in resources}
+            self._owed |= paths
             if len(self._owed) > self._limit:
-                self._owed = {ROOT}
+                self._owed = frozenset([ROOT])
+            if writes:
+                self._open.update(writes)
+
+    async def _settle(self) -> bool:
+        """Wait until what is owed is paid, for a while."""
+        if await self._worker.ask(self._patience, self._pay):
+            return True
+        self._database.warn("owed", "other processes may not learn of writes in time")
+        return False
 
     # What follows runs in the thread.
 
-    def _look(self, paths: set[Resource]) -> tuple[bytes, dict[Resource, int]] | None:
-        """The epochs of paths, and the bytes of before they were read."""
+    def _look(self, paths: Paths) -> Seen | None:
         if not self._pay():
             return None
         try:
             with self._database.used() as cache:
-                seen = self._generation.read() or self._generation.renew()
+                generation = self._generation.read() or self._generation.renew()
+                passing = self._written_elsewhere(cache)
                 counts = self._counts(cache, paths)
         except Unusable:
             return None
-        return seen, {path: epoch(counts, path) for path in paths}
+        return Seen(
+            generation,
+            {path: epoch(counts, path) for path in paths},
+            frozenset(path for path in paths if any(conflict(path, one) for one in passing)),
+        )
+
+    def _written_elsewhere(self, cache: SafeCache) -> set[Resource]:
+        """The paths other processes are writing to; those of dead ones are counted."""
+        writes = read_open(cache)
+        owners = {name: owner_of(name) for name in writes}
+        alive = {owner for owner in owners.values() if self._owner.lives(owner)}
+        dead = [name for name, owner in owners.items() if owner not in alive]
+        if dead:
+            paths = frozenset(path for name in dead for path in writes[name])
+            self._count(cache, paths, dict.fromkeys(dead))
+        others = alive - {self._owner.name}
+        return {path for name in writes if owners[name] in others for path in writes[name]}
 
     def _pay(self) -> bool:
-        """Raise what is owed; False if that failed."""
+        """Count what is owed; False if that failed."""
         with self._lock:
-            self._paying, self._owed = self._owed, set()
-        paid = not self._paying or self._raise(self._paying)
+            paths, self._owed = self._owed, frozenset()
+            writes, self._open = self._open, {}
+            self._paying = bool(paths)
+        paid = not paths or self._raise(paths, writes)
         with self._lock:
             if not paid:
-                self._owed |= self._paying
-            self._paying = set()
+                self._owed |= paths
+                self._open = {**writes, **self._open}
+            self._paying = False
         return paid
 
-    def _raise(self, paths: set[Resource]) -> bool:
+    def _raise(self, paths: Paths, writes: Mapping[str, Paths | None]) -> bool:
         for _ in range(TRIES):
             try:
                 with self._database.used() as cache:
-                    with cache.transact():
-                        counts = self._counts(cache, paths)
-                        before = dict(counts)
-                        rise(counts, paths)
-                        store(cache, before, counts)
-                        if len(cache) > self._limit:
-                            self._fold(cache)
-                    self._generation.renew()
+                    if writes:
+                        self._owner.appear()
+                    self._count(cache, paths, writes)
                 return True
             except Busy:
                 continue
@@ -172,73 +228,50 @@ class SharedEpochs:
                 return False
         return False
 
+    def _count(self, cache: SafeCache, paths: Paths, writes: Mapping[str, Paths | None]) -> None:
+        """Count writes of paths, and note which writes have begun or ended."""
+        with cache.transact():
+            counts = self._counts(cache, paths)
+            before = dict(counts)
+            rise(counts, paths)
+            write_counts(cache, before, counts)
+            write_open(cache, writes)
+            if len(cache) > self._limit:
+                self._fold(cache)
+        self._generation.renew()
+
     def _fold(self, cache: SafeCache) -> None:
         """Fold the oldest half of the paths into their parents."""
-        keys = [key for _, key in cache.rows_after(0, self._limit // 2)]
-        oldest = [path for key in keys if key != BOOT and (path := from_key(key))]
-        before = load(cache, {*oldest, *(path[:-1] for path in oldest)})
+        oldest = oldest_paths(cache, self._limit // 2)
+        before = read_counts(cache, {*oldest, *(path[:-1] for path in oldest)})
         counts = dict(before)
         fold(counts, oldest)
-        store(cache, before, counts)
+        write_counts(cache, before, counts)
 
-    def _counts(self, cache: SafeCache, paths: set[Resource]) -> Counts:
+    def _counts(self, cache: SafeCache, paths: Paths) -> Counts:
         """The counts that concern paths; they begin anew when they are of another boot."""
-        if (counts := self._load(cache, paths)) is not None:
+        if (counts := self._of_this_boot(cache, paths)) is not None:
             return counts
         with cache.transact():
-            if (counts := self._load(cache, paths)) is None:
+            if (counts := self._of_this_boot(cache, paths)) is None:
                 cache.set(BOOT, self._boot)
-                store(cache, {}, {ROOT: first_count()})
-                counts = self._load(cache, paths)
+                write_counts(cache, {}, {ROOT: first_count()})
+                counts = self._of_this_boot(cache, paths)
         self._generation.renew()
         assert counts is not None  # it was stored just now
         return counts
 
-    def _load(self, cache: SafeCache, paths: set[Resource]) -> Counts | None:
+    def _of_this_boot(self, cache: SafeCache, paths: Paths) -> Counts | None:
         """The counts that concern paths; None if they do not hold since this boot."""
         needed = {ROOT, *(prefix for path in paths for prefix in prefixes(path))}
         rows = cache.read_rows([BOOT, *map(to_key, needed)])
         if rows.pop(BOOT, None) != self._boot or to_key(ROOT) not in rows:
             return None
-        return {from_key(key): to_count(row) for key, row in rows.items()}
+        return {to_path(key): to_count(row) for key, row in rows.items()}
 
-
-def load(cache: SafeCache, paths: Iterable[Resource]) -> Counts:
-    """The counts of paths, those that have any."""
-    rows = cache.read_rows([to_key(path) for path in paths])
-    return {from_key(key): to_count(row) for key, row in rows.items()}
-
-
-def store(cache: SafeCache, before: Mapping[Resource, Count], after: Counts) -> None:
-    """Write what has changed."""
-    for path in before.keys() - after.keys():
-        cache.delete(to_key(path))
-    for path, count in after.items():
-        if before.get(path) != count:
-            cache.set(to_key(path), json.dumps(count).encode())
-
-
-def to_key(path: Resource) -> str:
-    """The key of a path's row."""
-    return json.dumps(path)
-
-
-def from_key(key: str) -> Resource:
-    """The path of a row."""
-    return tuple(json.loads(key))
-
-
-def to_count(row: bytes) -> Count:
-    """The count in a row.
-
-    Raises:
-        sqlite3.DatabaseError: It is none; the database is damaged.
-    """
-    try:
-        own, below = json.loads(row)
-        return int(own), int(below)
-    except (ValueError, TypeError) as error:
-        raise sqlite3.DatabaseError(f"not a count: {row[:32]!r}") from error
+    def _close(self) -> None:
+        self._database.close()
+        self._owner.vanish()
 
 
 def boot() -> bytes:

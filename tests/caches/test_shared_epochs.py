@@ -108,6 +108,72 @@ async def test_a_raise_that_is_not_waited_for_is_done_before_the_next_look(folde
         assert await other.look(ONE) == after
 
 
+async def test_a_write_is_counted_when_it_begins_and_when_it_ends(folder: Path) -> None:
+    async with shared(folder) as one, shared(folder) as other:
+        before = await settled(other)
+        async with one.writing(ONE):
+            during = await other.look(ONE)
+            assert other.now(ONE) is None  # it may end at any moment
+            own = await one.look(ONE)
+            assert await other.look(TWO) == before
+            assert other.now(TWO) is not None
+        after = await settled(other)
+
+    assert before is not None
+    assert during is not None
+    assert before < during < after
+    assert own == during
+
+
+async def test_a_write_that_fails_is_counted_too(folder: Path) -> None:
+    async with shared(folder) as one, shared(folder) as other:
+        with pytest.raises(ZeroDivisionError):
+            async with one.writing(ONE):
+                during = await other.look(ONE)
+                1 / 0  # noqa: B018  # raises
+        assert await other.look(ONE) != during
+        assert await settled(other)
+
+
+DIES = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from agentflow.caches.epochs import Epochs
+from agentflow.caches.shared_epochs import SharedEpochs
+
+async def main():
+    epochs = Epochs(SharedEpochs(Path(sys.argv[1])))
+    async with epochs.writing([("orders", "1")]):
+        print("writes", flush=True)
+        sys.stdin.readline()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_end_of_a_write_whose_process_died_is_counted_by_who_looks_next(
+    folder: Path,
+) -> None:
+    async with shared(folder) as one, shared(folder) as other:
+        await settled(one)
+        command = [sys.executable, "-c", DIES, str(folder)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writes\n"
+            during = await one.look(ONE)
+            assert await one.look(ONE) == during
+            assert one.now(ONE) is None
+            process.communicate("die")
+
+        after = await settled(one)
+        assert during is not None
+        assert after > during
+        assert await settled(other) == after  # once
+    assert list((folder / "epochs" / "owners").iterdir()) == []
+
+
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
