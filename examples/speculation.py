@@ -15,6 +15,8 @@ from agentflow.events import Event, SpeculationUsed, SpeculationWasted
 
 @dataclass
 class Order:
+    """What the database knows of an order."""
+
     customer: str
     parcel: str
 
