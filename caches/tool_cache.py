@@ -217,7 +217,7 @@ class ToolCache:
                     self._failures.check(ask.key, epochs, ask.of.negative_ttl)
                 key, began = (ask.key, epochs), False
                 if (flight := self._flights.get(key)) is None:
-                    work, began = self._fly(ask, epochs, make), True
+                    work, began = self._fly(ask, epochs, make, optional), True
                     flight = self._flights.begin(key, work, ask.of.name, optional=optional)
                 found = await self._landed(ask, flight, None if began else make, bill)
             if found is not None:
@@ -253,7 +253,7 @@ class ToolCache:
         waited = now() - joined
         return Found(ask.of.codec.decode(flown.data), "shared", max(0.0, flown.seconds - waited))
 
-    async def _fly(self, ask: Ask, epochs: Epoch, make: Make) -> _Flown:
+    async def _fly(self, ask: Ask, epochs: Epoch, make: Make, optional: bool) -> _Flown:
         if self.disk is not None and not ask.of.within_run:
             (entry,) = await self.disk.get([ask.key])
             found = self._read(ask, entry, epochs, "disk")
@@ -264,7 +264,8 @@ class ToolCache:
         try:
             value = await make()
         except Exception as error:
-            if ask.of.negative_ttl and not isinstance(error, BudgetExceeded | RunError):
+            own = optional or isinstance(error, BudgetExceeded | RunError)
+            if ask.of.negative_ttl and not own:
                 self._failures.note(ask.key, epochs, error)
             raise
         self._failures.forget(ask.key)

@@ -39,6 +39,7 @@ class Answers:
         self._cache = reuse.cache
         self.speculator = speculator
         self._asked: dict[int, Asked] = {}  # of calls that are about to be made
+        self._held: dict[int, tuple[int, BoundCall, Happening]] = {}  # ended before their line
 
     # Before a call
 
@@ -154,13 +155,21 @@ class Answers:
             self.changed(slot, call)
         self._inform(slot, call, happening)
 
+    def committed(self, node: int) -> None:
+        """A call belongs to the plan, which was not certain before; it may have ended."""
+        if (ended := self._held.pop(node, None)) is not None:
+            self._inform(*ended)
+
     def _inform(self, slot: int, call: BoundCall, happening: Happening) -> None:
         """Tell the speculator of a call that has ended, if it belongs to the plan."""
         speculator, calls = self.speculator, self._calls
         if speculator is None:
             return
         speculator.settled(slot, None)
-        if isinstance(happening, Stopped) or not calls.belongs(calls.state.where(slot)[0]):
+        if isinstance(happening, Stopped):
+            return
+        if not calls.belongs(node := calls.state.where(slot)[0]):
+            self._held[node] = slot, call, happening
             return
         try:
             arguments = call.tool.spec.bind(*calls.arguments(slot))

@@ -39,11 +39,31 @@ class Bill:
 
 
 class Advance(Bill):
-    """What speculation has set aside: paid only once it is clear that nobody will take it over."""
+    """What speculation has set aside: paid only once it is clear that nobody takes it over."""
+
+    __slots__ = ("_ledger", "_lost", "_made")
+
+    def __init__(self, ledger: Ledger, usd: Decimal) -> None:
+        super().__init__(ledger, usd)
+        self._ledger = ledger
+        self._made = self._lost = False
 
     def pay(self) -> None:
-        """The call was made; who owes it is not known yet."""
+        """The call was made; unless it is lost already, who owes it is not known yet."""
+        self._made = True
+        if self._lost:
+            super().pay()
 
     def lose(self) -> None:
-        """Nobody asked for the call."""
-        super().pay()
+        """Nobody asked for the call, or whoever took it over had no use for it."""
+        self._lost = True
+        if self._made:
+            super().pay()
+        elif not self.open:
+            self._ledger.reserve().settle(self.usd)
+
+    def end(self) -> None:
+        """The guess is over: it costs nothing if no call was made for it."""
+        if self.open and not self._made:
+            self.waive()
+            self.usd = Decimal(0)

@@ -92,6 +92,11 @@ class Driver(Running):
             self._contexts.update(contexts)
         self._tell(Extended(plan))
 
+    @property
+    def complete(self) -> bool:
+        """Whether no further nodes will come."""
+        return self._closed
+
     def close(self) -> None:
         """No further nodes will come; the run is over when all are settled."""
         self._closed = True

@@ -65,6 +65,11 @@ class Gate:
                 return state, slot
         return None
 
+    @property
+    def room(self) -> int:
+        """How many more calls may start, if all guests make way."""
+        return self.free + len(self.guests)
+
     # Optional work
 
     def admit_guest(self, guest: Guest) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from agentflow.caches.tool_cache import Found
 from agentflow.context import Context
 from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
@@ -15,7 +16,11 @@ from agentflow.executor.reuse import Asked
 
 MADE_WAY = "it made way for a call"
 NOT_ASKED = "the run ended without it"
+CROWDED_OUT = "too many came after it"
+WRONG = "what it was based on did not come true"
 STALE = "what it read has been written since"
+GONE = "its result was not kept until it was asked for"
+UNUSED = "the call that asked for it did not take it"
 FAILED = "it failed"
 UNFIT = "its result cannot be kept"
 
@@ -51,18 +56,26 @@ class Guess:
         call: The tool, ready to be called.
         worth: Expected gain in USD; of several guests the least makes way.
         began: When it was started, on the loop's clock.
+        epochs: Of what it reads, when it was started.
         seconds: What it took; None while it is under way.
         value: What it gave, once it has.
         why: Why it was in vain, if it was ended.
     """
 
     __slots__ = (
-        "asked", "began", "bill", "call", "number", "seconds", "task", "value", "why", "wish",
-        "worth",
+        "asked", "began", "bill", "call", "epochs", "number", "seconds", "task", "value", "why",
+        "wish", "worth",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, wish: Wish, asked: Asked, call: BoundCall, worth: float, began: float
+        self,
+        number: int,
+        wish: Wish,
+        asked: Asked,
+        call: BoundCall,
+        worth: float,
+        began: float,
+        epochs: tuple[int, ...],
     ) -> None:
         self.number = number
         self.wish = wish
@@ -70,11 +83,12 @@ class Guess:
         self.call = call
         self.worth = worth
         self.began = began
+        self.epochs = epochs
         self.seconds: float | None = None
         self.value: Any = None
         self.why = NOT_ASKED
         self.bill: Advance | None = None
-        self.task: asyncio.Task[None]
+        self.task: asyncio.Task[Found]
 
     def leave(self) -> None:
         """Make way for a call that was asked for."""

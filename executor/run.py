@@ -176,10 +176,14 @@ class Run(Generic[T]):
         """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`."""
         self._audience.joined(plan, held=held)
         self.driver.extend(plan, contexts)
+        if self.speculator is not None:
+            self.speculator.soon()
 
     def commit(self, node: int) -> None:
         """A held node belongs to the plan."""
         self._audience.release(node)
+        if self.driver.answers is not None:
+            self.driver.answers.committed(node)
 
     def retract(self, node: int) -> None:
         """A held node does not belong to the plan: it is cancelled, and nobody hears of it."""

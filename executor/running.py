@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -83,6 +83,10 @@ class Running:
     def unfinished(self) -> list[str]:
         """Names of the tools whose calls are still running, abandoned ones too."""
         return [self.state.nodes[slot].tool for slot in self._tasks] + self._abandoned
+
+    def started(self) -> Iterable[int]:
+        """Slots of the calls that run."""
+        return self._tasks
 
     def _start(self, slot: int) -> None:
         call = self._bound[slot]

@@ -158,7 +158,7 @@ class Schedule:
 
     def _admit(self, slot: int, out: list[Command]) -> None:
         gate = self._gates[slot]
-        if gate.free > 0 or gate.guests:  # who starts the call has a guest make way
+        if gate.room > 0:  # who starts the call has a guest make way
             gate.free -= 1
             self._free -= 1
             self.status[slot] = RUNNING

@@ -13,24 +13,39 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
+from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
 from agentflow.caches.speculation.policy import origins_in
 from agentflow.caches.speculation.trail import Trail
-from agentflow.caches.tool_cache import Ask
-from agentflow.errors import AgentflowError, BudgetExceeded
+from agentflow.caches.tool_cache import Ask, Found
+from agentflow.errors import BudgetExceeded
 from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
-from agentflow.executor.guesses import FAILED, STALE, UNFIT, Guess, Unasked, Wish
+from agentflow.executor.commands import RUNNING
+from agentflow.executor.guesses import (
+    CROWDED_OUT,
+    FAILED,
+    GONE,
+    MADE_WAY,
+    NOT_ASKED,
+    STALE,
+    UNFIT,
+    UNUSED,
+    WRONG,
+    Guess,
+    Unasked,
+    Wish,
+)
 from agentflow.executor.reuse import Asked, Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.supposing import Supposing
 from agentflow.tools.tool import Tool
-from agentflow.tools.values import plain
+from agentflow.tools.values import fresh, plain
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
@@ -40,6 +55,9 @@ PRIOR = 0.5
 
 CHAINED = 3
 """Guesses that have a value whose successors are looked for at once."""
+
+HELD = 256
+"""Guesses of one run that are kept until somebody asks for them."""
 
 
 class Speculator:
@@ -71,16 +89,20 @@ class Speculator:
         self._site = Unasked(run.id, run.deadline)
         self._loop = asyncio.get_running_loop()
         self._trail = Trail(run.name)
-        self._supposing = Supposing(self._state, self._tool, foresight)
+        self._supposing = Supposing(self._state, run.driver.started, self._tool, foresight)
+        self._open = not run.tools  # a workflow, whose tools show as it calls them
         self._news: deque[Callable[[], None]] = deque()
         self._origins = set(self._policy.origins)
         self._guesses: dict[str, Guess] = {}  # not asked for yet, by key
-        self._postponed: dict[str, Wish] = {}  # no room, by key
+        self._postponed: dict[str, int] = {}  # numbers of those that found no room, by key
         self._claimed: dict[int, Guess] = {}  # by the slot that asked
+        self._vain: set[str] = set()  # not to be guessed at again before something is written
+        self._foreseen: dict[int, Sequence[Candidate]] = {}  # after a guess; 0 is none
         self._count = 0
         self._due = False
         self._closed = False
         self.stats = SpeculationStats()
+        self.soon()
 
     # What happens in the run
 
@@ -99,7 +121,10 @@ class Speculator:
     def _called(self, call: BoundCall, given: dict[str, Any], value: Any, failed: bool) -> None:
         data = str(value) if failed else plain(value)
         tool = call.tool.name
-        self._foresight.remember(self._run.name, call.tool)
+        if self._open:
+            self._foresight.remember(self._run.name, call.tool)
+        if call.changes:
+            self._vain.clear()
         self._trail.called(tool, given, data, failed=failed, changes=call.changes)
         if not failed:
             self._foresight.values.note(tool, given, data)
@@ -107,6 +132,8 @@ class Speculator:
 
     def _catch_up(self) -> None:
         """Learn from what has happened since the loop last had a turn."""
+        if self._news:
+            self._foreseen.clear()
         while self._news:
             self._news.popleft()()
             self._foresight.learn(self._trail)
@@ -121,12 +148,12 @@ class Speculator:
         """A call is asked for: whether a guess has its value, or is about to."""
         guess = self._guesses.pop(ask.key, None)
         if guess is None:
-            if self._postponed.pop(ask.key, None) is not None:
-                self._tell(events.SpeculationOvertaken, 0, ask.of.name)
+            if (number := self._postponed.pop(ask.key, None)) is not None:
+                self._tell(events.SpeculationOvertaken, number, ask.of.name)
             return False
         guess.call.gate.part(guess)
-        if not self._reuse.cache.has(ask):
-            self._waste(guess, STALE)
+        if (trouble := self._trouble(guess)) is not None:
+            self._waste(guess, trouble)
             return False
         if guess.bill is not None:
             guess.bill.waive()  # whoever asked pays
@@ -147,7 +174,8 @@ class Speculator:
         if (guess := self._claimed.pop(slot, None)) is None:
             return False
         if saved is None:
-            self._waste(guess, FAILED)
+            self._vain.add(guess.asked.ask.key)
+            self._waste(guess, UNUSED if guess.why == NOT_ASKED else guess.why)
             return False
         self._foresight.depth.note(guess.wish.depth, kept=True)
         for stats in (self.stats, self._foresight.stats):
@@ -161,6 +189,7 @@ class Speculator:
         if not self._closed:
             self._closed = True
             self._catch_up()
+            self._supposing.learn()
             self._foresight.close(self._trail)
             for guess in [*self._guesses.values(), *self._claimed.values()]:
                 self._waste(guess, guess.why)
@@ -172,36 +201,57 @@ class Speculator:
     def _consider(self) -> None:
         """Start what is worth starting, the best first."""
         self._due = False
-        if self._closed:
+        if self._closed or self._state.halted:
             return
         self._catch_up()
-        self._postponed.clear()
+        self._discard()
         ready = []
         for wish in self._wishes():
             if (found := self._worthwhile(wish)) is not None:
                 ready.append(found)
         ready.sort(key=lambda found: -found[0])
+        known, self._postponed = self._postponed, {}
         for worth, wish, call, asked in ready:
-            self._start(worth, wish, call, asked)
+            self._start(worth, wish, call, asked, known.get(asked.ask.key))
+
+    def _discard(self) -> None:
+        """End guesses for calls of the plan that were then made with other arguments, or not."""
+        for key, guess in list(self._guesses.items()):
+            if guess.wish.slot is not None and self._state.status[guess.wish.slot] >= RUNNING:
+                del self._guesses[key]
+                self._waste(guess, WRONG)
 
     def _wishes(self) -> Iterable[Wish]:
-        limit = self._policy.breadth * 2
-        for found in self._foresight.candidates(self._trail, limit):
+        yield from self._supposing.wishes(self._guesses.values())
+        if self._run.driver.complete:
+            return
+        for found in self._after(None):
             likely = max(found.probability, found.later)
             yield Wish(found.tool, found.arguments, likely, found.reason)
-        yield from self._supposing.wishes(self._guesses.values())
         if self._foresight.depth.allowed > 1:
-            yield from self._chained(limit)
+            yield from self._chained()
 
-    def _chained(self, limit: int) -> Iterable[Wish]:
+    def _after(self, guess: Guess | None) -> Sequence[Candidate]:
+        """What comes next, or would if a guess that has a value came true; found out once."""
+        number = 0 if guess is None else guess.number
+        if (known := self._foreseen.get(number)) is not None:
+            return known
+        trail = self._trail
+        if guess is not None:
+            given = plain(dict(guess.wish.arguments))
+            trail = trail.supposing(guess.wish.tool, given, plain(guess.value))
+        found = self._foresight.candidates(trail, self._policy.breadth * 2)
+        self._foreseen[number] = found
+        return found
+
+    def _chained(self) -> Iterable[Wish]:
         """What would come next if the guesses that have a value came true."""
         deepest = self._foresight.depth.allowed
         landed = [g for g in self._guesses.values() if g.seconds is not None]
         landed = [g for g in landed if g.wish.depth < deepest]
         for guess in sorted(landed, key=lambda g: -g.wish.probability)[:CHAINED]:
             wish = guess.wish
-            trail = self._trail.supposing(wish.tool, wish.arguments, plain(guess.value))
-            for found in self._foresight.candidates(trail, limit):
+            for found in self._after(guess):
                 likely = wish.probability * max(found.probability, found.later)
                 yield Wish(found.tool, found.arguments, likely, found.reason, wish.depth + 1)
 
@@ -211,15 +261,16 @@ class Speculator:
         if call is None:
             return None
         delay = 0.0 if call.policy.rate is None else 1.0 / call.policy.rate
-        seconds = call.latencies.mean or PRIOR
+        mean = call.latencies.mean
+        seconds = PRIOR if mean is None else mean
         worth = self._policy.gain(wish.probability, seconds, float(call.policy.usd), delay)
         if worth <= 0.0:
             return None
         try:
-            asked = self._reuse.ask(call, (), dict(wish.arguments), self._context)
-        except AgentflowError:
+            asked = self._reuse.ask(call, (), fresh(dict(wish.arguments)), self._context)
+        except Exception:  # noqa: BLE001  # what checks arguments may be the user's own
             return None
-        if asked is None or self._reuse.cache.has(asked.ask):
+        if asked is None or asked.ask.key in self._vain or self._reuse.cache.has(asked.ask):
             return None
         return worth, wish, call, asked
 
@@ -229,45 +280,49 @@ class Speculator:
         if tool is None or tool.name in self._foresight.unfit:
             return None
         call = self._services.call(tool, tool.policy)
-        if call.reused is None or not self._origins.issuperset(origins_in(wish.arguments)):
+        origins = origins_in(plain(dict(wish.arguments)))
+        if call.reused is None or not self._origins.issuperset(origins):
             return None
         return call
 
     def _tool(self, name: str) -> Tool[..., Any] | None:
         """A tool of the run, of the engine, or of an earlier run of the same workflow."""
         run = self._run
-        known = run.tools.get(name) or run.host.tools.get(name)
-        return known or self._foresight.tools.get((run.name, name))
+        if (known := run.tools.get(name)) is not None or not self._open:
+            return known
+        return run.host.tools.get(name) or self._foresight.tools.get((run.name, name))
 
     # Guessing
 
-    def _start(self, worth: float, wish: Wish, call: BoundCall, asked: Asked) -> None:
+    def _start(
+        self, worth: float, wish: Wish, call: BoundCall, asked: Asked, number: int | None
+    ) -> None:
         key, now = asked.ask.key, self._loop.time()
         if (old := self._guesses.get(key)) is not None:
             if old.seconds is None:
                 return
             del self._guesses[key]
-            self._waste(old, STALE)
-        self._count += 1
-        guess = Guess(self._count, wish, asked, call, worth, now)
-        self._tell(
-            events.CallPredicted,
-            guess.number,
-            wish.tool,
-            dict(wish.arguments),
-            wish.probability,
-            wish.reason,
-        )
+            self._waste(old, self._trouble(old) or GONE)
+        if key in self._postponed:
+            return
+        if number is None:
+            number = self._count = self._count + 1
+            arguments = fresh(dict(wish.arguments))
+            of = (wish.tool, arguments, wish.probability, wish.reason)
+            self._tell(events.CallPredicted, number, *of)
+        epochs = self._reuse.cache.epochs.here(asked.ask.resources)
+        guess = Guess(number, wish, asked, call, worth, now, epochs)
         if not self._has_room(guess):
-            self._postponed[key] = wish
+            self._postponed[key] = number
             return
         self._guesses[key] = guess
         guess.task = self._context.copy().run(
             self._services.spawn, self._fly(guess), f"guess of {wish.tool}"
         )
+        guess.task.add_done_callback(partial(self._landed, guess))
         for stats in (self.stats, self._foresight.stats):
             stats.started += 1
-        self._tell(events.SpeculationStarted, guess.number, wish.tool)
+        self._tell(events.SpeculationStarted, number, wish.tool)
 
     def _has_room(self, guess: Guess) -> bool:
         """Whether a guess may start: nothing that was asked for waits for what it takes."""
@@ -291,31 +346,54 @@ class Speculator:
             guess.bill.waive()
         return False
 
-    async def _fly(self, guess: Guess) -> None:
+    async def _fly(self, guess: Guess) -> Found:
         asked, call = guess.asked, guess.call
         make = partial(call.make, asked.args, asked.kwargs, self._site)
-        try:
-            async with asyncio.timeout(call.policy.timeout):
-                found = await self._reuse.cache.obtain(
-                    asked.ask, make, bill=guess.bill, optional=True
-                )
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError):
-                guess.why = FAILED
+        async with asyncio.timeout(call.policy.timeout):
+            return await self._reuse.cache.obtain(asked.ask, make, bill=guess.bill, optional=True)
+
+    def _landed(self, guess: Guess, task: asyncio.Task[Found]) -> None:
+        """A guess has ended, perhaps before it began."""
+        guess.seconds = self._loop.time() - guess.began
+        if task.cancelled():
             self._drop(guess)
-            if not isinstance(error, Exception):
-                raise
+        elif task.exception() is not None:
+            guess.why = FAILED
+            self._vain.add(guess.asked.ask.key)
+            self._drop(guess)
         else:
-            guess.seconds, guess.value = found.seconds, found.value
-            if found.source == "call" and not call.policy.hedge:
-                call.latencies.note(found.seconds)
-            if not self._reuse.cache.has(asked.ask):
-                self._foresight.unfit.add(call.tool.name)
+            self._take_in(guess, task.result())
+        if guess.bill is not None:
+            guess.bill.end()
+        guess.call.gate.part(guess)
+        self.soon()
+
+    def _take_in(self, guess: Guess, found: Found) -> None:
+        """Keep the value of a guess until it is asked for, if the cache keeps it."""
+        guess.value, call, key = found.value, guess.call, guess.asked.ask.key
+        if found.source == "call" and not call.policy.hedge:
+            call.latencies.note(found.seconds)
+        if (trouble := self._trouble(guess)) is not None:
+            guess.why = trouble
+            if trouble != STALE:
                 guess.why = UNFIT
-                self._drop(guess)
-        finally:
-            call.gate.part(guess)
-            self.soon()
+                self._vain.add(key)
+                if guess.asked.ask.of.codec.encode(found.value) is None:
+                    self._foresight.unfit.add(call.tool.name)
+            self._drop(guess)
+        elif len(self._guesses) > HELD:
+            oldest = next(iter(self._guesses.values()))
+            oldest.why = CROWDED_OUT
+            self._drop(oldest)
+
+    def _trouble(self, guess: Guess) -> str | None:
+        """Why a guess is of no use to who asks for it now, if it is of none."""
+        cache, ask = self._reuse.cache, guess.asked.ask
+        if cache.epochs.here(ask.resources) != guess.epochs:
+            return STALE
+        if cache.has(ask):
+            return None
+        return MADE_WAY if guess.seconds is None else GONE
 
     def _drop(self, guess: Guess) -> None:
         """A guess has ended in vain, unless it was claimed: then who claimed it will see."""

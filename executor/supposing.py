@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.executor.bind import bind_arguments
-from agentflow.executor.commands import DONE, RUNNING, WAITING
+from agentflow.executor.commands import DONE, PARKED, RUNNING, SKIPPED, WAITING
 from agentflow.executor.guesses import Guess, Wish
 from agentflow.executor.state import RunState
 from agentflow.planner.plan import Node
@@ -56,6 +57,7 @@ class Supposing:
 
     Args:
         state: The calls of the run.
+        started: Slots of the calls that run.
         tool: One of its tools by name.
         foresight: What calls gave the last time, and how often guards held.
     """
@@ -63,33 +65,31 @@ class Supposing:
     def __init__(
         self,
         state: RunState,
+        started: Callable[[], Iterable[int]],
         tool: Callable[[str], Tool[..., Any] | None],
         foresight: Foresight,
     ) -> None:
         self._state = state
+        self._started = started
         self._tool = tool
         self._foresight = foresight
         self._guarded: set[int] = set()  # slots whose guard was guessed at
 
     def wishes(self, guesses: Iterable[Guess]) -> Iterator[Wish]:
         """The calls, given the guesses that have a value already."""
-        self._learn_guards()
+        self.learn()
         state = self._state
-        supposed = {slot: found for slot in self._running() if (found := self._last_value(slot))}
+        running = list(islice(self._started(), SCANNED))
+        supposed = {slot: found for slot in running if (found := self._last_value(slot))}
         for guess in guesses:
             of = guess.wish
             if of.slot is not None and guess.seconds is not None:
                 supposed[of.slot] = _Supposed(guess.value, of.probability, of.depth)
         view = _View(state, supposed)
-        sources = dict.fromkeys([*self._running(), *supposed])
+        sources = dict.fromkeys([*running, *supposed])
         for user in dict.fromkeys(user for slot in sources for user in state.users(slot)):
             if (wish := self._wish(user, supposed, view)) is not None:
                 yield wish
-
-    def _running(self) -> list[int]:
-        state = self._state
-        found = (slot for slot, status in enumerate(state.status) if status is RUNNING)
-        return [slot for slot, _ in zip(found, range(SCANNED), strict=False)]
 
     def _arguments(self, node: Node, view: Any) -> dict[str, Any] | None:
         """The arguments by name, as far as the values they use are known or supposed."""
@@ -114,6 +114,8 @@ class Supposing:
         node = state.nodes[slot]
         if state.status[slot] is not WAITING or not state.plain(slot):
             return None
+        if any(state.status[state.slots[dep]] < DONE for dep in node.after):
+            return None
         probability, depth = 1.0, 1
         guard = None if node.guard is None else state.slots[node.guard.node]
         for slot_used in [state.slots[dep] for dep in node.waits_for()]:
@@ -133,8 +135,8 @@ class Supposing:
         return Wish(node.tool, arguments, probability, why, depth, slot)
 
     def _is_used(self, node: Node, slot: int) -> bool:
-        """Whether a value is used as an argument, or has to come before, and not only guards."""
-        bare = Node(node.tool, node.args, node.kwargs, after=node.after)
+        """Whether a value is used as an argument, and not only as a guard."""
+        bare = Node(node.tool, node.args, node.kwargs)
         return any(self._state.slots[dep] == slot for dep in bare.waits_for())
 
     # Guards
@@ -151,9 +153,10 @@ class Supposing:
         self._guarded.add(slot)
         return self._foresight.guards.probability(node.tool)
 
-    def _learn_guards(self) -> None:
+    def learn(self) -> None:
         """See what has become of the guards that were guessed at."""
         for slot in [s for s in self._guarded if self._state.status[s] is not WAITING]:
             self._guarded.remove(slot)
-            held = self._state.status[slot] in (RUNNING, DONE)
-            self._foresight.guards.note(self._state.nodes[slot].tool, held)
+            if (status := self._state.status[slot]) in (PARKED, RUNNING, DONE, SKIPPED):
+                tool = self._state.nodes[slot].tool
+                self._foresight.guards.note(tool, status is not SKIPPED)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,12 +84,14 @@ class Foresight:
 
         Not one that closes over variables: they may be the business of one run alone.
         """
-        if getattr(tool.fn, "__closure__", True) is None:
+        fn = tool.fn
+        if getattr(fn, "__closure__", True) is None and not hasattr(fn, "__self__"):
             self.tools[workflow, tool.name] = tool
 
     def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
         """The likeliest calls of the coming turn, best first."""
-        return self._ask(lambda source: source.candidates(trail, limit)) or ()
+        found = self._ask(lambda source: _checked(source.candidates(trail, limit), limit))
+        return () if found is None else found
 
     def learn(self, trail: Trail) -> None:
         """A trail has one more step."""
@@ -119,6 +122,21 @@ class Foresight:
                 _log.warning("what was learnt is not kept", file=str(self._path), why=str(error))
 
 
+def _checked(candidates: Iterable[Candidate], limit: int) -> list[Candidate]:
+    """Candidates that are what they should be.
+
+    Raises:
+        TypeError: One is not.
+    """
+    found = list(islice(candidates, limit))
+    for candidate in found:
+        likely = candidate.probability, candidate.later
+        names = [candidate.tool, *candidate.arguments]
+        if not all(0.0 <= p <= 1.0 for p in likely) or not all(isinstance(n, str) for n in names):
+            raise TypeError(f"{candidate!r} is no candidate")
+    return found
+
+
 def _predictor(path: Path | None) -> Predictor:
     """The predictor that was kept, or a new one if there is none or it cannot be read."""
     from agentflow.caches.speculation.predictor import Predictor
@@ -127,8 +145,8 @@ def _predictor(path: Path | None) -> Predictor:
         return Predictor()
     try:
         return Predictor.load(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        _log.warning("the predictor starts anew", file=str(path), why=str(error))
+    except Exception as error:  # noqa: BLE001  # a file may hold anything
+        _log.warning("the predictor starts anew", file=str(path), why=described(error))
         return Predictor()
 
 

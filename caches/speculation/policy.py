@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from agentflow.budgets.budget import Budget
 from agentflow.caches.speculation.candidates import CandidateSource
+from agentflow.errors import DefinitionError
+
+_ORIGIN = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]*://[^\s/?#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class Speculation:
     origins: tuple[str, ...] = ()
     memory: str | Path | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what would not be speculation."""
+        least = {"breadth": 1, "depth": 1, "wait_price": 0.0, "load_price": 0.0}
+        for name, limit in least.items():
+            if not (value := getattr(self, name)) >= limit:
+                raise DefinitionError(f"Speculation({name}={value}): it must be {limit} or more")
+
     def gain(self, probability: float, seconds: float, usd: float, delay: float = 0.0) -> float:
         """Expected USD gained by starting a call early; not worth it unless above zero.
 
@@ -64,11 +74,7 @@ def origins_in(arguments: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(value, list | tuple | set):
             todo += value
         elif isinstance(value, str) and "://" in value:
-            try:
-                parts = urlsplit(value.strip())
-            except ValueError:
-                parts = urlsplit("invalid://")
-            yield f"{parts.scheme}://{parts.netloc}".lower()
+            yield from map(str.lower, _ORIGIN.findall(value))
 
 
 class Depth:
@@ -89,9 +95,9 @@ class Depth:
     @property
     def allowed(self) -> int:
         """The deepest guess that may be made now."""
-        for depth in range(1, self._most):
+        for depth in range(2, self._most + 1):
             if self._kept[depth] < self.ENOUGH:
-                return depth
+                return depth - 1
         return self._most
 
     def note(self, depth: int, kept: bool) -> None:
