@@ -43,6 +43,9 @@ WAITING_BYTES = 32 << 20
 TRIES = 10
 """Attempts at a transaction that other processes keep out."""
 
+CLOSING = 10.0
+"""Seconds to wait for the last writes when a store is closed."""
+
 ORPHANED = 3600.0
 """Seconds after which a value file that no row names is removed."""
 
@@ -129,10 +132,8 @@ class DiskStore:
 
     async def aclose(self) -> None:
         """Flush, close the database and let the thread end."""
-        await self.flush()
         self._closed = True
-        await self._worker.ask(self._patience, self._database.close)
-        self._worker.shutdown()
+        await self._worker.aclose(CLOSING, self._finish)
 
     async def export(self) -> AsyncIterator[tuple[str, Entry]]:
         """Every entry with its key, oldest first; what cannot be read is left out."""
@@ -236,6 +237,11 @@ class DiskStore:
             cache.cull()
             self._evicted += held - len(cache)
         self._entries, self._bytes = len(cache), cache.volume()
+
+    def _finish(self) -> None:
+        while len(self._pending):
+            self._write()
+        self._database.close()
 
     def _give_up(self, batch: Mapping[str, Write], warning: str = "") -> None:
         self._tries = 0

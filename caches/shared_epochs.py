@@ -47,6 +47,9 @@ BOOT = "boot"
 TRIES = 8
 """Attempts at a raise that other processes keep out, each waiting for their lock."""
 
+CLOSING = 5.0
+"""Seconds to wait for the last raises when it is closed."""
+
 Paths = frozenset[Resource]
 
 
@@ -149,9 +152,7 @@ class SharedEpochs:
 
     async def aclose(self) -> None:
         """Pay what is owed, close the database and let the thread end."""
-        await self._worker.ask(self._patience, self._pay)
-        await self._worker.ask(self._patience, self._close)
-        self._worker.shutdown()
+        await self._worker.aclose(CLOSING, self._finish)
         self._generation.close()
         self._generation_seen = None
 
@@ -269,7 +270,8 @@ class SharedEpochs:
             return None
         return {to_path(key): to_count(row) for key, row in rows.items()}
 
-    def _close(self) -> None:
+    def _finish(self) -> None:
+        self._pay()
         self._database.close()
         self._owner.vanish()
 

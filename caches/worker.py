@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from agentflow import clock
@@ -78,6 +79,19 @@ class Worker(Executor):
             self._stuck = True
             self.submit(self._free)
             return None
+
+    async def aclose(self, patience: float, last: Callable[[], None]) -> None:
+        """Run a last job, which must not raise, and wait for it up to `patience` seconds.
+
+        The thread runs it even when that is not long enough. Closing twice is allowed.
+        """
+        if self._closed:
+            return
+        done = asyncio.get_running_loop().run_in_executor(self, last)
+        self.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await asyncio.shield(done)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the thread end when it has done the jobs submitted so far."""

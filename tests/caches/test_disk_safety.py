@@ -287,8 +287,11 @@ def test_it_works_with_an_sqlite_that_knows_no_double_quoted_strings(
         return con
 
     monkeypatch.setattr(sqlite3, "connect", strict)
-    with pytest.raises(sqlite3.OperationalError, match="no such column"):
-        Cache(str(tmp_path / "plain"))
+    with (
+        closing(Cache(str(tmp_path / "plain"))) as plain,
+        pytest.raises(sqlite3.OperationalError, match="no such column"),
+    ):
+        plain.set("k", b"1")
     (tmp_path / "ours").mkdir()
     with closing(open_cache(tmp_path / "ours")) as cache:
         assert isinstance(cache, SafeCache)

@@ -96,6 +96,20 @@ async def test_a_closed_thread_answers_none_and_ends(worker: Worker) -> None:
         worker.submit(int)
 
 
+async def test_the_last_job_is_run_even_when_nobody_waits_for_it(
+    worker: Worker, stop: threading.Event
+) -> None:
+    ran = threading.Event()
+    worker.submit(stop.wait)
+
+    await worker.aclose(0.01, ran.set)
+    await worker.aclose(3600, stop.set)  # closed already
+    assert not ran.is_set()
+
+    stop.set()
+    assert ran.wait(10)
+
+
 def test_jobs_submitted_before_the_end_are_done(worker: Worker, stop: threading.Event) -> None:
     worker.submit(stop.wait)
     last = worker.submit(int, "7")
