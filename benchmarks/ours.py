@@ -1,7 +1,8 @@
 """The rows of agentflow in `overhead.py`: the only module here that knows its API.
 
 bare: a plan of untyped tools without timeout or retries, and nobody listens.
-armed: a plan of typed tools with timeout, retries and limits, validated, and a listener.
+armed: a plan of typed tools with timeout, retries and limits, validated, and a listener;
+    without the cache, which would answer the second round.
 handles: the same tools called from a workflow; handles are the edges.
 """
 
@@ -67,7 +68,7 @@ async def armed(shape: Shape) -> AsyncIterator[Run]:
     prepared = plan(shape)
     tools = [typed(fn) for fn in functions()]
     seen: list[Any] = []
-    async with Engine() as engine:
+    async with Engine(cache=False) as engine:  # or no second round would call anything
         engine.subscribe(seen.append)
 
         async def run() -> int:

@@ -91,14 +91,14 @@ class Running:
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
         assert call is not None, "only calls start"
-        if (answers := self.answers) is not None:
-            if call.reused is not None and (found := answers.known(slot, call)) is not None:
-                self._inbox.append(Finished(slot, found.value))
-                return
-            if call.changes:
-                answers.changed(slot, call)
-        if call.gate.free < 0:
-            call.gate.make_room()
+        answers = self.answers
+        if (
+            answers is not None
+            and (call.reused is not None or answers.cache.listening)
+            and (found := answers.before(slot, call)) is not None
+        ):
+            self._inbox.append(Finished(slot, found.value))
+            return
         if self.teller is not None:
             self.teller.started(slot, 1)
         if call.policy.timeout is not None:
@@ -157,9 +157,11 @@ class Running:
             raise path_error(error, node.tool, self.state.where(slot)[0]) from None
 
     def _report(self, slot: int, happening: Happening) -> None:
-        call = self._bound[slot]
-        if self.answers is not None and call is not None:
-            self.answers.ended(slot, call, happening)
+        answers = self.answers
+        if answers is not None and (answers.cache.listening or answers.speculator is not None):
+            call = self._bound[slot]
+            assert call is not None, "only calls report"
+            answers.ended(slot, call, happening)
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
@@ -204,6 +206,8 @@ class Running:
             await self._take_turn(slot, call, call.limiter)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
         try:
+            if call.reused is None and not call.policy.usd:
+                return await call.invoke(*self.arguments(slot), site)
             return await self._value(slot, call, attempt, site)
         except (Exception, asyncio.CancelledError) as error:
             if slot not in self._late or not self._resumes(slot):
