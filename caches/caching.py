@@ -11,7 +11,9 @@ from typing import TypeAlias
 from agentflow.caches.epochs import Epochs
 from agentflow.caches.flights import Spawn
 from agentflow.caches.memory import MemoryStore
+from agentflow.caches.store import Store
 from agentflow.caches.tool_cache import ToolCache
+from agentflow.errors import DefinitionError
 
 MIB = 1 << 20
 
@@ -28,6 +30,9 @@ class Caching:
         directory: Where the disk tier is, which several processes may share; None for no disk
             tier. It must be on a local disk.
         disk: Bytes of the disk tier, about.
+        store: A `Store` of one's own as the second tier, in place of a directory. Processes that
+            share it do not hear of each other's writes, so they share results of pure tools only.
+            It is closed with the engine.
         scope: Whose results they are: what one tenant, or one set of credentials, was told, no
             other is. A text, or a function that reads it where the call is made, such as the
             ``get`` of a context variable.
@@ -37,6 +42,16 @@ class Caching:
     directory: str | Path | None = None
     disk: int = 1024 * MIB
     scope: Scope = ""
+    store: Store | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            DefinitionError: There are two second tiers.
+        """
+        if self.store is not None and self.directory is not None:
+            raise DefinitionError("a cache has one second tier: a directory or a store, not both")
 
     def build(self, spawn: Spawn, chance: random.Random) -> ToolCache:
         """The cache.
@@ -47,7 +62,7 @@ class Caching:
         """
         memory = MemoryStore(self.memory)
         if self.directory is None:
-            return ToolCache(memory, None, Epochs(), spawn, chance)
+            return ToolCache(memory, self.store, Epochs(), spawn, chance)
         from agentflow.caches.diskstore import DiskStore  # sqlite3 is slow to import
         from agentflow.caches.shared_epochs import SharedEpochs
 
