@@ -16,8 +16,8 @@ class Candidate:
     Attributes:
         tool: Name of the tool.
         arguments: Value by parameter name.
-        probability: That this very call is made in the turn that is about to begin.
-        later: That it is made in that turn or in one of the turns that follow it.
+        probability: That this very call is the next one, made before anybody but the model speaks.
+        later: That it is made at some time from now on in this session; never less.
         reason: Where the call and its arguments come from, for people.
     """
 
@@ -32,5 +32,13 @@ class CandidateSource(Protocol):
     """Names calls that may come next; `Predictor` is one, a draft model can be another."""
 
     def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
-        """The likeliest calls of the coming turn, best first, without I/O."""
+        """The likeliest next calls, best first, without I/O."""
+        ...
+
+    def learn(self, trail: Trail) -> None:
+        """Take note of the last step of a trail; called after each, and before the first."""
+        ...
+
+    def close(self, trail: Trail) -> None:
+        """Take note that a session has ended."""
         ...

@@ -1,28 +1,30 @@
-"""The single values inside a result, each with the path that leads to it."""
+"""The single values inside a larger one, each with the path that leads to it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 LEAVES = 400
-"""Leaves of one result that are remembered."""
+"""Leaves of one value that are remembered."""
+
+DEPTH = 12
+"""Levels of a value that are looked at."""
 
 JSON_LIMIT = 200_000
 """Characters of a text that are read as JSON."""
 
 LONGEST = 120
-"""Characters of a text that can be an argument."""
+"""Characters of a text that may be an argument elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A single value inside a larger one.
 
     Attributes:
-        path: The way to it, elements of lists as ``*``: ``flights.*.date``.
+        path: The way to it, every element and every key that is data as ``*``: ``flights.*.date``.
         at: What stands for each ``*``, as positions among their siblings.
         value: Text, number, truth value or None.
     """
@@ -34,12 +36,7 @@ class Leaf:
 
 def leaves(value: Any) -> list[Leaf]:
     """The first `LEAVES` leaves of a value, in its order; text that is JSON is read as such."""
-    found: list[Leaf] = []
-    for leaf in _walk(_parsed(value), (), ()):
-        if len(found) == LEAVES:
-            break
-        found.append(leaf)
-    return found
+    return list(islice(_walk(_parsed(value), (), ()), LEAVES))
 
 
 def _parsed(value: Any) -> Any:
@@ -52,7 +49,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _walk(value: Any, path: tuple[str, ...], at: tuple[int, ...]) -> Iterator[Leaf]:
-    if len(path) > 12:
+    if len(path) > DEPTH:
         return
     if isinstance(value, dict):
         for place, (key, item) in enumerate(value.items()):
@@ -60,7 +57,7 @@ def _walk(value: Any, path: tuple[str, ...], at: tuple[int, ...]) -> Iterator[Le
                 yield Leaf(".".join((*path, "*key")), (*at, place), key)
                 yield from _walk(item, (*path, "*"), (*at, place))
             else:
-                yield from _walk(item, (*path, str(key)), at)
+                yield from _walk(item, (*path, key), at)
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             yield from _walk(item, (*path, "*"), (*at, place))

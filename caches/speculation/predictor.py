@@ -2,216 +2,221 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-from zlib import crc32
+from weakref import WeakKeyDictionary
 
+from agentflow.caches.speculation.calibration import Calibration
 from agentflow.caches.speculation.candidates import Candidate
-from agentflow.caches.speculation.recipes import Binding, Recipe, bindings, mine
+from agentflow.caches.speculation.features import context, mix, particular
+from agentflow.caches.speculation.guesses import Guess, gather
+from agentflow.caches.speculation.history import History
+from agentflow.caches.speculation.repertoire import Repertoire
 from agentflow.caches.speculation.scorer import Scorer, logistic
-from agentflow.caches.speculation.trail import Step, Trail, call_key
+from agentflow.caches.speculation.trail import Step, Trail
 
-RECIPES = 24
+SETTLED = 0.001
+"""Errors below this are not worth learning from."""
 
+OPEN = 600
+"""Predictions of one session that wait for their call."""
 
-@lru_cache(maxsize=1 << 14)
-def h(text: str) -> int:
-    return crc32(text.encode("utf-8", "surrogatepass"))
+SAMPLE = 8
+"""Of unlikely predictions, one in so many waits for its call, and counts as many times."""
 
+UNLIKELY = 0.05
+"""Probability below which a prediction is unlikely."""
 
-def mix(*parts: int) -> int:
-    out = 0x811C9DC5
-    for part in parts:
-        out = ((out ^ part) * 0x9E3779B1 + (out >> 15)) & 0xFFFFFFFF
-    out ^= out >> 15
-    out = (out * 0x85EBCA6B) & 0xFFFFFFFF
-    return out ^ (out >> 13)
+HABIT = 4.0
+"""Logit of a call that a session always makes where it stands; how sure that is, is learned."""
 
-
-@dataclass(slots=True)
-class Guess:
-    tool: str
-    binding: Binding
-    key: str
-    recipes: list[tuple[Recipe, int]] = field(default_factory=list)
-    features: list[int] = field(default_factory=list)
-    probability: float = 0.0
-    later: float = 0.0
+FORMAT = 1
 
 
 @dataclass(slots=True)
-class Question:
-    position: int
+class _Question:
+    """What is expected at one place of a trail."""
+
+    length: int
+    steps: Sequence[Step]
     guesses: list[Guess]
-    steps: list[Step]
+    contexts: dict[str, list[int]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A prediction that its call will be made at some time."""
+
+    guess: Guess
+    context: list[int]
+    weight: float
+
+
+@dataclass(slots=True)
+class _Session:
+    """What is open in one session."""
+
+    question: _Question | None = None
+    waiting: list[_Waiting] = field(default_factory=list)
 
 
 class Predictor:
-    """A source of candidates that learns online from committed calls."""
+    """A source of candidates that learns online, in bounded memory.
 
-    def __init__(self, rate=0.1) -> None:
-        self._recipes: dict[str, dict[Recipe, float]] = {}
-        self._now = Scorer(rate)
-        self._later = Scorer(rate)
+    Calls are put together by recipes mined from the calls that were made, and weighed by what
+    the session did and said before. Two probabilities are learned: that a call is the very next
+    one, before anybody but the model speaks, and that it is made at all from now on.
+    """
 
-    def candidates(self, trail: Trail, limit: int = 3) -> Sequence[Candidate]:
-        return [
-            Candidate(g.tool, g.binding.arguments, g.probability, g.later, "")
-            for g in self.guesses(trail)[:limit]
-        ]
+    def __init__(self) -> None:
+        self._repertoire = Repertoire()
+        self._next = Scorer()
+        self._later = Scorer()
+        self._next_calibration = Calibration()
+        self._later_calibration = Calibration()
+        self._sessions: WeakKeyDictionary[Trail, _Session] = WeakKeyDictionary()
+
+    def candidates(self, trail: Trail, limit: int = 3) -> list[Candidate]:
+        """The likeliest next calls, best first, without I/O and without learning."""
+        question = self._question(trail)
+        return [self._candidate(guess) for guess in question.guesses[:limit]]
 
     def learn(self, trail: Trail) -> None:
-        """Learn from the last step of a trail."""
-        last = trail.steps[-1] if trail.steps else None
-        if last is not None and not last.key and last.actor == "model":
+        """Learn from the last step of a trail; to be called after each step, and at the start.
+
+        Trails between whose steps it is not called are predicted, and not learned from.
+        """
+        session = self._sessions.setdefault(trail, _Session())
+        step = trail.steps[-1] if trail.steps else None
+        if step is not None and not step.awaits:
             return
-        q = trail.question
-        if q is not None:
-            self._answer(q, last if last is not None and last.key else None)
-            if last is not None and last.key and not last.changes:
-                self._settle(trail, last)
-                known = self._recipes.setdefault(last.actor, {})
-                for recipe in mine(last.actor, last.arguments, q.steps):
-                    known[recipe] = known.get(recipe, 0.0) + 1
-                if len(known) > RECIPES * 3:
-                    kept = sorted(known.items(), key=lambda kv: -kv[1])[: RECIPES * 2]
-                    self._recipes[last.actor] = dict(kept)
-        guesses = self.guesses(trail)
-        trail.question = Question(trail.length, guesses, list(trail.steps))
-        trail.open += [g for g in guesses[:16]]
-        if len(trail.open) > 512:
-            for g in trail.open[:-512]:
-                self._later.update(g.features, g.later)
-            del trail.open[:-512]
+        if session.question is not None:
+            self._answer(session, step if step is not None and step.key else None)
+        session.question = self._question(trail)
+        session.waiting += self._sample(session.question)
+        del session.waiting[:-OPEN]
 
     def close(self, trail: Trail) -> None:
-        if trail.question:
-            self._answer(trail.question, None)
-        for g in trail.open:
-            self._later.update(g.features, g.later)
-        trail.open.clear()
-        trail.question = None
+        """Learn that a session has ended, and what was therefore not called."""
+        session = self._sessions.pop(trail, _Session())
+        if session.question is not None:
+            self._answer(session, None)
+        for waiting in session.waiting:
+            self._learn_later(waiting, False)
 
-    def _settle(self, trail: Trail, step: Step) -> None:
+    def dump(self) -> dict[str, Any]:
+        """All that was learned, as JSON."""
+        return {
+            "format": FORMAT,
+            "hash": mix(1, 2, 3),
+            "recipes": self._repertoire.dump(),
+            "scorers": [self._next.dump(), self._later.dump()],
+            "calibrations": [self._next_calibration.dump(), self._later_calibration.dump()],
+        }
+
+    @classmethod
+    def load(cls, dumped: Any) -> Predictor:
+        """The predictor that `dump` gave.
+
+        Raises:
+            ValueError: It did not give this, or another version or kind of Python did.
+        """
+        try:
+            if (dumped["format"], dumped["hash"]) != (FORMAT, mix(1, 2, 3)):
+                raise ValueError("it was written by another version")
+            predictor = cls()
+            predictor._repertoire = Repertoire.load(dumped["recipes"])
+            predictor._next, predictor._later = map(Scorer.load, dumped["scorers"])
+            predictor._next_calibration, predictor._later_calibration = map(
+                Calibration.load, dumped["calibrations"]
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"this is not a predictor: {error}") from error
+        return predictor
+
+    # Predicting
+
+    def _question(self, trail: Trail) -> _Question:
+        session = self._sessions.get(trail)
+        if session and session.question and session.question.length == trail.length:
+            return session.question
+        history = History(trail)
+        guesses = gather(self._repertoire, history)
+        tools = dict.fromkeys(guess.tool for guess in guesses)
+        contexts = {tool: context(tool, history) for tool in tools}
+        self._weigh(guesses, contexts, history)
+        guesses.sort(key=lambda guess: (-guess.logit, guess.key))
+        return _Question(trail.length, tuple(trail.steps), guesses, contexts)
+
+    def _weigh(
+        self, guesses: Sequence[Guess], contexts: dict[str, list[int]], history: History
+    ) -> None:
+        last = next((guess for guess in guesses if guess.key == history.last_key), None)
+        came_from = last.supports[0].known.number if last else 0
+        bases = {
+            tool: (self._next.score(features), self._later.score(features))
+            for tool, features in contexts.items()
+        }
+        for guess in guesses:
+            base, base_later = bases[guess.tool]
+            guess.features = particular(guess, history, came_from)
+            guess.logit = base + self._next.score(guess.features) + HABIT * history.habit(guess.key)
+            guess.later = base_later + self._later.score(guess.features)
+
+    def _candidate(self, guess: Guess) -> Candidate:
+        probability = self._next_calibration.probability(guess.logit)
+        later = self._later_calibration.probability(guess.later)
+        reason = str(guess.supports[0].known.recipe)
+        return Candidate(
+            guess.tool, guess.binding.arguments, probability, max(probability, later), reason
+        )
+
+    # Learning
+
+    def _answer(self, session: _Session, step: Step | None) -> None:
+        question = session.question
+        assert question is not None
+        key = None if step is None else step.key
+        self._learn_next(question, key)
+        if step is None:
+            return
         rest = []
-        for g in trail.open:
-            if g.key == step.key:
-                self._later.update(g.features, g.later - 1)
+        for waiting in session.waiting:
+            if waiting.guess.key == key:
+                self._learn_later(waiting, True)
             else:
-                rest.append(g)
-        trail.open = rest
+                rest.append(waiting)
+        session.waiting = rest
+        if not step.changes:
+            self._repertoire.learn(step.actor, step.arguments, question.steps)
 
-    def _answer(self, q: Question, step: Step | None) -> None:
-        key = step.key if step else None
-        for g in q.guesses:
-            gradient = g.probability - (g.key == key)
-            if abs(gradient) > 0.002:
-                self._now.update(g.features, gradient)
+    def _learn_next(self, question: _Question, key: str | None) -> None:
+        errors: dict[str, float] = {}
+        for guess in question.guesses:
+            made = guess.key == key
+            error = logistic(guess.logit) - made
+            self._next_calibration.learn(guess.logit, made)
+            if abs(error) > SETTLED:
+                self._next.update(guess.features, error)
+                errors[guess.tool] = errors.get(guess.tool, 0.0) + error
+        for tool, error in errors.items():
+            self._next.update(question.contexts[tool], error)
 
-    # guesses
+    def _learn_later(self, waiting: _Waiting, made: bool) -> None:
+        guess, weight = waiting.guess, waiting.weight
+        error = weight * (logistic(guess.later) - made)
+        self._later_calibration.learn(guess.later, made, weight)
+        self._later.update(guess.features, error)
+        self._later.update(waiting.context, error)
 
-    def guesses(self, trail: Trail) -> list[Guess]:
-        if trail.question and trail.question.position == trail.length:
-            pass  # return trail.question.guesses
-        steps = list(trail.steps)
-        made: dict[str, int] = {}
-        changed = -1
-        for s in steps:
-            if s.key:
-                made[s.key] = s.position
-                if s.changes:
-                    changed = s.position
-        out: dict[str, Guess] = {}
-        for tool, known in self._recipes.items():
-            best = sorted(known.items(), key=lambda kv: -kv[1])[:RECIPES]
-            for recipe, hits in best:
-                if hits < 0.01 * best[0][1]:
-                    break
-                order = 0
-                for b in bindings(recipe, steps):
-                    key = call_key(tool, b.arguments)
-                    g = out.get(key)
-                    if g is None:
-                        g = out[key] = Guess(tool, b, key=key)
-                    rank = -1 if key in made else order
-                    if rank >= 0:
-                        order += 1
-                    g.recipes.append((recipe, rank))
-        found = list(out.values())
-        self._featurise(trail, steps, made, changed, found)
-        found.sort(key=lambda g: (-g.probability, g.key))
-        return found
-
-    def _featurise(self, trail, steps, made, changed, guesses) -> None:
-        calls = [s for s in steps if s.key]
-        last = [*[h(s.actor) for s in calls[-3:]][::-1], 0, 0, 0]
-        latest = next((s for s in reversed(steps) if s.key or s.actor != "model"), None)
-        spoken = latest is not None and not latest.key
-        who = h(latest.actor) if spoken else 1
-        failed = int(bool(calls and calls[-1].failed))
-        user = next((s for s in reversed(steps) if not s.key and s.actor == "user"), None)
-        model = next((s for s in reversed(steps) if not s.key and s.actor == "model"), None)
-        words = sorted({t.text.lower() for t in user.tokens[-60:]}) if user and spoken else []
-        whash = [h(w) for w in words if len(w) > 2][:60]
-        mwords = sorted({t.text.lower() for t in model.tokens[-40:]}) if model and spoken else []
-        mhash = [h(w) for w in mwords if len(w) > 2][:40]
-        utokens = {t.text for t in user.tokens} if user else set()
-        mtokens = {t.text for t in model.tokens} if model else set()
-        oldtokens = {t.text for s in steps for t in s.tokens}
-        run = 0
-        for s in reversed(calls):
-            if s.actor == calls[-1].actor:
-                run += 1
-            else:
-                break
-        base: dict[str, list[int]] = {}
-        wf = h(trail.workflow)
-        failures = {s.position for s in calls if s.failed}
-        for g in guesses:
-            t = h(g.tool)
-            if g.tool not in base:
-                base[g.tool] = [
-                    mix(t, 1),
-                    mix(t, 2, last[0], who, failed),
-                    mix(t, 3, last[0], last[1], who),
-                    mix(t, 4, last[0], last[1], last[2], who),
-                    mix(t, 5, wf, last[0], who),
-                    mix(t, 6, last[0], min(run, 4), who),
-                    mix(t, 13, min(len(calls), 6), who),
-                    *[mix(t, 7, w) for w in whash],
-                    *[mix(t, 8, w) for w in mhash],
-                ]
-            f = list(base[g.tool])
-            status = 0
-            if g.key in made:
-                status = 2 if changed > made[g.key] else 1
-                if made[g.key] in failures:
-                    status = 3
-            f.append(mix(t, 20, status))
-            f.append(mix(t, 21, status, last[0], who))
-            for recipe, rank in g.recipes[:6]:
-                r = rid(recipe)
-                f.append(mix(r, 30))
-                f.append(mix(r, 31, min(rank, 4) + 1))
-                f.append(mix(r, 32, last[0], who))
-            f.append(mix(t, 33, min(len(g.recipes), 6)))
-            age = trail.length - g.binding.position if g.binding.position >= 0 else 99
-            f.append(mix(t, 34, min(age, 8)))
-            m = 0
-            for v in g.binding.arguments.values():
-                v = str(v)
-                m = m * 4 + (
-                    3 if v in utokens else 2 if v in mtokens else 1 if v in oldtokens else 0
-                )
-            f.append(mix(t, 35, m, who))
-            f.append(mix(t, 36, m, status))
-            g.features = f
-            g.probability = logistic(self._now.raw(f))
-            g.later = logistic(self._later.raw(f))
-
-
-@lru_cache(maxsize=4096)
-def rid(recipe: Recipe) -> int:
-    return h(repr(recipe))
+    def _sample(self, question: _Question) -> Iterator[_Waiting]:
+        unlikely = question.length
+        for guess in question.guesses:
+            weight = 1.0
+            if logistic(guess.later) < UNLIKELY:
+                unlikely += 1
+                if unlikely % SAMPLE:
+                    continue
+                weight = float(SAMPLE)
+            yield _Waiting(guess, question.contexts[guess.tool], weight)

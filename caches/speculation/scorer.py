@@ -2,39 +2,95 @@
 
 from __future__ import annotations
 
+import base64
+import sys
+import zlib
 from array import array
 from collections.abc import Iterable
-from math import exp, sqrt
+from math import exp, isfinite, sqrt
+from typing import Any
 
-BITS = 17
-_MASK = (1 << BITS) - 1
+SIZE = 1 << 17
+"""Weights of a scorer; features that fall on the same one share it."""
+
+RATE = 0.05
+"""Step size of the first update of a weight."""
+
+_MASK = SIZE - 1
+_SMOOTH = 0.01
+"""Added to the squared gradients, so that the first steps stay small."""
 
 
 class Scorer:
-    """Logistic regression by AdaGrad: each feature has its own, falling, step size."""
+    """Logistic regression by AdaGrad: the step size of each weight falls as it is used.
 
-    def __init__(self, rate: float = 0.1, decay: float = 1e-6) -> None:
-        self._rate = rate
-        self._decay = decay
-        self._weights = array("d", bytes(8 << BITS))
-        self._squares = array("d", bytes(8 << BITS))
+    Source: Duchi, Hazan and Singer 2011, "Adaptive subgradient methods".
+    """
 
-    def raw(self, features: Iterable[int]) -> float:
+    def __init__(self) -> None:
+        self._weights = array("f", bytes(4 * SIZE))
+        self._squares = array("f", bytes(4 * SIZE))
+
+    def score(self, features: Iterable[int]) -> float:
+        """The sum of the weights of some features: a logit."""
         weights = self._weights
         return sum([weights[feature & _MASK] for feature in features])
 
-    def update(self, features: Iterable[int], gradient: float) -> None:
-        weights, squares, rate = self._weights, self._squares, self._rate
+    def update(self, features: Iterable[int], error: float) -> None:
+        """Move the weights of an example by its error: predicted minus observed."""
+        weights, squares = self._weights, self._squares
+        square, step = error * error, RATE * error
         for feature in features:
             index = feature & _MASK
-            step = gradient + self._decay * weights[index]
-            squares[index] += step * step
-            weights[index] -= rate * step / sqrt(squares[index] + 1e-2)
+            squares[index] += square
+            weights[index] -= step / sqrt(squares[index] + _SMOOTH)
+
+    def dump(self) -> list[str]:
+        """The weights and what they have seen, as JSON."""
+        return [_packed(self._weights), _packed(self._squares)]
+
+    @classmethod
+    def load(cls, dumped: Any) -> Scorer:
+        """The scorer that `dump` gave.
+
+        Raises:
+            TypeError, ValueError: It did not give this.
+        """
+        scorer = cls()
+        weights, squares = dumped
+        scorer._weights, scorer._squares = _unpacked(weights), _unpacked(squares)
+        if min(scorer._squares) < 0:
+            raise ValueError("a sum of squares is negative")
+        return scorer
 
 
 def logistic(x: float) -> float:
     """1 / (1 + e^-x), without overflow."""
-    if x < 0:
-        e = exp(max(x, -40.0))
-        return e / (1 + e)
-    return 1 / (1 + exp(-min(x, 40.0)))
+    return 1 / (1 + exp(-max(-40.0, min(x, 40.0))))
+
+
+def _packed(numbers: array[float]) -> str:
+    return base64.b64encode(zlib.compress(_little(numbers).tobytes(), 6)).decode("ascii")
+
+
+def _unpacked(text: str) -> array[float]:
+    compressed = base64.b64decode(text, validate=True)
+    size = 4 * SIZE
+    try:
+        data = zlib.decompressobj().decompress(compressed, size)
+    except zlib.error as error:
+        raise ValueError(f"the weights cannot be read: {error}") from None
+    if len(data) != size:
+        raise ValueError(f"there are {len(data) // 4} weights instead of {SIZE}")
+    numbers = _little(array("f", data))
+    if not all(map(isfinite, numbers)):
+        raise ValueError("a weight is not finite")
+    return numbers
+
+
+def _little(numbers: array[float]) -> array[float]:
+    """The same numbers with little-endian bytes, or the other way round."""
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers

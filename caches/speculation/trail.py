@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from agentflow.caches.speculation.leaves import leaves
-from agentflow.caches.speculation.words import Token, tokens
+from agentflow.caches.speculation.words import Token, days, tokens
 
 STEPS = 64
 """Things said and calls made that a trail remembers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A value that stands somewhere in a step, and where: positions, the outermost first."""
 
     at: tuple[int, ...]
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """A kind of place that values come from, the same in every session.
 
     Attributes:
@@ -37,6 +35,13 @@ class Origin:
     who: str
     what: str
 
+    def __str__(self) -> str:
+        if self.kind == "constant":
+            return self.what
+        if self.kind == "said":
+            return f"{self.what!r} said by the {self.who}"
+        return f"{self.kind} {self.what.replace('.*', '[*]')} of {self.who}".replace("  ", " ")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
@@ -47,6 +52,7 @@ class Step:
         actor: Who spoke, or the tool that was called.
         tokens: What was said; empty for a call.
         key: The call as text, equal for equal calls; empty for words.
+        arguments: What the call was given.
         failed: Whether the call failed.
         changes: Whether the call may have changed something.
         offers: The values in it, by the kind of place they stand in.
@@ -54,37 +60,43 @@ class Step:
 
     position: int
     actor: str
-    tokens: tuple[Token, ...]
-    key: str
-    failed: bool
-    changes: bool
-    offers: Mapping[Origin, tuple[Offer, ...]]
-    arguments: Mapping[str, Any]
+    tokens: tuple[Token, ...] = ()
+    key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    failed: bool = False
+    changes: bool = False
+    offers: Mapping[Origin, Sequence[Offer]] = field(default_factory=dict)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the model's turn comes after it: a call, or words that are not the model's."""
+        return bool(self.key) or self.actor != "model"
 
 
 class Trail:
-    """The last steps of one session, in order; bounded, and without knowledge of any model.
+    """The last steps of one session, in order; bounded, and without knowledge of any predictor.
 
     Attributes:
-        workflow: Name of what the session runs: what follows what is learned for each and overall.
+        workflow: Name of what the session runs; what is learned is kept for each and overall.
         length: Steps so far, those forgotten included.
+        steps: The steps that are remembered, oldest first.
     """
 
     def __init__(self, workflow: str = "", *, limit: int = STEPS) -> None:
         self.workflow = workflow
         self.length = 0
-        self.question = None
-        self.open = []
-        self.steps: deque[Step] = deque(maxlen=limit)
+        self.steps: deque[Step] = deque()
+        self._limit = limit
+        self._offering: dict[Origin, deque[Step]] = {}
 
     def said(self, text: str, by: str = "user") -> None:
-        """Note what the user, the model or anybody else said."""
+        """Note what the user, the model (``by="model"``) or anybody else said.
+
+        What a model says beside its calls is noted after them.
+        """
         words = tokens(text)
-        offers: dict[Origin, list[Offer]] = {}
-        for token in words:
-            origin = Origin("said", by, token.shape)
-            offers.setdefault(origin, []).append(Offer((token.index,), token.text))
-        self._note(by, words, "", False, False, offers, {})
+        offers = _offers(_tokens(by, (*words, *days(words))))
+        self._note(Step(self.length, by, tokens=words, offers=offers))
 
     def called(
         self,
@@ -101,33 +113,68 @@ class Trail:
             tool: Its name.
             arguments: Value by parameter name, as JSON would hold them.
             result: What it returned, as JSON would hold it; text that is JSON is read as such.
-            failed: Whether it failed; `result` may then be the error's text.
+            failed: Whether it failed, and `result` says nothing.
             changes: Whether it may have changed something: it is never proposed, and reads may
                 be worth repeating after it.
         """
-        offers: dict[Origin, list[Offer]] = {}
-        for kind, value in (("argument", dict(arguments)), ("result", result)):
-            for leaf in leaves(value):
-                origin = Origin(kind, tool, leaf.path)
-                offers.setdefault(origin, []).append(Offer(leaf.at, leaf.value))
-        self._note(tool, (), call_key(tool, arguments), failed, changes, offers, arguments)
+        places = _leaves("argument", tool, dict(arguments))
+        if not failed:
+            places += _leaves("result", tool, result)
+            if isinstance(result, str) and not result.startswith(("{", "[")):
+                places += _tokens(tool, tokens(result))
+        key = call_key(tool, arguments)
+        offers = _offers(places)
+        self._note(Step(self.length, tool, (), key, arguments, failed, changes, offers))
 
-    def _note(
-        self,
-        actor: str,
-        words: tuple[Token, ...],
-        key: str,
-        failed: bool,
-        changes: bool,
-        offers: Mapping[Origin, list[Offer]],
-        arguments: Mapping[str, Any],
-    ) -> None:
-        fixed = {origin: tuple(found) for origin, found in offers.items()}
-        step = Step(self.length, actor, words, key, failed, changes, fixed, arguments)
+    def supposing(self, tool: str, arguments: Mapping[str, Any], result: Any) -> Trail:
+        """A copy in which one more call has been made; the original is not touched."""
+        copy = Trail(self.workflow, limit=self._limit)
+        copy.length = self.length
+        copy.steps = self.steps.copy()
+        copy._offering = {origin: steps.copy() for origin, steps in self._offering.items()}
+        copy.called(tool, arguments, result)
+        return copy
+
+    def offering(self, origin: Origin) -> Sequence[Step]:
+        """The steps in which an origin has values, oldest first."""
+        return self._offering.get(origin, ())
+
+    def _note(self, step: Step) -> None:
+        if len(self.steps) == self._limit:
+            self._forget(self.steps.popleft())
         self.steps.append(step)
         self.length += 1
+        for origin in step.offers:
+            self._offering.setdefault(origin, deque()).append(step)
+
+    def _forget(self, step: Step) -> None:
+        for origin in step.offers:
+            steps = self._offering[origin]
+            steps.popleft()
+            if not steps:
+                del self._offering[origin]
+
+
+_encode = json.JSONEncoder(sort_keys=True, default=repr).encode
 
 
 def call_key(tool: str, arguments: Mapping[str, Any]) -> str:
     """A call as text, equal for equal calls; the order of the arguments does not matter."""
-    return json.dumps([tool, arguments], sort_keys=True, default=repr)
+    return _encode([tool, arguments])
+
+
+def _leaves(kind: str, tool: str, value: Any) -> list[tuple[Origin, Offer]]:
+    return [(Origin(kind, tool, leaf.path), Offer(leaf.at, leaf.value)) for leaf in leaves(value)]
+
+
+def _tokens(who: str, found: Iterable[Token]) -> list[tuple[Origin, Offer]]:
+    return [
+        (Origin("said", who, token.shape), Offer((token.place,), token.text)) for token in found
+    ]
+
+
+def _offers(places: Iterable[tuple[Origin, Offer]]) -> dict[Origin, list[Offer]]:
+    offers: dict[Origin, list[Offer]] = {}
+    for origin, offer in places:
+        offers.setdefault(origin, []).append(offer)
+    return offers

@@ -4,37 +4,59 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 TEXT_LIMIT = 8_000
-"""Characters of one text that are looked at: the last ones, which answer what was asked."""
+"""Characters of one text that are looked at: the last ones, which say what is asked."""
+
+DAY = "day"
+"""The shape of a day that was said in words: ``May 20th`` is ``05-20``."""
 
 _TOKEN = re.compile(r"[#@$]?\w[\w@+#/:'’.-]*")
 _TRAILING = ".:'’-/"
 _RUN = re.compile(r"[^\W_]+|[\W_]+")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = re.compile(r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}", re.IGNORECASE)
+_NUMBER = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word, number or name as it stands in a text.
 
     Attributes:
         text: The token without closing punctuation.
-        shape: What its characters are like, such as ``#A9{7}``.
-        index: Its place among the tokens of the text.
-        before: The word before it in lower case, empty at the start.
+        shape: What its characters are like, such as ``#X{8}``.
+        place: Its position among the tokens of the text.
     """
 
     text: str
     shape: str
-    index: int
-    before: str
+    place: int
+
+    @property
+    def word(self) -> str:
+        """The token in lower case if it is a word; empty for ids, numbers and short words."""
+        plain = len(self.text) > 2 and not any(character.isdigit() for character in self.text)
+        return self.text.lower() if plain else ""
 
 
 def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of a text, in order."""
-    return tuple(_tokens(text[-TEXT_LIMIT:]))
+    found = [match[0].rstrip(_TRAILING) for match in _TOKEN.finditer(text[-TEXT_LIMIT:])]
+    return tuple(Token(token, shape(token), index) for index, token in enumerate(found))
+
+
+def days(said: tuple[Token, ...]) -> Iterator[Token]:
+    """The days named by a month and a number, in either order, as tokens of their own."""
+    for one, other in pairwise(said):
+        for month, number in ((one.text, other.text), (other.text, one.text)):
+            named, counted = _MONTH.fullmatch(month), _NUMBER.fullmatch(number)
+            if named and counted and 1 <= int(counted[1]) <= 31:
+                ordinal = _MONTHS.index(named[1].lower()) + 1
+                yield Token(f"{ordinal:02}-{int(counted[1]):02}", DAY, one.place)
+                break
 
 
 @lru_cache(maxsize=4_096)
@@ -45,14 +67,6 @@ def shape(token: str) -> str:
     ('a_a_9{4}', '#X{8}', 'X{6}', 'Aa')
     """
     return "".join(_run_shape(run) for run in _RUN.findall(token[:80]))
-
-
-def _tokens(text: str) -> Iterator[Token]:
-    before = ""
-    for index, match in enumerate(_TOKEN.finditer(text)):
-        token = match[0].rstrip(_TRAILING)
-        yield Token(token, shape(token), index, before)
-        before = token.lower()
 
 
 def _run_shape(run: str) -> str:

@@ -1,0 +1,134 @@
+"""The recipes a predictor knows: by tool, the most useful first, bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from agentflow.caches.speculation.forms import Form
+from agentflow.caches.speculation.recipes import Part, Recipe, mine
+from agentflow.caches.speculation.trail import Origin, Step
+
+TOOLS = 256
+"""Tools that are remembered."""
+
+KEPT = 24
+"""Recipes of one tool that are remembered; as many again may be on trial."""
+
+USED = 8
+"""Recipes of one tool that are applied."""
+
+SHARE = 0.01
+"""Share of the credit of its tool below which a recipe is not applied."""
+
+_OTHERS = 0.25
+"""Credit of the recipes that explain a call beside the one that is known best."""
+
+
+@dataclass(slots=True)
+class Known:
+    """A recipe with what it is worth.
+
+    Attributes:
+        recipe: The recipe.
+        number: Stands for it in features, the same in every process.
+        credit: Calls it explained; those another one explains better count less.
+    """
+
+    recipe: Recipe
+    number: int
+    credit: float
+
+
+class Repertoire:
+    """What is known about how calls are put together."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, dict[Recipe, Known]] = {}
+        self._used: dict[str, list[Known]] = {}
+
+    def learn(self, tool: str, arguments: Mapping[str, Any], steps: Sequence[Step]) -> None:
+        """Learn how a call could have been put together from the steps before it."""
+        known = self._tools.pop(tool, {})
+        self._tools[tool] = known  # the last one used is the last one forgotten
+        explanations = [_known(recipe, known) for recipe in mine(tool, arguments, steps)]
+        explanations.sort(key=lambda entry: -entry.credit)
+        for place, entry in enumerate(explanations):
+            entry.credit += _OTHERS if place else 1.0
+            known[entry.recipe] = entry
+        if len(known) > 2 * KEPT:
+            self._tools[tool] = {entry.recipe: entry for entry in _best(known.values(), KEPT)}
+        if len(self._tools) > TOOLS:
+            forgotten = next(iter(self._tools))
+            del self._tools[forgotten], self._used[forgotten]
+        self._used[tool] = self._worth_using(tool)
+
+    def __iter__(self) -> Iterator[tuple[str, list[Known]]]:
+        """The tools, in the order of their names, with the recipes to apply."""
+        return iter(sorted(self._used.items()))
+
+    def dump(self) -> list[Any]:
+        """The recipes as JSON."""
+        return [
+            [
+                [tool, [[list(part) for part in group] for group in entry.recipe.groups]],
+                entry.credit,
+            ]
+            for tool, known in self._tools.items()
+            for entry in known.values()
+        ]
+
+    @classmethod
+    def load(cls, dumped: Iterable[Any]) -> Repertoire:
+        """The repertoire that `dump` gave.
+
+        Raises:
+            TypeError, ValueError: It did not give this.
+        """
+        repertoire = cls()
+        for (tool, groups), credit in dumped:
+            recipe = Recipe(str(tool), tuple(tuple(map(_part, group)) for group in groups))
+            known = repertoire._tools.setdefault(recipe.tool, {})
+            known[recipe] = Known(recipe, _number(recipe), float(credit))
+        repertoire._used = {tool: repertoire._worth_using(tool) for tool in repertoire._tools}
+        return repertoire
+
+    def _worth_using(self, tool: str) -> list[Known]:
+        known = self._tools[tool].values()
+        total = sum(entry.credit for entry in known)
+        return [
+            entry
+            for entry in _best(known, USED)
+            if entry.credit >= SHARE * total and (entry.credit > 1 or not _fixed(entry.recipe))
+        ]
+
+
+def _known(recipe: Recipe, known: Mapping[Recipe, Known]) -> Known:
+    return known.get(recipe) or Known(recipe, _number(recipe), 0.0)
+
+
+def _best(known: Iterable[Known], count: int) -> list[Known]:
+    return sorted(known, key=lambda entry: -entry.credit)[:count]
+
+
+def _fixed(recipe: Recipe) -> bool:
+    """Whether a recipe names one call only, with arguments that came from nowhere."""
+    parts = [part for group in recipe.groups for part in group]
+    return bool(parts) and all(part.origin.kind == "constant" for part in parts)
+
+
+def _number(recipe: Recipe) -> int:
+    return crc32(repr(recipe).encode("utf-8", "backslashreplace"))
+
+
+def _part(dumped: Sequence[Any]) -> Part:
+    parameter, (kind, who, what), (form, case, part, prefix, suffix), shift = dumped
+    origin = Origin(str(kind), str(who), str(what))
+    return Part(
+        str(parameter),
+        origin,
+        Form(str(form), str(case), int(part), str(prefix), str(suffix)),
+        int(shift),
+    )
