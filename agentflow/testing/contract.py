@@ -147,6 +147,20 @@ class StoreContract:
         assert await store.get(["a", "c"]) == [None, Entry(b"3")]
 
     @_on_a_loop
+    async def test_clear_reaches_what_is_being_written(self, store: Store) -> None:
+        keys = [f"key {n}" for n in range(2000)]
+        for key in keys:
+            store.put(key, Entry(b"1"))
+        flushing = asyncio.ensure_future(store.flush())
+        await asyncio.sleep(0)
+
+        await store.clear()
+        await flushing
+        await store.flush()
+
+        assert set(await store.get(keys)) == {None}
+
+    @_on_a_loop
     async def test_many_tasks_may_use_it_at_once(self, store: Store) -> None:
         async def use(n: int) -> list[Entry | None]:
             store.put(f"key {n}", Entry(b"%d" % n))
