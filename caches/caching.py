@@ -27,6 +27,7 @@ class Caching:
 
     Attributes:
         memory: Bytes of the memory tier.
+        quota: The share of them that the results of one tool may take; None for all.
         directory: Where the disk tier is, which several processes may share; None for no disk
             tier. It must be on a local disk.
         disk: Bytes of the disk tier, about.
@@ -39,6 +40,7 @@ class Caching:
     """
 
     memory: int = 64 * MIB
+    quota: float | None = None
     directory: str | Path | None = None
     disk: int = 1024 * MIB
     scope: Scope = ""
@@ -60,7 +62,7 @@ class Caching:
             spawn: Starts the tasks that make calls.
             chance: Jitter of lifetimes.
         """
-        memory = MemoryStore(self.memory)
+        memory = MemoryStore(self.memory, quota=self.quota)
         if self.directory is None:
             return ToolCache(memory, self.store, Epochs(), spawn, chance)
         from agentflow.caches.diskstore import DiskStore  # sqlite3 is slow to import
