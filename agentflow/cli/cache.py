@@ -25,8 +25,6 @@ from agentflow.settings import Settings
 PATIENCE = 60.0
 """Seconds to wait for the disk."""
 
-INCOMPLETE = "some of it could not be read; the warnings above say why"
-
 
 @dataclass(slots=True)
 class Kept:
@@ -168,5 +166,5 @@ def _on_disk(folder: Path) -> int:
 def _code(complete: bool, screen: Screen) -> int:
     if complete:
         return codes.OK
-    screen.insist(f"agentflow cache: {INCOMPLETE}")
+    screen.insist("agentflow cache: some of it could not be read; see above")
     return codes.FAILED

@@ -82,7 +82,8 @@ def _member(target: Member, budget: Budget) -> Job:
     if isinstance(target.tool, Workflow):
         workflow = copy.copy(target.tool)
         workflow.budget = tighter(workflow.budget, budget)
-        return Job(workflow, target.args, target.kwargs)
+        beside = {tool.name: tool for tool in target.beside}  # what it may call, for guesses
+        return Job(workflow, target.args, target.kwargs, tuple(beside.values()))
     return Job(call_plan(target), kwargs={"budget": budget}, tools=(target.tool,))
 
 

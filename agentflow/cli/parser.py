@@ -179,10 +179,10 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cache_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what need not run again, or may run before")
+    group = parser.add_argument_group("what is kept, and what starts early")
     kept = group.add_mutually_exclusive_group()
     kept.add_argument("--cache", metavar="DIR", help="keep results of tools there, for later runs")
-    kept.add_argument("--no-cache", action="store_true", help="keep no results, not in memory")
+    kept.add_argument("--no-cache", action="store_true", help="keep no results, not even in memory")
     group.add_argument(
         "--speculate",
         action=argparse.BooleanOptionalAction,
