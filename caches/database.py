@@ -95,8 +95,10 @@ class Database:
     def clear(self) -> None:
         """Remove everything, at once for every process that uses the folder."""
         self.close()
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._move_aside("cleared"))
+        with suppress(OSError):
+            self._move_aside("cleared")
+        for old in self.folder.parent.glob(f"{self.folder.name}.cleared-*"):
+            shutil.rmtree(old, ignore_errors=True)
 
     def warn(self, kind: str, what: str, error: object = None) -> None:
         """Log a warning, once of its kind."""

@@ -145,8 +145,14 @@ class DiskStore:
                 if not self._has_expired(entry):
                     yield key, entry
 
+    async def measured(self) -> StoreStats:
+        """What it holds, looked up for this, and what it has done."""
+        await self.flush()
+        await self._worker.ask(self._patience, self._measure)
+        return self.stats()
+
     def stats(self) -> StoreStats:
-        """What it has done, and what it held when it was last used."""
+        """What it held after its last write, and what it has done."""
         return StoreStats(
             entries=self._entries,
             bytes=self._bytes,
@@ -216,7 +222,7 @@ class DiskStore:
         return True
 
     def _commit(self, batch: Mapping[str, Write]) -> None:
-        packed = {key: write and pack(key, write) for key, write in batch.items()}
+        packed = {key: self._packed(key, write) for key, write in batch.items()}
         with self._database.used() as cache:
             with cache.transact():
                 for key, value in packed.items():
@@ -229,14 +235,28 @@ class DiskStore:
         with suppress(Unusable), self._database.used() as cache:
             self._make_room(cache)
             self._sweep(cache)
+        self._measure()
+
+    def _packed(self, key: str, write: Write) -> bytes | None:
+        """The bytes of an entry; None to forget the key, also for what cannot be packed."""
+        try:
+            return None if write is None else pack(key, write)
+        except (TypeError, ValueError) as error:
+            self._lost += 1
+            self._database.warn("unfit", "an entry cannot be stored", error)
+            return None
 
     def _make_room(self, cache: SafeCache) -> None:
-        """Keep the limit, and note what is held."""
+        """Keep the limit."""
         if cache.volume() > cache.size_limit:
             held = len(cache)
             cache.cull()
             self._evicted += held - len(cache)
-        self._entries, self._bytes = len(cache), cache.volume()
+
+    def _measure(self) -> None:
+        """Note what is held."""
+        with suppress(Unusable), self._database.used() as cache:
+            self._entries, self._bytes = len(cache), cache.volume()
 
     def _finish(self) -> None:
         while len(self._pending):
@@ -252,8 +272,7 @@ class DiskStore:
 
     def _clear(self) -> bool:
         self._pending.clear_taken()
-        with suppress(OSError):
-            self._database.clear()
+        self._database.clear()
         self._entries = self._bytes = 0
         return True
 

@@ -10,7 +10,11 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import structlog
+
 from agentflow import clock
+
+_log = structlog.get_logger("agentflow.caches")
 
 T = TypeVar("T")
 
@@ -55,7 +59,7 @@ class Worker(Executor):
     def later(self, delay: float, fn: Callable[[], object]) -> None:
         """Run a function when `delay` seconds have passed, unless one is waiting already.
 
-        It goes before jobs that were submitted, and must not raise.
+        It goes before jobs that were submitted.
         """
         if self._late is not None:  # without the lock: most calls end here
             return
@@ -113,7 +117,10 @@ class Worker(Executor):
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            job()
+            try:
+                job()
+            except Exception:  # noqa: BLE001  # a thread that ends helps nobody
+                _log.exception("the thread of a cache goes on after an error")
             del job  # so that nothing of it is kept while waiting
 
     def _next(self) -> Callable[[], object] | None:

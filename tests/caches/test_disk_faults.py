@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agentflow.caches import database, diskstore
-from agentflow.caches.diskstore import IN_DATABASE, DiskStore
+from agentflow.caches.diskstore import BATCH, IN_DATABASE, DiskStore
 from agentflow.caches.store import Entry
 from agentflow.errors import DefinitionError
 
@@ -386,6 +386,51 @@ async def test_clearing_reaches_whoever_has_it_open(tmp_path: Path) -> None:
         assert await works(other)
         assert await one.get(["new"]) == [entry("new")]
     assert list((tmp_path / "cache").iterdir()) == [tmp_path / "cache" / "values"]
+
+
+async def test_clearing_reaches_what_is_being_written(tmp_path: Path) -> None:
+    keys = [f"key {n}" for n in range(2 * BATCH)]
+    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+        for key in keys:
+            store.put(key, entry(key))
+        assert await store._worker.ask(10, store._write)  # the first of several batches
+        await store.clear()
+        await store.flush()
+
+        assert set(await store.get(keys)) == {None}
+
+
+async def test_clearing_removes_what_an_interrupted_one_left(tmp_path: Path) -> None:
+    await fill(tmp_path / "cache")
+    (tmp_path / "cache" / "values.cleared-0").mkdir()
+    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+        await store.clear()
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+async def test_what_it_holds_can_be_looked_up(tmp_path: Path) -> None:
+    await fill(tmp_path / "cache")
+    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+        unused = store.stats()
+        measured = await store.measured()
+
+    assert unused.entries == 0
+    assert measured.entries == len(KEYS)
+    assert measured.bytes > sum(len(entry(key).value) for key in KEYS)
+
+
+async def test_an_entry_that_is_no_json_is_lost_and_nothing_else(
+    tmp_path: Path, logged: list[EventDict]
+) -> None:
+    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+        store.put("odd", Entry(b"1", cost=1j))  # type: ignore[arg-type]  # on purpose
+        store.put("even", entry("even"))
+        await store.flush()
+
+        assert await store.get(["odd", "even"]) == [None, entry("even")]
+        assert (store.stats().lost, store.stats().stored) == (1, 1)
+    assert [event["event"] for event in logged] == ["an entry cannot be stored"]
 
 
 def test_a_rollback_that_fails_too_does_not_hide_that_the_disk_is_full() -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from agentflow.caches.worker import Worker
 
@@ -57,6 +58,17 @@ def test_a_later_job_runs_when_it_is_due_once(worker: Worker) -> None:
 
     assert ran.wait(10)
     assert worker.submit(len, times).result() == 1
+
+
+def test_the_thread_outlives_a_later_job_that_raises(worker: Worker) -> None:
+    def fail() -> None:
+        raise ValueError("odd")
+
+    with capture_logs() as logged:
+        worker.later(0, fail)
+        assert worker.submit(int, "7").result() == 7
+
+    assert [event["log_level"] for event in logged] == ["error"]
 
 
 def test_jobs_need_not_wait_for_a_later_one(worker: Worker) -> None:
