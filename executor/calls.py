@@ -40,6 +40,10 @@ class Site(Protocol):
         """Report something while the tool works."""
         ...
 
+    def unheard(self) -> Site:
+        """The same for a second attempt at the same time, which reports nothing."""
+        ...
+
 
 Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Coroutine[Any, Any, Any]]
 

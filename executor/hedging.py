@@ -76,7 +76,7 @@ async def hedged(
         spawn: Starts the tasks that make the attempts.
         args: Valid positional arguments.
         kwargs: Valid keyword arguments.
-        site: Where the call is made.
+        site: Where the call is made, or None; what the second attempt reports is not heard.
 
     Raises:
         Exception: What the first attempt raised, if no other gave a value.
@@ -90,7 +90,7 @@ async def hedged(
         if not attempts[0].task.done():
             second = _Attempt()
             if gate.admit_guest(second):
-                second.task = spawn(make(*spare, site), "hedge")
+                second.task = spawn(make(*spare, site and site.unheard()), "hedge")
                 second.task.add_done_callback(lambda _: gate.part(second))
                 attempts.append(second)
         winner = await _first(attempts)

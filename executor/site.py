@@ -29,6 +29,12 @@ class CallSite:
         """The attempt is over; a thread of it may run on, and is not heard."""
         self._over = True
 
+    def unheard(self) -> CallSite:
+        """The site of a second attempt beside this one: what it reports was heard, or will be."""
+        twin = CallSite(self._driver, self._slot, self._attempt, self._call)
+        twin.close()
+        return twin
+
     def context(self) -> Context:
         """The `Context` of this attempt."""
         driver = self._driver
