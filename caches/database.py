@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import structlog
 
 from agentflow import clock
-from agentflow.caches.disk import FILE, SafeCache, Timeout, open_cache, primary_code
+from agentflow.caches.disk import FILE, Refused, SafeCache, Timeout, open_cache, primary_code
 
 _log = structlog.get_logger("agentflow.caches")
 
@@ -162,7 +162,7 @@ def is_damage(error: Exception) -> bool:
     if isinstance(error.__context__, sqlite3.Error):  # the rollback failed too
         error = error.__context__
     if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError):
-        return False
+        return isinstance(error, Refused)
     return primary_code(error) not in _OF_THE_MACHINE
 
 

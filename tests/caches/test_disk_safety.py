@@ -221,11 +221,17 @@ async def test_settings_that_are_not_ours_put_the_database_aside(
     assert [path.name[:15] for path in folder.parent.glob("values.*")] == ["values.damaged-"]
 
 
-async def test_a_count_that_is_none_begins_the_epochs_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    ["value = '[1,'", "value = X'5b312c'", "value = X'5b312c225d225d'", "mode = 4", "mode = 2"],
+)
+async def test_a_count_that_is_none_begins_the_epochs_anew(
+    tmp_path: Path, change: str, logged: list[EventDict]
+) -> None:
     resource = [("orders",)]
     async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
         before = await epochs.look(resource)
-    tamper(tmp_path / "cache" / "epochs", "UPDATE Cache SET value = ? WHERE key = '[]'", b"[1,")
+    tamper(tmp_path / "cache" / "epochs", f"UPDATE Cache SET {change} WHERE key = '[]'")
 
     async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
         damaged = await epochs.look(resource)
@@ -234,6 +240,24 @@ async def test_a_count_that_is_none_begins_the_epochs_anew(tmp_path: Path) -> No
     assert before is not None
     assert damaged is None
     assert repaired not in (None, before)
+    assert [event["event"] for event in logged] == ["the cache was damaged and starts empty"]
+
+
+async def test_a_planted_pickle_among_the_epochs_is_not_read(tmp_path: Path, marker: Path) -> None:
+    async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
+        await epochs.look([("orders",)])
+    planted = pickle.dumps(Planted(marker))
+    tamper(
+        tmp_path / "cache" / "epochs",
+        "UPDATE Cache SET mode = 4, value = ? WHERE key = '[]'",
+        planted,
+    )
+
+    async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
+        await epochs.look([("orders",)])
+        await epochs.rise([("orders",)])
+
+    assert not marker.exists()
 
 
 def test_only_bytes_under_text_can_be_stored(tmp_path: Path) -> None:
