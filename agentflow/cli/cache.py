@@ -15,7 +15,7 @@ from agentflow.caches.database import identity
 from agentflow.caches.disk import FILE
 from agentflow.caches.diskstore import DiskStore
 from agentflow.caches.shared_epochs import SharedEpochs
-from agentflow.caches.store import Entry
+from agentflow.caches.store import Entry, StoreStats
 from agentflow.cli import codes, logs
 from agentflow.cli.keeping import LEARNT, directory
 from agentflow.cli.output import counted, duration, print_json, size
@@ -62,18 +62,23 @@ def command(options: Any) -> int:
 
 async def _stats(folder: Path, options: Any, screen: Screen) -> int:
     tools: dict[str, Kept] = {}
+    held = StoreStats(entries=0, bytes=0, limit=0)
     async with _opened(folder) as store:
         async for _, entry in _entries(store):
             tools.setdefault(entry.tool, Kept()).add(entry)
-        complete = store is None or not store.stats().lost
+        if store is not None:
+            held = await store.measured()
     total = sum(kept.results for kept in tools.values())
     if options.json:
         told = {name: kept.as_dict() for name, kept in sorted(tools.items())}
-        shared = {"directory": str(folder), "results": total, "bytes_on_disk": _on_disk(folder)}
-        print_json({"ok": complete, **shared, "tools": told})
+        shared = {"directory": str(folder), "results": total, "bytes_on_disk": held.bytes}
+        print_json({"ok": not held.lost, **shared, "tools": told})
+    elif total:
+        print(f"{folder}: {counted(total, 'result')}, {size(held.bytes)} on disk")
+        print("\n".join(_table(tools)))
     else:
-        print("\n".join(_told(folder, total, tools)))
-    return _code(complete, screen)
+        print(f"{folder}: no results are kept there")
+    return _code(not held.lost, screen)
 
 
 async def _clear(folder: Path, options: Any, screen: Screen) -> int:
@@ -140,27 +145,12 @@ async def _entries(store: DiskStore | None) -> AsyncIterator[tuple[str, Entry]]:
             yield key, entry
 
 
-def _told(folder: Path, total: int, tools: dict[str, Kept]) -> Iterator[str]:
-    if not total:
-        yield f"{folder}: no results are kept there"
-        return
-    yield f"{folder}: {counted(total, 'result')}, {size(_on_disk(folder))} on disk"
+def _table(tools: dict[str, Kept]) -> Iterator[str]:
     width = max(4, *map(len, tools))
     yield f"{'tool':<{width}}  {'results':>9}  {'values':>10}  {'took':>12}"
     for name, kept in sorted(tools.items(), key=lambda item: -item[1].seconds):
         numbers = f"{kept.results:>9,}  {size(kept.bytes):>10}  {duration(kept.seconds):>12}"
         yield f"{name:<{width}}  {numbers}"
-
-
-def _on_disk(folder: Path) -> int:
-    """Bytes of the files that hold the results; others may be removing some of them."""
-    total = 0
-    for path in (folder / "values").rglob("*"):
-        try:
-            total += path.lstat().st_size
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def _code(complete: bool, screen: Screen) -> int:
