@@ -188,10 +188,10 @@ class Outcome:
         return (self.tree, self.writes, self.results) == (other.tree, other.writes, other.results)
 
 
-async def rounds(seed: int, cache: Caching | bool) -> Outcome:
+async def rounds(seed: int, cache: Caching | bool, speculation: bool = False) -> Outcome:
     """Several rounds in one engine; in each a session per area, at the same time."""
     chance, world, results = random.Random(seed), World(seed), []
-    async with Engine(cache=cache, seed=seed) as engine:
+    async with Engine(cache=cache, speculation=speculation, seed=seed) as engine:
         for number in range(ROUNDS):
             flows = [session(world, program(chance), area, number) for area in AREAS]
             results.append(await asyncio.gather(*(engine.run(flow) for flow in flows)))
@@ -207,6 +207,16 @@ def test_the_cache_changes_nothing_but_how_many_reads_are_made(batch: int) -> No
         assert with_it.reads <= without.reads, seed
         saved += without.reads - with_it.reads
     assert saved > 50
+
+
+def test_speculation_changes_nothing_but_how_many_reads_are_made() -> None:
+    guessed = 0
+    for seed in range(10):
+        without = run_virtual(rounds(seed, False))
+        with_it = run_virtual(rounds(seed, True, speculation=True))
+        assert with_it.same(without), seed
+        guessed += with_it.reads > without.reads
+    assert guessed > 1
 
 
 class Deaf(Epochs):
