@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -11,11 +12,16 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from agentflow import Budget, Speculation
 from agentflow.caches.diskstore import DiskStore
 from agentflow.caches.shared_epochs import SharedEpochs
 from agentflow.caches.store import Entry
 from agentflow.cli import codes
-from agentflow.cli.keeping import LEARNT
+from agentflow.cli.endpoint import Endpoint
+from agentflow.cli.jobs import job_for
+from agentflow.cli.keeping import LEARNT, speculation
+from agentflow.cli.targets import find
+from agentflow.settings import Settings
 
 Cli: TypeAlias = Callable[..., Any]
 
@@ -106,6 +112,22 @@ def test_clear_makes_what_others_hold_in_memory_old(cli: Cli, kept: Path) -> Non
 
     assert before is not None
     assert asyncio.run(epoch()) not in (None, before)
+
+
+def test_it_works_while_another_process_uses_the_store(cli: Cli, project: Path) -> None:
+    with asyncio.Runner() as other:  # a loop of its own, as another process would have
+        store = DiskStore(project / "kept")
+        store.put("k1", Entry(b"1", 1.0, None, (), "search"))
+        other.run(store.flush())
+        before = cli("cache", "stats", "--dir", "kept", "--json").json["results"]
+        cleared = cli("cache", "clear", "--dir", "kept")
+        found = other.run(store.get(["k1"]))
+        store.put("k2", Entry(b"2", 1.0, None, (), "search"))
+        other.run(store.flush())
+        after = cli("cache", "export", "--dir", "kept").json["key"]
+        other.run(store.aclose())
+
+    assert (before, cleared.code, found, after) == (1, codes.OK, [None], "k2")
 
 
 @pytest.mark.parametrize("action", ["stats", "clear", "export"])
@@ -200,6 +222,21 @@ def test_speculating_keeps_what_it_learns_beside_the_results(cli: Cli, project: 
     data = done.json["speculation"]
     assert data["started"] == data["used"] + data["wasted"]
     assert (project / "kept" / LEARNT).exists()
+
+
+def test_a_workflow_may_guess_at_the_tools_beside_it(project: Path) -> None:
+    options = argparse.Namespace(budget=None, budget_tokens=None, deadline=None)
+    job = job_for(find("flow.py:thrice", ["5"]), options, Endpoint(Settings()))
+
+    assert {"looked_up", "double"} <= {tool.name for tool in job.tools}
+
+
+def test_with_a_budget_only_guesses_that_cost_nothing_are_made() -> None:
+    options = argparse.Namespace(no_cache=False, speculate=True, budget="0.05")
+    found = speculation(options, Settings(speculate=True))
+
+    assert isinstance(found, Speculation)
+    assert found.budget == Budget(usd=0)
 
 
 def test_guesses_need_a_cache_to_be_kept_in(cli: Cli) -> None:
