@@ -1,5 +1,5 @@
-"""What need not run again: the tool cache, speculation, KV residency and routing.
+"""What need not run again: the tool cache and its tiers; and what may run before it is asked for.
 
-Empty for now: results are shared within a run by value numbering (`agentflow.planner`).
-May import the leaves, `tools`, `budgets` and `planner`.
+KV residency and routing will live here too. May import the leaves, `tools`, `budgets` and
+`planner`.
 """

@@ -15,12 +15,17 @@ from agentflow.errors import DefinitionError
 _ORIGIN = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]*://[^\s/?#]*", re.IGNORECASE)
 
 
+OVERHEAD = 0.001
+"""Seconds of the loop that a guess takes, right or wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Speculation:
     """How an engine speculates: what it may start early, and what waiting is worth.
 
     A call is started early if ``probability x seconds saved x wait_price`` is more than
-    ``(1 - probability) x (its price + its seconds x load_price)``.
+    ``(1 - probability) x (its price + its seconds x load_price)``, and what it takes the loop
+    to guess at all (`OVERHEAD`).
 
     Attributes:
         source: Who names the calls that may come next; a `Predictor` of the engine's own by
@@ -61,7 +66,8 @@ class Speculation:
             delay: Seconds that a guess gone wrong makes another call wait (a rate limit).
         """
         lost = usd + seconds * self.load_price + delay * self.wait_price
-        return probability * seconds * self.wait_price - (1.0 - probability) * lost
+        saved = probability * seconds - OVERHEAD
+        return saved * self.wait_price - (1.0 - probability) * lost
 
 
 def origins_in(arguments: Mapping[str, Any]) -> Iterator[str]:
