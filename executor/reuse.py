@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow.caches.caching import Scope
 from agentflow.caches.tool_cache import Ask, ToolCache
-from agentflow.errors import ArgumentError
+from agentflow.errors import ArgumentError, DefinitionError
 from agentflow.executor.calls import BoundCall
 from agentflow.tools.effects import Resource
 from agentflow.tools.tool import Tool
@@ -57,7 +57,9 @@ class Reuse:
         assert kept is not None, "only calls that may be reused are asked for"
         scope = self._scope if isinstance(self._scope, str) else context.run(self._scope)
         if not isinstance(scope, str):
-            raise TypeError(f"Caching(scope=...) gave {scope!r} for {kept.name}: return a text")
+            raise DefinitionError(
+                f"Caching(scope=...) gave {scope!r} for {kept.name}: return a text"
+            )
         valid, named = call.tool.signature.validate(tuple(args), kwargs)
         # A result that one caller may use for an hour is too old for one who gave it a minute.
         scope = f"{scope}\0{self._run if kept.within_run else kept.ttl}"
