@@ -18,11 +18,12 @@ from statistics import median
 from time import process_time
 from typing import Any
 
+import cache_chain
 import cache_hammer
 import cache_loop
 import cache_policies
 import harness
-from harness import Goal, monotonic
+from harness import monotonic
 
 from agentflow.caches.diskstore import DiskStore
 from agentflow.caches.epochs import Epochs
@@ -150,16 +151,6 @@ async def measure_costs(rounds: int) -> dict[str, dict[str, float]]:
     return costs.medians()
 
 
-def goals(costs: dict[str, dict[str, float]]) -> list[Goal]:
-    """What a hit in memory may cost."""
-    hit = costs["memory hit, 1 kB"]["cpu_us"]
-    return [
-        Goal(f"memory hit, 1 kB, and its epoch, {name}", hit + known["cpu_us"], 5.0, "us CPU")
-        for name in ("one process", "shared")
-        if (known := costs[f"epoch known, {name}"])
-    ]
-
-
 def main() -> None:
     """Measure, print the tables and the goals."""
     given = harness.parser((__doc__ or "").partition("\n")[0]).parse_args()
@@ -167,6 +158,8 @@ def main() -> None:
     costs = asyncio.run(measure_costs(6 if given.quick else 22))
     rows = [(name, cost["cpu_us"], cost["wall_us"]) for name, cost in costs.items()]
     print(harness.table(("median of an operation", "us CPU", "us wall"), rows) + "\n")
+    chain = asyncio.run(cache_chain.measure(8 if given.quick else 32))
+    print(cache_chain.show(chain) + "\n")
     loop = cache_loop.measure(given.quick)
     print(cache_loop.show(loop) + "\n")
     policies = cache_policies.measure(given.quick)
@@ -174,10 +167,10 @@ def main() -> None:
     hammer = cache_hammer.measure(given.quick)
     print(cache_hammer.show(hammer))
     results: dict[str, Any] = {
-        "costs": costs, "loop": loop, "saved": policies, "hammer": hammer,
+        "costs": costs, "chain": chain, "loop": loop, "saved": policies, "hammer": hammer,
     }  # fmt: skip
     reached = [
-        *goals(costs),
+        *cache_chain.goals(chain),
         *cache_loop.goals(loop),
         *cache_policies.goals(policies),
         *cache_hammer.goals(hammer),

@@ -83,20 +83,28 @@ class LocalEpochs:
     def __init__(self, limit: int = PATHS) -> None:
         self._limit = limit
         self._counts: dict[Resource, Count] = {ROOT: first_count()}
+        self._epochs: dict[Resource, int] = {}  # those computed since the last write
 
     def __len__(self) -> int:
         return len(self._counts)
 
     def now(self, resources: Iterable[Resource]) -> tuple[int, ...]:
         """The epoch of each resource."""
-        return tuple([epoch(self._counts, known(resource)) for resource in resources])
+        return tuple([self._epochs.get(path) or self._epoch(path) for path in resources])
 
     def rise(self, resources: Iterable[Resource]) -> None:
         """Count a write of each resource."""
+        self._epochs.clear()
         rise(self._counts, map(known, resources))
         if len(self._counts) > self._limit:
             oldest = [path for path in self._counts if path]
             fold(self._counts, oldest[: len(oldest) - self._limit // 2])
+
+    def _epoch(self, resource: Resource) -> int:
+        if len(self._epochs) > self._limit:
+            self._epochs.clear()
+        found = self._epochs[resource] = epoch(self._counts, known(resource))
+        return found
 
 
 class Epochs:

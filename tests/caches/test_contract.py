@@ -25,7 +25,7 @@ class TestDiskStore(StoreContract):
         self.folder = tmp_path / "cache"
 
     def make(self) -> Store:
-        return DiskStore(self.folder)
+        return DiskStore(self.folder, patience=60)
 
 
 class Forgetful(MemoryStore):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -28,13 +29,18 @@ def logged() -> Iterator[list[EventDict]]:
         yield events
 
 
+def disk(folder: Path, **options: Any) -> DiskStore:
+    """A store that bears a busy machine."""
+    return DiskStore(folder, patience=60, **options)
+
+
 def entry(key: str) -> Entry:
     return Entry(key.encode() * 100, 1.0, tool="search")
 
 
 async def fill(folder: Path) -> Path:
     """A store with all keys, closed; gives its database."""
-    async with aclosing(DiskStore(folder)) as store:
+    async with aclosing(disk(folder)) as store:
         for key in KEYS:
             store.put(key, entry(key))
     return folder / "values" / "cache.db"
@@ -44,7 +50,7 @@ async def works(store: DiskStore) -> bool:
     """Whether a store keeps what it is given, by the word of another one."""
     store.put("new", entry("new"))
     await store.flush()
-    async with aclosing(DiskStore(store._database.folder.parent)) as other:
+    async with aclosing(disk(store._database.folder.parent)) as other:
         return await other.get(["new"]) == [entry("new")]
 
 
@@ -102,7 +108,7 @@ async def test_a_store_that_was_damaged_while_closed_repairs_itself(
 ) -> None:
     fault(await fill(tmp_path / "cache"))
 
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         first = await store.get(KEYS)
         second = await store.get(KEYS)
         assert none_is_wrong(first)
@@ -120,7 +126,7 @@ async def test_a_store_that_is_damaged_while_open_repairs_itself(
     tmp_path: Path, fault: Callable[[Path], None], logged: list[EventDict]
 ) -> None:
     path = await fill(tmp_path / "cache")
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         assert None not in await store.get(KEYS)
         fault(path)
 
@@ -139,7 +145,7 @@ async def test_a_damaged_database_is_put_aside_and_only_the_last_one_is_kept(
     for n in range(3):
         path = await fill(tmp_path / "cache")
         write_at(path, 0, b"spoilt, number %d" % n)
-        async with aclosing(DiskStore(tmp_path / "cache")) as store:
+        async with aclosing(disk(tmp_path / "cache")) as store:
             assert await store.get(["key 1"]) == [None]
 
     [aside] = (tmp_path / "cache").glob("values.damaged-*")
@@ -149,7 +155,7 @@ async def test_a_damaged_database_is_put_aside_and_only_the_last_one_is_kept(
 @pytest.mark.parametrize("content", [b"", b"short", b"\xa5" * 300_000])
 async def test_a_value_file_that_was_altered_is_a_miss(tmp_path: Path, content: bytes) -> None:
     large = Entry(b"x" * 2 * IN_DATABASE)
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("a", large)
         store.put("b", large)
         await store.flush()
@@ -165,7 +171,7 @@ async def test_a_value_file_that_was_altered_is_a_miss(tmp_path: Path, content: 
 
 
 async def test_value_files_that_changed_places_are_misses(tmp_path: Path) -> None:
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("a", Entry(b"a" * 2 * IN_DATABASE))
         store.put("b", Entry(b"b" * 2 * IN_DATABASE))
         await store.flush()
@@ -178,7 +184,7 @@ async def test_value_files_that_changed_places_are_misses(tmp_path: Path) -> Non
 
 
 async def test_value_files_that_no_row_names_are_swept_when_they_are_old(tmp_path: Path) -> None:
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("a", Entry(b"a" * 2 * IN_DATABASE))
     values = tmp_path / "cache" / "values"
     [named] = values.glob("??/??/*.val")
@@ -191,7 +197,7 @@ async def test_value_files_that_no_row_names_are_swept_when_they_are_old(tmp_pat
     for path in (old, foreign, named):
         os.utime(path, (1e9, 1e9))
 
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("b", Entry(b"1"))
 
     assert [path.exists() for path in (named, old, young, foreign)] == [True, False, True, True]
@@ -201,7 +207,7 @@ async def test_a_place_where_nothing_can_be_made_is_all_misses_and_one_warning(
     tmp_path: Path, logged: list[EventDict]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    async with aclosing(DiskStore(tmp_path / "file" / "cache")) as store:
+    async with aclosing(disk(tmp_path / "file" / "cache")) as store:
         for _ in range(3):
             store.put("a", entry("a"))
             await store.flush()
@@ -218,7 +224,7 @@ async def test_it_is_tried_again_after_a_while(
     now = 1000.0
     monkeypatch.setattr("agentflow.clock.monotonic", lambda: now)
     (tmp_path / "cache").write_text("in the way")
-    store = DiskStore(tmp_path / "cache")
+    store = disk(tmp_path / "cache")
     assert await store.get(["a"]) == [None]
     (tmp_path / "cache").unlink()
 
@@ -235,7 +241,7 @@ async def test_while_another_process_writes_reads_go_on_and_writes_are_tried_aga
     tmp_path: Path,
 ) -> None:
     path = await fill(tmp_path / "cache")
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         assert None not in await store.get(KEYS)
         with closing(sqlite3.connect(path, isolation_level=None)) as con:
             con.execute("BEGIN IMMEDIATE")
@@ -255,7 +261,7 @@ async def test_what_stays_locked_out_is_lost_with_one_warning(
 ) -> None:
     monkeypatch.setattr(diskstore, "TRIES", 2)
     path = await fill(tmp_path / "cache")
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         assert None not in await store.get(KEYS)
         with closing(sqlite3.connect(path, isolation_level=None)) as con:
             con.execute("BEGIN IMMEDIATE")
@@ -275,7 +281,7 @@ async def test_a_database_that_is_locked_when_it_is_to_be_opened_is_a_miss_for_a
     tmp_path: Path,
 ) -> None:
     path = await fill(tmp_path / "cache")
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as con:
             con.execute("BEGIN EXCLUSIVE")
             locked = await store.get(["key 1"])
@@ -286,29 +292,29 @@ async def test_a_database_that_is_locked_when_it_is_to_be_opened_is_a_miss_for_a
 
 
 async def test_a_get_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
-    disk = threading.Event()
+    hung = threading.Event()
     store = DiskStore(tmp_path / "cache", patience=0.01)
-    store._worker.submit(disk.wait)
+    store._worker.submit(hung.wait)
     store.put("a", entry("a"))
 
     assert await store.get(["a", "b"]) == [entry("a"), None]
 
-    disk.set()
-    await store.flush()
-    assert await store.get(["a"]) == [entry("a")]
+    hung.set()
     await store.aclose()
+    async with aclosing(disk(tmp_path / "cache")) as later:
+        assert await later.get(["a"]) == [entry("a")]
 
 
 async def test_a_write_that_cannot_wait_any_more_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diskstore, "WAITING_BYTES", 1000)
-    disk = threading.Event()
-    store = DiskStore(tmp_path / "cache")
-    store._worker.submit(disk.wait)
+    hung = threading.Event()
+    store = disk(tmp_path / "cache")
+    store._worker.submit(hung.wait)
     store.put("a", Entry(b"x" * 600))
     store.put("b", Entry(b"x" * 600))
-    disk.set()
+    hung.set()
 
     assert await store.get(["a", "b"]) == [Entry(b"x" * 600), None]
     assert store.stats().lost == 1
@@ -317,7 +323,7 @@ async def test_a_write_that_cannot_wait_any_more_is_lost(
 
 async def test_the_limit_is_kept_and_the_oldest_go(tmp_path: Path) -> None:
     limit = 8 << 20
-    async with aclosing(DiskStore(tmp_path / "cache", limit_bytes=limit)) as store:
+    async with aclosing(disk(tmp_path / "cache", limit_bytes=limit)) as store:
         for n in range(120):
             size = 2 * IN_DATABASE if n % 4 == 0 else 90_000
             store.put(f"large {n}", Entry(b"x" * size))
@@ -341,7 +347,7 @@ def test_a_limit_that_holds_nothing_is_refused(tmp_path: Path) -> None:
 
 async def test_time_across_processes_is_wall_time(tmp_path: Path) -> None:
     now = 1_800_000_000.0
-    async with aclosing(DiskStore(tmp_path / "cache", wall=lambda: now)) as store:
+    async with aclosing(disk(tmp_path / "cache", wall=lambda: now)) as store:
         store.put("a", Entry(b"1", expires=now + 60))
         store.put("b", Entry(b"2"))
         await store.flush()
@@ -361,7 +367,7 @@ async def test_time_across_processes_is_wall_time(tmp_path: Path) -> None:
 
 async def test_an_export_has_every_entry_and_bears_a_break(tmp_path: Path) -> None:
     await fill(tmp_path / "cache")
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("waiting", entry("waiting"))
         everything = {key: one async for key, one in store.export()}
         async for _ in store.export():
@@ -376,8 +382,8 @@ async def test_an_export_has_every_entry_and_bears_a_break(tmp_path: Path) -> No
 async def test_clearing_reaches_whoever_has_it_open(tmp_path: Path) -> None:
     await fill(tmp_path / "cache")
     async with (
-        aclosing(DiskStore(tmp_path / "cache")) as one,
-        aclosing(DiskStore(tmp_path / "cache")) as other,
+        aclosing(disk(tmp_path / "cache")) as one,
+        aclosing(disk(tmp_path / "cache")) as other,
     ):
         assert None not in await other.get(KEYS)
         await one.clear()
@@ -390,7 +396,7 @@ async def test_clearing_reaches_whoever_has_it_open(tmp_path: Path) -> None:
 
 async def test_clearing_reaches_what_is_being_written(tmp_path: Path) -> None:
     keys = [f"key {n}" for n in range(2 * BATCH)]
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         for key in keys:
             store.put(key, entry(key))
         assert await store._worker.ask(10, store._write)  # the first of several batches
@@ -403,7 +409,7 @@ async def test_clearing_reaches_what_is_being_written(tmp_path: Path) -> None:
 async def test_clearing_removes_what_an_interrupted_one_left(tmp_path: Path) -> None:
     await fill(tmp_path / "cache")
     (tmp_path / "cache" / "values.cleared-0").mkdir()
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         await store.clear()
 
     assert list((tmp_path / "cache").iterdir()) == []
@@ -411,7 +417,7 @@ async def test_clearing_removes_what_an_interrupted_one_left(tmp_path: Path) -> 
 
 async def test_what_it_holds_can_be_looked_up(tmp_path: Path) -> None:
     await fill(tmp_path / "cache")
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         unused = store.stats()
         measured = await store.measured()
 
@@ -423,7 +429,7 @@ async def test_what_it_holds_can_be_looked_up(tmp_path: Path) -> None:
 async def test_an_entry_that_is_no_json_is_lost_and_nothing_else(
     tmp_path: Path, logged: list[EventDict]
 ) -> None:
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("odd", Entry(b"1", cost=1j))  # type: ignore[arg-type]  # on purpose
         store.put("even", entry("even"))
         await store.flush()

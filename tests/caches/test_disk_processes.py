@@ -8,6 +8,7 @@ import tempfile
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from agentflow.caches.diskstore import DiskStore
 from agentflow.caches.store import Entry
@@ -23,11 +24,14 @@ folder, name = Path(sys.argv[1]), sys.argv[2]
 
 def entry(key):
     return Entry(key.encode() * 300, 1.0)
+
+def disk(folder):
+    return DiskStore(folder, patience=60)
 """
 
 WRITES_FOR_EVER = """
 async def main():
-    store = DiskStore(folder)
+    store = disk(folder)
     for n in itertools.count():
         keys = [f"{name} {n} {i}" for i in range(5)]
         for key in keys:
@@ -41,7 +45,7 @@ asyncio.run(main())
 
 WRITES_100 = """
 async def main():
-    async with aclosing(DiskStore(folder)) as store:
+    async with aclosing(disk(folder)) as store:
         for n in range(100):
             store.put(f"{name} {n}", entry(f"{name} {n}"))
             if n % 10 == 0:
@@ -54,7 +58,7 @@ asyncio.run(main())
 
 GIVEN_AWAY = """
 async def main():
-    async with aclosing(DiskStore(folder)) as store:
+    async with aclosing(disk(folder)) as store:
         store.put("old", entry("old"))
 
 asyncio.run(main())
@@ -70,7 +74,7 @@ for path in folder.rglob("*"):
     path.chmod(0o500 if path.is_dir() else 0o400)
 
 async def main():
-    async with aclosing(DiskStore(folder)) as store:
+    async with aclosing(disk(folder)) as store:
         for _ in range(3):
             store.put("new", entry("new"))
             await store.flush()
@@ -84,7 +88,7 @@ import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 async def main():
-    async with aclosing(DiskStore(folder)) as store:
+    async with aclosing(disk(folder)) as store:
         before = [f"before {n}" for n in range(20)]
         for key in before:
             store.put(key, entry(key))
@@ -102,6 +106,11 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def disk(folder: Path, **options: Any) -> DiskStore:
+    """A store that bears a busy machine."""
+    return DiskStore(folder, patience=60, **options)
 
 
 def start(script: str, folder: Path, name: str = "a") -> subprocess.Popen[str]:
@@ -136,7 +145,7 @@ async def test_several_processes_share_a_store(tmp_path: Path) -> None:
     lost = [outcome(process) for process in processes]
     keys = [f"{name} {n}" for name in "abc" for n in range(100)]
 
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         found = await store.get(keys)
 
     assert lost == ["0\n"] * 3
@@ -146,7 +155,7 @@ async def test_several_processes_share_a_store(tmp_path: Path) -> None:
 async def test_what_was_acknowledged_survives_the_death_of_its_process(tmp_path: Path) -> None:
     keys = [key for name in "abc" for key in acknowledged(name, tmp_path / "cache")]
 
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         found = await store.get(keys)
         store.put("after", Entry(b"1"))
         await store.flush()
@@ -172,7 +181,7 @@ def test_a_store_that_cannot_be_written_is_all_misses_and_one_warning() -> None:
 async def test_a_full_disk_loses_what_does_not_fit_and_nothing_else(tmp_path: Path) -> None:
     process = start(FILLS_THE_DISK, tmp_path / "cache")
     out, err = process.communicate(timeout=50)
-    async with aclosing(DiskStore(tmp_path / "cache")) as store:
+    async with aclosing(disk(tmp_path / "cache")) as store:
         store.put("after", Entry(b"1"))
         await store.flush()
         found = await store.get(["before 0", "after"])

@@ -59,6 +59,11 @@ def marker(tmp_path: Path) -> Path:
     return tmp_path / "unpickled"
 
 
+def disk(folder: Path, **options: Any) -> DiskStore:
+    """A store that bears a busy machine."""
+    return DiskStore(folder, patience=60, **options)
+
+
 def tamper(folder: Path, statement: str, *values: object) -> None:
     with closing(sqlite3.connect(folder / "cache.db", isolation_level=None)) as con:
         assert con.execute(statement, values).rowcount == 1
@@ -66,7 +71,7 @@ def tamper(folder: Path, statement: str, *values: object) -> None:
 
 async def read(folder: Path, key: str = "k") -> Entry | None:
     """Everything a store does with what it finds."""
-    async with aclosing(DiskStore(folder.parent)) as store:
+    async with aclosing(disk(folder.parent)) as store:
         found = await store.get([key])
         exported = [entry async for _, entry in store.export()]
         assert exported in ([], found)
@@ -229,11 +234,11 @@ async def test_a_count_that_is_none_begins_the_epochs_anew(
     tmp_path: Path, change: str, logged: list[EventDict]
 ) -> None:
     resource = [("orders",)]
-    async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
+    async with aclosing(SharedEpochs(tmp_path / "cache", patience=60)) as epochs:
         before = await epochs.look(resource)
     tamper(tmp_path / "cache" / "epochs", f"UPDATE Cache SET {change} WHERE key = '[]'")
 
-    async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
+    async with aclosing(SharedEpochs(tmp_path / "cache", patience=60)) as epochs:
         damaged = await epochs.look(resource)
         repaired = await epochs.look(resource)
 
@@ -244,7 +249,7 @@ async def test_a_count_that_is_none_begins_the_epochs_anew(
 
 
 async def test_a_planted_pickle_among_the_epochs_is_not_read(tmp_path: Path, marker: Path) -> None:
-    async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
+    async with aclosing(SharedEpochs(tmp_path / "cache", patience=60)) as epochs:
         await epochs.look([("orders",)])
     planted = pickle.dumps(Planted(marker))
     tamper(
@@ -253,7 +258,7 @@ async def test_a_planted_pickle_among_the_epochs_is_not_read(tmp_path: Path, mar
         planted,
     )
 
-    async with aclosing(SharedEpochs(tmp_path / "cache")) as epochs:
+    async with aclosing(SharedEpochs(tmp_path / "cache", patience=60)) as epochs:
         await epochs.look([("orders",)])
         await epochs.rise([("orders",)])
 
@@ -272,7 +277,7 @@ def test_only_bytes_under_text_can_be_stored(tmp_path: Path) -> None:
 
 
 async def test_the_folder_is_for_its_owner_only(tmp_path: Path) -> None:
-    async with aclosing(DiskStore(tmp_path / "deep" / "cache")) as store:
+    async with aclosing(disk(tmp_path / "deep" / "cache")) as store:
         store.put("k", ENTRY)
         await store.flush()
 

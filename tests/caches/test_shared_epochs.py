@@ -36,8 +36,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def patient(folder: Path, limit: int = 4096) -> SharedEpochs:
+    """On a busy machine, opening a database takes as long as it takes."""
+    return SharedEpochs(folder, patience=60, limit=limit)
+
+
 def shared(folder: Path, limit: int = 4096) -> aclosing[Epochs]:
-    return aclosing(Epochs(SharedEpochs(folder, limit=limit)))
+    return aclosing(Epochs(patient(folder, limit)))
 
 
 async def settled(epochs: Epochs) -> tuple[int, ...]:
@@ -142,7 +147,7 @@ from agentflow.caches.epochs import Epochs
 from agentflow.caches.shared_epochs import SharedEpochs
 
 async def main():
-    epochs = Epochs(SharedEpochs(Path(sys.argv[1])))
+    epochs = Epochs(SharedEpochs(Path(sys.argv[1]), patience=60))
     async with epochs.writing([("orders", "1")]):
         print("writes", flush=True)
         sys.stdin.readline()
@@ -177,11 +182,14 @@ async def test_the_end_of_a_write_whose_process_died_is_counted_by_who_looks_nex
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
+from agentflow.caches import shared_epochs
 from agentflow.caches.epochs import Epochs
 from agentflow.caches.shared_epochs import SharedEpochs
 
+shared_epochs.TRIES = 1000
+
 async def main():
-    epochs = Epochs(SharedEpochs(Path(sys.argv[1])))
+    epochs = Epochs(SharedEpochs(Path(sys.argv[1]), patience=60))
     for n in range(50):
         await epochs.raised([("orders", str(n % 5))])
     print(*await epochs.look([("orders", "1"), ("orders",)]))
@@ -361,7 +369,7 @@ async def test_a_writer_does_not_wait_for_a_disk_that_hangs(folder: Path) -> Non
 
     disk.set()
     one._worker.submit(int).result()
-    later = SharedEpochs(folder)
+    later = patient(folder)
     before = await later.look(ONE)
     await one.aclose()  # pays
     after = await later.look(ONE)
@@ -387,7 +395,7 @@ async def test_where_nothing_can_be_made_nothing_is_known(
 
 
 async def test_a_closed_one_knows_nothing(folder: Path) -> None:
-    epochs = Epochs(SharedEpochs(folder))
+    epochs = Epochs(patient(folder))
     await settled(epochs)
     await epochs.aclose()
     await epochs.aclose()
