@@ -48,7 +48,8 @@ class Keys:
         digest = self._start.copy()
         named = kwargs
         if args:
-            named = {**dict(zip(self._named, args[self._first :], strict=False)), **kwargs}
+            named = dict(zip(self._named, args[self._first :], strict=False))
+            named.update(kwargs)
         parts = [b"%d;" % len(named), _text(scope)]
         for name in sorted(named):
             parts += (_text(name), self._spelled(name, named[name]))
