@@ -39,31 +39,35 @@ class Bill:
 
 
 class Advance(Bill):
-    """What speculation has set aside: paid only once it is clear that nobody takes it over."""
+    """What speculation has set aside: paid only once it is clear that nobody takes it over.
 
-    __slots__ = ("_ledger", "_lost", "_made")
+    Attributes:
+        made: A call was made for it.
+    """
+
+    __slots__ = ("_ledger", "_lost", "made")
 
     def __init__(self, ledger: Ledger, usd: Decimal) -> None:
         super().__init__(ledger, usd)
         self._ledger = ledger
-        self._made = self._lost = False
+        self._lost = False
+        self.made = False
 
     def pay(self) -> None:
         """The call was made; unless it is lost already, who owes it is not known yet."""
-        self._made = True
+        self.made = True
         if self._lost:
             super().pay()
 
     def lose(self) -> None:
         """Nobody asked for the call, or whoever took it over had no use for it."""
         self._lost = True
-        if self._made:
-            super().pay()
-        elif not self.open:
+        if self.made and not self.open:
             self._ledger.reserve().settle(self.usd)
 
     def end(self) -> None:
-        """The guess is over: it costs nothing if no call was made for it."""
-        if self.open and not self._made:
+        """The guess is over: a call that was made and lost is paid for."""
+        if not self.made:
             self.waive()
-            self.usd = Decimal(0)
+        elif self._lost:
+            super().pay()

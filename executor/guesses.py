@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from agentflow.caches.tool_cache import Found
@@ -14,15 +15,19 @@ from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.reuse import Asked
 
-MADE_WAY = "it made way for a call"
-NOT_ASKED = "the run ended without it"
-CROWDED_OUT = "too many came after it"
-WRONG = "what it was based on did not come true"
-STALE = "what it read has been written since"
-GONE = "its result was not kept until it was asked for"
-UNUSED = "the call that asked for it did not take it"
-FAILED = "it failed"
-UNFIT = "its result cannot be kept"
+
+class Why(StrEnum):
+    """Why a guess was in vain."""
+
+    MADE_WAY = "it made way for a call"
+    NOT_ASKED = "the run ended without it"
+    CROWDED_OUT = "too many came after it"
+    WRONG = "what it was based on did not come true"
+    STALE = "what it read has been written since"
+    GONE = "its result was not kept until it was asked for"
+    UNUSED = "the call that asked for it did not take it"
+    FAILED = "it failed"
+    UNFIT = "its result cannot be kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,28 @@ class Wish:
     reason: str
     depth: int = 1
     slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """A wish that is worth starting.
+
+    Attributes:
+        wish: What is wished for.
+        call: The tool, ready to be called.
+        asked: The call, as the cache knows it.
+        worth: Expected gain in USD.
+    """
+
+    wish: Wish
+    call: BoundCall
+    asked: Asked
+    worth: float
+
+    @property
+    def key(self) -> str:
+        """The call's, in the cache."""
+        return self.asked.ask.key
 
 
 class Guess:
@@ -68,37 +95,35 @@ class Guess:
     )  # fmt: skip
 
     def __init__(
-        self,
-        number: int,
-        wish: Wish,
-        asked: Asked,
-        call: BoundCall,
-        worth: float,
-        began: float,
-        epochs: tuple[int, ...],
+        self, number: int, prospect: Prospect, began: float, epochs: tuple[int, ...]
     ) -> None:
         self.number = number
-        self.wish = wish
-        self.asked = asked
-        self.call = call
-        self.worth = worth
+        self.wish = prospect.wish
+        self.asked = prospect.asked
+        self.call = prospect.call
+        self.worth = prospect.worth
         self.began = began
         self.epochs = epochs
         self.seconds: float | None = None
         self.value: Any = None
-        self.why = NOT_ASKED
+        self.why = Why.NOT_ASKED
         self.bill: Advance | None = None
         self.task: asyncio.Task[Found]
 
+    @property
+    def key(self) -> str:
+        """The call's, in the cache."""
+        return self.asked.ask.key
+
     def leave(self) -> None:
         """Make way for a call that was asked for."""
-        self.why = MADE_WAY
+        self.why = Why.MADE_WAY
         self.task.cancel()
 
     @property
     def usd(self) -> Decimal:
-        """What it costs."""
-        return Decimal(0) if self.bill is None else self.bill.usd
+        """What it has cost."""
+        return self.bill.usd if self.bill is not None and self.bill.made else Decimal(0)
 
 
 class Unasked:
@@ -121,3 +146,7 @@ class Unasked:
 
     def emit(self, data: Any) -> None:
         """Nobody hears it."""
+
+    def unheard(self) -> Unasked:
+        """Itself: nobody hears it as it is."""
+        return self

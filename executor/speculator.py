@@ -13,45 +13,28 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
-from agentflow.caches.speculation.policy import origins_in
 from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.tool_cache import Ask, Found
 from agentflow.errors import BudgetExceeded
+from agentflow.executor.appraiser import Appraiser
 from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
-from agentflow.executor.guesses import (
-    CROWDED_OUT,
-    FAILED,
-    GONE,
-    MADE_WAY,
-    NOT_ASKED,
-    STALE,
-    UNFIT,
-    UNUSED,
-    WRONG,
-    Guess,
-    Unasked,
-    Wish,
-)
-from agentflow.executor.reuse import Asked, Reuse
+from agentflow.executor.guesses import Guess, Prospect, Unasked, Why, Wish
+from agentflow.executor.reuse import Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.supposing import Supposing
-from agentflow.tools.tool import Tool
 from agentflow.tools.values import fresh, plain
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
-
-PRIOR = 0.5
-"""Seconds that a call is taken to last before one of its tool was measured."""
 
 CHAINED = 3
 """Guesses that have a value whose successors are looked for at once."""
@@ -89,12 +72,14 @@ class Speculator:
         self._site = Unasked(run.id, run.deadline)
         self._loop = asyncio.get_running_loop()
         self._trail = Trail(run.name)
-        self._supposing = Supposing(self._state, run.driver.started, self._tool, foresight)
-        self._open = not run.tools  # a workflow, whose tools show as it calls them
+        self._appraiser = Appraiser(foresight, services, reuse, run, context)
+        self._supposing = Supposing(
+            self._state, run.driver.started, self._appraiser.tool, foresight
+        )
         self._news: deque[Callable[[], None]] = deque()
-        self._origins = set(self._policy.origins)
         self._guesses: dict[str, Guess] = {}  # not asked for yet, by key
         self._postponed: dict[str, int] = {}  # numbers of those that found no room, by key
+        self._asked: dict[int, str] = {}  # keys of calls under way, by slot
         self._claimed: dict[int, Guess] = {}  # by the slot that asked
         self._vain: set[str] = set()  # not to be guessed at again before something is written
         self._foreseen: dict[int, Sequence[Candidate]] = {}  # after a guess; 0 is none
@@ -121,14 +106,12 @@ class Speculator:
     def _called(self, call: BoundCall, given: dict[str, Any], value: Any, failed: bool) -> None:
         data = str(value) if failed else plain(value)
         tool = call.tool.name
-        if self._open:
-            self._foresight.remember(self._run.name, call.tool)
+        self._appraiser.called(call.tool, given)
         if call.changes:
             self._vain.clear()
         self._trail.called(tool, given, data, failed=failed, changes=call.changes)
         if not failed:
             self._foresight.values.note(tool, given, data)
-        self._origins.update(origins_in(given))
 
     def _catch_up(self) -> None:
         """Learn from what has happened since the loop last had a turn."""
@@ -146,6 +129,7 @@ class Speculator:
 
     def claim(self, slot: int, ask: Ask) -> bool:
         """A call is asked for: whether a guess has its value, or is about to."""
+        self._asked[slot] = ask.key
         guess = self._guesses.pop(ask.key, None)
         if guess is None:
             if (number := self._postponed.pop(ask.key, None)) is not None:
@@ -171,11 +155,12 @@ class Speculator:
             slot: Of the call.
             saved: Seconds that the guess saved; None if it was of no use.
         """
+        self._asked.pop(slot, None)
         if (guess := self._claimed.pop(slot, None)) is None:
             return False
         if saved is None:
-            self._vain.add(guess.asked.ask.key)
-            self._waste(guess, UNUSED if guess.why == NOT_ASKED else guess.why)
+            self._vain.add(guess.key)
+            self._waste(guess, Why.UNUSED if guess.why == Why.NOT_ASKED else guess.why)
             return False
         self._foresight.depth.note(guess.wish.depth, kept=True)
         for stats in (self.stats, self._foresight.stats):
@@ -209,17 +194,17 @@ class Speculator:
         for wish in self._wishes():
             if (found := self._worthwhile(wish)) is not None:
                 ready.append(found)
-        ready.sort(key=lambda found: -found[0])
+        ready.sort(key=lambda found: -found.worth)
         known, self._postponed = self._postponed, {}
-        for worth, wish, call, asked in ready:
-            self._start(worth, wish, call, asked, known.get(asked.ask.key))
+        for found in ready:
+            self._start(found, known.get(found.key))
 
     def _discard(self) -> None:
         """End guesses for calls of the plan that were then made with other arguments, or not."""
         for key, guess in list(self._guesses.items()):
             if guess.wish.slot is not None and self._state.status[guess.wish.slot] >= RUNNING:
                 del self._guesses[key]
-                self._waste(guess, WRONG)
+                self._waste(guess, Why.WRONG)
 
     def _wishes(self) -> Iterable[Wish]:
         yield from self._supposing.wishes(self._guesses.values())
@@ -255,54 +240,27 @@ class Speculator:
                 likely = wish.probability * max(found.probability, found.later)
                 yield Wish(found.tool, found.arguments, likely, found.reason, wish.depth + 1)
 
-    def _worthwhile(self, wish: Wish) -> tuple[float, Wish, BoundCall, Asked] | None:
-        """What a wish would gain, if it may be started and gains anything."""
-        call = self._call(wish)
-        if call is None:
+    def _worthwhile(self, wish: Wish) -> Prospect | None:
+        """A wish that is worth starting, unless its value is there, or was found to be none."""
+        found = self._appraiser.appraise(wish)
+        if found is None or found.key in self._vain or self._is_asked(found.asked.ask):
             return None
-        delay = 0.0 if call.policy.rate is None else 1.0 / call.policy.rate
-        mean = call.latencies.mean
-        seconds = PRIOR if mean is None else mean
-        worth = self._policy.gain(wish.probability, seconds, float(call.policy.usd), delay)
-        if worth <= 0.0:
-            return None
-        try:
-            asked = self._reuse.ask(call, (), fresh(dict(wish.arguments)), self._context)
-        except Exception:  # noqa: BLE001  # what checks arguments may be the user's own
-            return None
-        if asked is None or asked.ask.key in self._vain or self._reuse.cache.has(asked.ask):
-            return None
-        return worth, wish, call, asked
+        return found
 
-    def _call(self, wish: Wish) -> BoundCall | None:
-        """The call of a wish, if it is one that may be guessed."""
-        tool = self._tool(wish.tool)
-        if tool is None or tool.name in self._foresight.unfit:
-            return None
-        call = self._services.call(tool, tool.policy)
-        origins = origins_in(plain(dict(wish.arguments)))
-        if call.reused is None or not self._origins.issuperset(origins):
-            return None
-        return call
-
-    def _tool(self, name: str) -> Tool[..., Any] | None:
-        """A tool of the run, of the engine, or of an earlier run of the same workflow."""
-        run = self._run
-        if (known := run.tools.get(name)) is not None or not self._open:
-            return known
-        return run.host.tools.get(name) or self._foresight.tools.get((run.name, name))
+    def _is_asked(self, ask: Ask) -> bool:
+        """Whether the value of a call is there, or on its way, or about to be."""
+        return ask.key in self._asked.values() or self._reuse.cache.has(ask)
 
     # Guessing
 
-    def _start(
-        self, worth: float, wish: Wish, call: BoundCall, asked: Asked, number: int | None
-    ) -> None:
-        key, now = asked.ask.key, self._loop.time()
+    def _start(self, prospect: Prospect, number: int | None) -> None:
+        """Start a guess, if there is room; `number` is what it has been told of as."""
+        key, wish = prospect.key, prospect.wish
         if (old := self._guesses.get(key)) is not None:
             if old.seconds is None:
                 return
             del self._guesses[key]
-            self._waste(old, self._trouble(old) or GONE)
+            self._waste(old, self._trouble(old) or Why.GONE)
         if key in self._postponed:
             return
         if number is None:
@@ -310,8 +268,8 @@ class Speculator:
             arguments = fresh(dict(wish.arguments))
             of = (wish.tool, arguments, wish.probability, wish.reason)
             self._tell(events.CallPredicted, number, *of)
-        epochs = self._reuse.cache.epochs.here(asked.ask.resources)
-        guess = Guess(number, wish, asked, call, worth, now, epochs)
+        epochs = self._reuse.cache.epochs.here(prospect.asked.ask.resources)
+        guess = Guess(number, prospect, self._loop.time(), epochs)
         if not self._has_room(guess):
             self._postponed[key] = number
             return
@@ -330,7 +288,7 @@ class Speculator:
         under_way = sum(other.seconds is None for other in self._guesses.values())
         if under_way >= self._policy.breadth or self._state.crowded:
             return False
-        if call.tool.kind == "thread" and not self._services.threads.spare:
+        if call.tool.kind == "thread" and not self._has_threads():
             return False
         if call.policy.usd:
             try:
@@ -346,11 +304,22 @@ class Speculator:
             guess.bill.waive()
         return False
 
+    def _has_threads(self) -> bool:
+        """Whether a guess may take a thread: half of them are for calls that were asked for."""
+        guesses = [g for g in self._guesses.values() if g.call.tool.kind == "thread"]
+        under_way = sum(guess.seconds is None for guess in guesses)
+        services = self._services
+        return under_way < services.limits.threads // 2 and services.threads.spare
+
     async def _fly(self, guess: Guess) -> Found:
-        asked, call = guess.asked, guess.call
-        make = partial(call.make, asked.args, asked.kwargs, self._site)
-        async with asyncio.timeout(call.policy.timeout):
-            return await self._reuse.cache.obtain(asked.ask, make, bill=guess.bill, optional=True)
+        make, bill = partial(self._make, guess), guess.bill
+        async with asyncio.timeout(guess.call.policy.timeout):
+            return await self._reuse.cache.obtain(guess.asked.ask, make, bill=bill, optional=True)
+
+    def _make(self, guess: Guess) -> Awaitable[Any]:
+        if guess.bill is not None:
+            guess.bill.pay()
+        return guess.call.make(guess.asked.args, guess.asked.kwargs, self._site)
 
     def _landed(self, guess: Guess, task: asyncio.Task[Found]) -> None:
         """A guess has ended, perhaps before it began."""
@@ -358,8 +327,8 @@ class Speculator:
         if task.cancelled():
             self._drop(guess)
         elif task.exception() is not None:
-            guess.why = FAILED
-            self._vain.add(guess.asked.ask.key)
+            guess.why = Why.FAILED
+            self._vain.add(guess.key)
             self._drop(guess)
         else:
             self._take_in(guess, task.result())
@@ -370,50 +339,52 @@ class Speculator:
 
     def _take_in(self, guess: Guess, found: Found) -> None:
         """Keep the value of a guess until it is asked for, if the cache keeps it."""
-        guess.value, call, key = found.value, guess.call, guess.asked.ask.key
+        guess.value, call, key = found.value, guess.call, guess.key
         if found.source == "call" and not call.policy.hedge:
             call.latencies.note(found.seconds)
         if (trouble := self._trouble(guess)) is not None:
             guess.why = trouble
-            if trouble != STALE:
-                guess.why = UNFIT
+            if trouble != Why.STALE:
+                guess.why = Why.UNFIT
                 self._vain.add(key)
                 if guess.asked.ask.of.codec.encode(found.value) is None:
                     self._foresight.unfit.add(call.tool.name)
             self._drop(guess)
         elif len(self._guesses) > HELD:
             oldest = next(iter(self._guesses.values()))
-            oldest.why = CROWDED_OUT
+            oldest.why = Why.CROWDED_OUT
             self._drop(oldest)
 
-    def _trouble(self, guess: Guess) -> str | None:
+    def _trouble(self, guess: Guess) -> Why | None:
         """Why a guess is of no use to who asks for it now, if it is of none."""
         cache, ask = self._reuse.cache, guess.asked.ask
         if cache.epochs.here(ask.resources) != guess.epochs:
-            return STALE
+            return Why.STALE
         if cache.has(ask):
             return None
-        return MADE_WAY if guess.seconds is None else GONE
+        return Why.MADE_WAY if guess.seconds is None else Why.GONE
 
     def _drop(self, guess: Guess) -> None:
         """A guess has ended in vain, unless it was claimed: then who claimed it will see."""
-        if self._guesses.get(guess.asked.ask.key) is guess:
-            del self._guesses[guess.asked.ask.key]
+        if self._guesses.get(guess.key) is guess:
+            del self._guesses[guess.key]
             self._waste(guess, guess.why)
 
-    def _waste(self, guess: Guess, why: str) -> None:
+    def _waste(self, guess: Guess, why: Why) -> None:
         took = self._loop.time() - guess.began if guess.seconds is None else guess.seconds
         if guess.seconds is None:
             guess.task.cancel()
         if guess.bill is not None:
             guess.bill.lose()
+            if guess.seconds is not None:
+                guess.bill.end()
         self._foresight.depth.note(guess.wish.depth, kept=False)
         for stats in (self.stats, self._foresight.stats):
             stats.wasted += 1
             stats.seconds_wasted += took
             stats.usd_wasted += float(guess.usd)
         self._tell(
-            events.SpeculationWasted, guess.number, guess.wish.tool, took, str(guess.usd), why
+            events.SpeculationWasted, guess.number, guess.wish.tool, took, str(guess.usd), str(why)
         )
 
     def _tell(self, kind: Callable[..., events.Event], number: int, *fields: Any) -> None:

@@ -131,7 +131,7 @@ async def test_guesses_are_accounted_for_when_the_deadline_passes(
     lab: Any, maybe: Any, search: Any
 ) -> None:
     @workflow(budget=Budget(deadline=1.5))
-    async def late() -> str:
+    async def late() -> Any:
         await asyncio.sleep(1)
         return await search("x")
 
