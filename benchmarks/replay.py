@@ -195,6 +195,10 @@ class Stage:
         """All calls that the model has not made yet."""
         return self.world.until_the_end()
 
+    def moment(self) -> tuple[str, int]:
+        """What results depend on: the session, and what has been written in it."""
+        return self.world.session.id, self.world.version
+
     def ready(self) -> bool:
         """Whether no write is under way."""
         return not self.world.writing

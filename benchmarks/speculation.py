@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ import harness
 import scoring
 from harness import Goal
 from replay import Stage, kinds_of
-from rivals import Frozen, Markov, Oracle, Random
+from rivals import Asked, Frozen, Markov, Oracle, Random
 from scoring import Score, calibration_error
 from sessions import Session, folds, read, timed
 from tally import Figures, Tally, ceiling
 
 from agentflow import Engine, Speculation
-from agentflow.caches.speculation.candidates import CandidateSource
+from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.predictor import Predictor
 from agentflow.testing import run_virtual
 
@@ -41,10 +42,11 @@ QUICK = 6
 
 NONE, PLAIN, RANDOM, MARKOV, OURS = "no cache", "plain cache", "random", "Markov", "ours"
 ORACLE, FAR = "oracle, next reply", "oracle, next write"
-DECEIVED = "deceived"
+SHOWN = (NONE, PLAIN, RANDOM, MARKOV, OURS, ORACLE, FAR)
+DECEIVED = "ours, deceived"
 
-PRICES = (0.001, 0.002, 0.005, 0.02, 0.05)
-"""USD that a second of waiting is worth, for the curve; the default is a point of it too."""
+PRICES = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""USD that a second of waiting is worth, for the curve; the default is one of them."""
 
 TOP3 = {"airline": 0.70, "retail": 0.75, "telecom": 0.78}
 SHARE_OF_ORACLE, WASTE, ERROR = 0.75, 2.0, 0.05
@@ -83,14 +85,12 @@ class Found:
 
     Attributes:
         sessions: How many were scored.
-        tallies: By policy.
-        curve: By the price of waiting.
+        tallies: By policy, the points of the curve among them.
         scores: By source.
     """
 
     sessions: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
-    curve: dict[float, Tally] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
 
     def add(self, other: Found) -> None:
@@ -98,14 +98,25 @@ class Found:
         self.sessions += other.sessions
         for name, tally in other.tallies.items():
             self.tallies.setdefault(name, Tally()).add(tally)
-        for price, tally in other.curve.items():
-            self.curve.setdefault(price, Tally()).add(tally)
         for name, score in other.scores.items():
             self.scores.setdefault(name, Score()).add(score)
 
-    def figures(self, tally: Tally) -> Figures:
-        """A tally beside no cache and the oracle."""
-        return Figures(tally, self.tallies[NONE], self.tallies[ORACLE])
+    @property
+    def figures(self) -> dict[str, Figures]:
+        """The policies beside no cache and the oracle."""
+        base, oracle = self.tallies[NONE], self.tallies[ORACLE]
+        return {name: Figures(tally, base, oracle) for name, tally in self.tallies.items()}
+
+    @property
+    def curve(self) -> dict[str, Figures]:
+        """Ours, by the price of waiting."""
+        figures = self.figures
+        return {f"{price:g}": figures[at_price(price)] for price in PRICES}
+
+
+def at_price(price: float) -> str:
+    """The name of our policy at a price of waiting."""
+    return OURS if price == Policy.price else f"{OURS}, {price:g} USD a second"
 
 
 def policies(trained: Mapping[str, CandidateSource]) -> dict[str, Policy]:
@@ -114,54 +125,64 @@ def policies(trained: Mapping[str, CandidateSource]) -> dict[str, Policy]:
     def known(name: str) -> Callable[[Stage], CandidateSource]:
         return lambda _stage: Frozen(trained[name])
 
-    return {
+    answers: dict[Hashable, Sequence[Candidate]] = {}
+    ours = Policy(source=lambda stage: Asked(trained[OURS], answers, stage.moment))
+    made = {
         NONE: Policy(cache=False),
         PLAIN: Policy(),
         RANDOM: Policy(source=known(RANDOM)),
         MARKOV: Policy(source=known(MARKOV)),
-        OURS: Policy(source=known(OURS)),
         ORACLE: Policy(source=lambda stage: Oracle(stage.next_reply, stage.ready)),
         FAR: Policy(source=lambda stage: Oracle(stage.until_the_end, stage.ready)),
         DECEIVED: Policy(source=known(OURS), deceitful=True),
     }
+    return made | {at_price(price): dataclasses.replace(ours, price=price) for price in PRICES}
 
 
-async def replay(policy: Policy, kinds: Mapping[str, str], sessions: Sequence[Session]) -> Tally:
-    """Run sessions one after the other on one engine."""
-    tally = Tally()
-    stage = Stage(kinds, deceitful=policy.deceitful)
+def engine(policy: Policy, stage: Stage, tally: Tally) -> Engine:
+    """An engine that works by a policy."""
     speculation = policy.source is not None and Speculation(
         source=policy.source(stage), wait_price=policy.price
     )
-    async with Engine(
+    return Engine(
         tools=stage.tools.values(),
         cache=policy.cache,
         speculation=speculation,
         subscribers=[tally.hear],
         seed=0,
-    ) as engine:
+    )
+
+
+async def replay(
+    ways: Mapping[str, Policy], kinds: Mapping[str, str], sessions: Sequence[Session]
+) -> dict[str, Tally]:
+    """Run sessions one after the other, each by every policy; each policy has its own engine."""
+    tallies = {name: Tally() for name in ways}
+    stages = {name: Stage(kinds, deceitful=policy.deceitful) for name, policy in ways.items()}
+    async with AsyncExitStack() as stack:
+        engines = {
+            name: await stack.enter_async_context(engine(policy, stages[name], tallies[name]))
+            for name, policy in ways.items()
+        }
         for session in sessions:
-            tally.note(await stage.play(engine, session))
-    return tally
+            for name, tally in tallies.items():
+                tally.note(await stages[name].play(engines[name], session))
+    return tallies
 
 
 def measure(part: Part) -> Found:
     """Train, score and replay."""
-    found = Found(len(part.test))
-    sources: dict[str, CandidateSource] = {RANDOM: Random(), MARKOV: Markov(), OURS: Predictor()}
-    for name, source in sources.items():
+    sources: dict[str, CandidateSource] = {
+        RANDOM: Random(),
+        MARKOV: Markov(),
+        OURS: Predictor(),
+    }
+    for source in sources.values():
         scoring.teach(source, part.train)
-        if name != RANDOM:
-            found.scores[name] = scoring.score(source, part.test)
+    scores = {name: scoring.score(sources[name], part.test) for name in (MARKOV, OURS)}
     kinds = kinds_of([*part.train, *part.test])
-    ways = policies(sources)
-    for name, policy in ways.items():
-        found.tallies[name] = run_virtual(replay(policy, kinds, part.test))
-    for price in PRICES:
-        policy = dataclasses.replace(ways[OURS], price=price)
-        found.curve[price] = run_virtual(replay(policy, kinds, part.test))
-    found.curve[ways[OURS].price] = found.tallies[OURS]
-    return found
+    tallies = run_virtual(replay(policies(sources), kinds, part.test))
+    return Found(len(part.test), tallies, scores)
 
 
 def parts(
@@ -209,14 +230,14 @@ def foretelling(found: Found) -> str:
     return harness.table(headings, rows)
 
 
-def waiting(found: Found, names: Mapping[str, Tally], first: str) -> str:
+def waiting(figures: Mapping[str, Figures], first: str) -> str:
     """The table of policies, or of points of the curve."""
     rows = []
-    for name, tally in names.items():
-        it = found.figures(tally)
+    for name, its in figures.items():
+        tally = its.it
         rows.append(
-            (name, f"{it.at_once:.1%}", f"{it.removed:.1%}", f"{it.of_oracle:.1%}", it.faster,
-             tally.started, it.waste, f"{tally.usd_wasted:.3f}", it.differences)
+            (name, f"{its.at_once:z.1%}", f"{its.removed:z.1%}", f"{its.of_oracle:z.1%}", its.faster,
+             tally.started, its.waste, f"{tally.usd_wasted:.3f}", its.differences)
         )  # fmt: skip
     headings = (
         first, "reads at once", "read wait gone", "of oracle's", "all wait, x less", "started",
@@ -227,47 +248,41 @@ def waiting(found: Found, names: Mapping[str, Tally], first: str) -> str:
 
 def story(domain: str, found: Found) -> str:
     """What is printed of a domain."""
-    base = found.tallies[NONE]
+    base, figures = found.tallies[NONE], found.figures
     share = base.reads / max(1, base.calls)
-    shown = {name: tally for name, tally in found.tallies.items() if name != DECEIVED}
-    deceived = found.figures(found.tallies[DECEIVED])
     summary = (
         f"\n{domain}: {found.sessions} sessions, {base.calls} calls, {share:.0%} of them reads; "
         f"without a cache {base.wait:,.0f} s are waited for calls, {base.read_wait:,.0f} s for "
         f"reads: at most {ceiling(base):.1f}x less (by number of calls {1 / (1 - share):.1f}x)\n"
     )
     control = (
-        f"\nif writes do not say what they write, {deceived.differences} committed calls end "
-        "differently: there is something to go wrong"
+        f"\nif writes do not say what they write, {figures[DECEIVED].differences} committed "
+        "calls end differently"
     )
-    curve = {str(price): tally for price, tally in sorted(found.curve.items())}
     tables = (
         foretelling(found),
         "",
-        waiting(found, shown, "policy"),
+        waiting({name: figures[name] for name in SHOWN}, "policy"),
         "",
-        waiting(found, curve, "a second is worth, USD"),
+        waiting(found.curve, "a second is worth, USD"),
     )
     return "\n".join((summary, *tables, control))
 
 
 def goals(domain: str, found: Found) -> list[Goal]:
     """The limits that agentflow sets itself."""
-    base, ours = found.tallies[NONE], found.figures(found.tallies[OURS])
-    score = found.scores[OURS]
+    ours, score = found.figures[OURS], found.scores[OURS]
+    kept = [its for name, its in found.figures.items() if name != DECEIVED]
     top3 = score.before_call.as_dict()["top3"]
-    kept = [name for name in found.tallies if name != DECEIVED]
-    differences = sum(found.figures(found.tallies[name]).differences for name in kept)
-    differences += sum(found.figures(tally).differences for tally in found.curve.values())
     out = [
         Goal(f"{domain}: of the oracle's removal", ours.of_oracle, SHARE_OF_ORACLE, "", False),
         Goal(f"{domain}: wasted for each useful call", ours.waste, WASTE, ""),
         Goal(f"{domain}: calibration error", calibration_error(score.scored), ERROR, ""),
-        Goal(f"{domain}: differences in committed calls", differences, 0, ""),
+        Goal(f"{domain}: differences in committed calls", sum(f.differences for f in kept), 0, ""),
     ]
     if domain in TOP3:
         out.insert(0, Goal(f"{domain}: top-3, next read", top3, TOP3[domain], "", False))
-    if ceiling(base) >= CEILING:
+    if ceiling(ours.base) >= CEILING:
         out.append(Goal(f"{domain}: all waiting, times less", ours.faster, SPEEDUP, "x", False))
     return out
 
@@ -278,8 +293,8 @@ def results(found: Mapping[str, Found]) -> dict[str, Any]:
         domain: {
             "sessions": its.sessions,
             "ceiling": ceiling(its.tallies[NONE]),
-            "policies": {name: its.figures(t).as_dict() for name, t in its.tallies.items()},
-            "curve": {str(p): its.figures(t).as_dict() for p, t in sorted(its.curve.items())},
+            "policies": {name: figures.as_dict() for name, figures in its.figures.items()},
+            "curve": {price: figures.as_dict() for price, figures in its.curve.items()},
             "foretelling": {name: score.as_dict() for name, score in its.scores.items()},
         }
         for domain, its in found.items()
@@ -310,7 +325,7 @@ def main() -> None:
     for domain, its in found.items():
         print(story(domain, its))
     made = [goal for domain, its in found.items() for goal in goals(domain, its)]
-    deceived = sum(its.figures(its.tallies[DECEIVED]).differences for its in found.values())
+    deceived = sum(its.figures[DECEIVED].differences for its in found.values())
     made.append(Goal("control: differences if no epoch rises", deceived, 1, "", at_most=False))
     harness.report("speculation", results(found), made, given.json)
 
