@@ -31,9 +31,9 @@ def context(tool: str, history: History) -> list[int]:
         mix(5, t, last, spoken, number(history.trail.workflow)),
         mix(6, t, last, spoken, min(history.run, 4)),
         mix(7, t, spoken, min(len(history.calls), 6)),
-        *[word ^ salt for word in history.words],
+        *[word ^ salt for word in history.asked],
         *[word ^ salt ^ _MODEL for word in history.answered if spoken],
-        *[value ^ salt ^ _RESULT for value in history.outcome()],
+        *[value ^ salt ^ _RESULT for value in history.outcome],
     ]
 
 

@@ -7,15 +7,10 @@ from functools import lru_cache
 from zlib import crc32
 
 from agentflow.caches.speculation.trail import Offer, Step, Trail
+from agentflow.caches.speculation.words import words
 
 WORDS = 60
 """Words of one text that are looked at, the last ones."""
-
-VALUES = 40
-"""Short values of the last result that are looked at."""
-
-SHORT = 24
-"""Characters of such a value at most."""
 
 
 class History:
@@ -31,9 +26,16 @@ class History:
         counts: Calls of each key.
         failed: Keys of the calls that failed when last made.
         changed: Position of the last call that may have changed something; -1 if none did.
-        heard: Tokens of the last words of the user.
-        shown: Tokens of the last words of the model.
+        heard: Tokens of what the user said last.
+        shown: Tokens of what the model said last.
         told: Tokens of everything that was said.
+        now: Words of what the user said last.
+        wanted: Words of everything the user said.
+        asked: Numbers of the last words of the user.
+        answered: Numbers of the last words of the model.
+        outcome: Numbers of the signs in the last result.
+        followed: Calls, and how often, after which the session stood where it stands now.
+        followed_alike: Calls made as often after words, or after a call, as now.
     """
 
     def __init__(self, trail: Trail) -> None:
@@ -50,6 +52,7 @@ class History:
         self.changed = -1
         for step in self.calls:
             self._count(step)
+        self._records: dict[tuple[int, tuple[int, ...]], frozenset[str]] = {}
         self._listen()
         self._recall()
 
@@ -76,24 +79,17 @@ class History:
 
     def _listen(self) -> None:
         said = [step for step in self.trail.steps if not step.key]
-        user = next((step for step in reversed(said) if step.actor != "model"), None)
-        model = next((step for step in reversed(said) if step.actor == "model"), None)
-        self.heard = _texts(user)
-        self.shown = _texts(model)
-        self.told = frozenset(token.text for step in said for token in step.tokens)
-        self.words = _words(user)
-        self.answered = _words(model)
-        self.now = (
-            frozenset(token.word for token in user.tokens if token.word) if user else frozenset()
-        )
-        self.wanted = frozenset(
-            token.word
-            for step in said
-            if step.actor != "model"
-            for token in step.tokens
-            if token.word
-        )
-        self._records: dict[tuple[int, tuple[int, ...]], frozenset[str]] = {}
+        asked = [step for step in said if step.awaits]
+        user = asked[-1] if asked else None
+        model = next((step for step in reversed(said) if not step.awaits), None)
+        self.heard = user.texts if user else frozenset()
+        self.shown = model.texts if model else frozenset()
+        self.told = frozenset().union(*(step.texts for step in said))
+        self.now = user.words if user else frozenset()
+        self.wanted = frozenset().union(*(step.words for step in asked))
+        self.asked = _numbers(user)
+        self.answered = _numbers(model)
+        self.outcome = [number(sign) for sign in self.calls[-1].signs] if self.calls else []
 
     def _recall(self) -> None:
         """What followed in this session when it last stood where it stands now."""
@@ -114,20 +110,6 @@ class History:
         """How surely the session makes a call where it stands, going by itself: 0 to 1."""
         times = self.followed.get(key, 0)
         return times * times / ((times + 1) * sum(self.followed.values())) if times else 0.0
-
-    def outcome(self) -> list[int]:
-        """Numbers of the short values in the last result; ids are left out."""
-        found: list[int] = []
-        if not self.calls:
-            return found
-        for origin, offers in self.calls[-1].offers.items():
-            if origin.kind == "result":
-                for offer in offers[:4]:
-                    if _telling(offer.value):
-                        found.append(number(f"{origin.what}={offer.value}"))
-            if len(found) >= VALUES:
-                break
-        return found
 
 
 @lru_cache(maxsize=1 << 14)
@@ -151,20 +133,12 @@ def _run(values: Iterable[str]) -> int:
     return count
 
 
-def _texts(step: Step | None) -> frozenset[str]:
-    return frozenset(token.text for token in step.tokens) if step else frozenset()
-
-
-def _words(step: Step | None) -> list[int]:
+def _numbers(step: Step | None) -> list[int]:
+    """Numbers of the words of a step; of a long text only the last ones, which ask."""
     if step is None:
         return []
-    return [number(word) for word in sorted({token.word for token in step.tokens[-WORDS:]}) if word]
-
-
-def _telling(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) < SHORT and not any(character.isdigit() for character in value)
-    return value is None or isinstance(value, bool)
+    last = step.words if len(step.tokens) <= WORDS else words(step.tokens[-WORDS:])
+    return [number(word) for word in sorted(last)]
 
 
 def _words_near(step: Step, at: tuple[int, ...]) -> Iterable[str]:

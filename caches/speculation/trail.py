@@ -8,11 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from agentflow.caches.speculation.leaves import leaves
-from agentflow.caches.speculation.words import Token, days, tokens
+from agentflow.caches.speculation.leaves import Leaf, leaves
+from agentflow.caches.speculation.words import Token, days, tokens, words
 
 STEPS = 64
 """Things said and calls made that a trail remembers."""
+
+SIGNS = 40
+"""Short values of a result that are looked at."""
+
+SHORT = 24
+"""Characters of such a value at most."""
 
 
 class Offer(NamedTuple):
@@ -56,6 +62,9 @@ class Step:
         failed: Whether the call failed.
         changes: Whether the call may have changed something.
         offers: The values in it, by the kind of place they stand in.
+        texts: What was said, token by token, in no order.
+        words: The words of it, in lower case.
+        signs: The short values of a result that are not ids, with their paths.
     """
 
     position: int
@@ -66,6 +75,9 @@ class Step:
     failed: bool = False
     changes: bool = False
     offers: Mapping[Origin, Sequence[Offer]] = field(default_factory=dict)
+    texts: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    signs: tuple[str, ...] = ()
 
     @property
     def awaits(self) -> bool:
@@ -94,9 +106,11 @@ class Trail:
 
         What a model says beside its calls is noted after them.
         """
-        words = tokens(text)
-        offers = _offers(_tokens(by, (*words, *days(words))))
-        self._note(Step(self.length, by, tokens=words, offers=offers))
+        found = tokens(text)
+        offers = _offers(_tokens(by, (*found, *days(found))))
+        texts = frozenset(token.text for token in found)
+        step = Step(self.length, by, found, offers=offers, texts=texts, words=words(found))
+        self._note(step)
 
     def called(
         self,
@@ -117,14 +131,22 @@ class Trail:
             changes: Whether it may have changed something: it is never proposed, and reads may
                 be worth repeating after it.
         """
-        places = _leaves("argument", tool, dict(arguments))
-        if not failed:
-            places += _leaves("result", tool, result)
-            if isinstance(result, str) and not result.startswith(("{", "[")):
-                places += _tokens(tool, tokens(result))
-        key = call_key(tool, arguments)
-        offers = _offers(places)
-        self._note(Step(self.length, tool, (), key, arguments, failed, changes, offers))
+        found = [] if failed else leaves(result)
+        places = _leaves("argument", tool, leaves(dict(arguments)))
+        places += _leaves("result", tool, found)
+        if len(found) == 1 and isinstance(result, str):
+            places += _tokens(tool, tokens(result))
+        step = Step(
+            self.length,
+            tool,
+            key=call_key(tool, arguments),
+            arguments=arguments,
+            failed=failed,
+            changes=changes,
+            offers=_offers(places),
+            signs=_signs(found),
+        )
+        self._note(step)
 
     def supposing(self, tool: str, arguments: Mapping[str, Any], result: Any) -> Trail:
         """A copy in which one more call has been made; the original is not touched."""
@@ -163,8 +185,19 @@ def call_key(tool: str, arguments: Mapping[str, Any]) -> str:
     return _encode([tool, arguments])
 
 
-def _leaves(kind: str, tool: str, value: Any) -> list[tuple[Origin, Offer]]:
-    return [(Origin(kind, tool, leaf.path), Offer(leaf.at, leaf.value)) for leaf in leaves(value)]
+def _leaves(kind: str, tool: str, found: Iterable[Leaf]) -> list[tuple[Origin, Offer]]:
+    return [(Origin(kind, tool, leaf.path), Offer(leaf.at, leaf.value)) for leaf in found]
+
+
+def _signs(found: Iterable[Leaf]) -> tuple[str, ...]:
+    signs = dict.fromkeys(f"{leaf.path}={leaf.value}" for leaf in found if _telling(leaf.value))
+    return tuple(signs)[:SIGNS]
+
+
+def _telling(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) < SHORT and not any(map(str.isdigit, value))
+    return value is None or isinstance(value, bool)
 
 
 def _tokens(who: str, found: Iterable[Token]) -> list[tuple[Origin, Offer]]:

@@ -35,17 +35,17 @@ class Token(NamedTuple):
     shape: str
     place: int
 
-    @property
-    def word(self) -> str:
-        """The token in lower case if it is a word; empty for ids, numbers and short words."""
-        plain = len(self.text) > 2 and not any(character.isdigit() for character in self.text)
-        return self.text.lower() if plain else ""
-
 
 def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of a text, in order."""
     found = [match[0].rstrip(_TRAILING) for match in _TOKEN.finditer(text[-TEXT_LIMIT:])]
     return tuple(Token(token, shape(token), index) for index, token in enumerate(found))
+
+
+def words(said: tuple[Token, ...]) -> frozenset[str]:
+    """The words among some tokens, in lower case; ids, numbers and short words are left out."""
+    plain = (token.text for token in said if "9" not in token.shape and "X" not in token.shape)
+    return frozenset(text.lower() for text in plain if len(text) > 2)
 
 
 def days(said: tuple[Token, ...]) -> Iterator[Token]:
