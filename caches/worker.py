@@ -81,7 +81,8 @@ class Worker(Executor):
                 return await asyncio.get_running_loop().run_in_executor(self, fn, *args)
         except TimeoutError:
             self._stuck = True
-            self.submit(self._free)
+            with suppress(RuntimeError):  # closed meanwhile
+                self.submit(self._free)
             return None
 
     async def aclose(self, patience: float, last: Callable[[], None]) -> None:

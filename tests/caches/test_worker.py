@@ -108,6 +108,16 @@ async def test_a_closed_thread_answers_none_and_ends(worker: Worker) -> None:
         worker.submit(int)
 
 
+async def test_an_answer_that_is_waited_for_while_it_closes_is_none_too(
+    worker: Worker, stop: threading.Event
+) -> None:
+    asked = asyncio.ensure_future(worker.ask(0.01, stop.wait))
+    await asyncio.sleep(0)
+    worker.shutdown()
+
+    assert await asked is None
+
+
 async def test_the_last_job_is_run_even_when_nobody_waits_for_it(
     worker: Worker, stop: threading.Event
 ) -> None:
