@@ -213,7 +213,7 @@ class ToolCache:
             if epochs is None:
                 return await _made(make, bill)
             if (found := self._in_memory(ask, epochs)) is None:
-                if ask.of.negative_ttl and not again:
+                if not again:
                     self._failures.check(ask.key, epochs, ask.of.negative_ttl)
                 key, began = (ask.key, epochs), False
                 if (flight := self._flights.get(key)) is None:
