@@ -11,6 +11,9 @@ from agentflow.caches.store import Entry, StoreStats
 OVERHEAD = 600
 """Bytes an entry takes beside its key and its value."""
 
+LEAST_COST = 1e-5
+"""Seconds that a call is taken to cost at least, so that use tells free ones apart."""
+
 
 class MemoryStore:
     """Keeps entries in memory; what is cheap to obtain again goes first (GDSF).
@@ -62,7 +65,7 @@ class MemoryStore:
                 return
             until = clock.now() + left
         size = len(key) + len(entry.value) + OVERHEAD
-        out = self._policy.add(key, size, entry.cost, entry.tool)
+        out = self._policy.add(key, size, max(entry.cost, LEAST_COST), entry.tool)
         self._held[key] = (entry, until)
         for evicted in out:
             self._held.pop(evicted, None)

@@ -70,6 +70,17 @@ async def test_what_took_long_to_obtain_stays() -> None:
     assert memory.get_now("a") is not None
 
 
+async def test_of_entries_that_cost_nothing_the_used_ones_stay() -> None:
+    memory = store(limit=2 * (OVERHEAD + 11))
+    memory.put("a", Entry(b"x" * 10))
+    memory.put("b", Entry(b"x" * 10))
+    memory.get_now("a")
+    memory.put("c", Entry(b"x" * 10))
+
+    assert memory.get_now("a") is not None
+    assert memory.get_now("b") is None
+
+
 async def test_one_tool_cannot_take_more_than_its_quota() -> None:
     memory = store(limit=4 * (OVERHEAD + 11), quota=0.5)
     memory.put("other", Entry(b"x" * 10, tool="other"))
