@@ -312,7 +312,7 @@ async def test_a_fallback_that_writes_counts(shop: Shop) -> None:
 async def test_a_write_with_wrong_arguments_is_none(shop: Shop) -> None:
     @workflow
     async def flow() -> Any:
-        return await shop.put(await shop.count("new"), 7)  # type: ignore[arg-type]
+        return await shop.put(await shop.count("new"), 7)  # type: ignore[arg-type]  # that is the test
 
     assert await shop.do(shop.look, "1") == "new"
     with pytest.raises(RunError):
