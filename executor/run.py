@@ -118,6 +118,8 @@ class Run(Generic[T]):
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
         self._task = self._context.copy().run(self._spawn, self._supervise())
         self._task.add_done_callback(self._never_began)
+        if self.speculator is not None:
+            self.speculator.soon()
         if self.deadline is not None:
             if self.deadline <= self._loop.time():
                 self._expire()

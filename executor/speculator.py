@@ -87,7 +87,6 @@ class Speculator:
         self._due = False
         self._closed = False
         self.stats = SpeculationStats()
-        self.soon()
 
     # What happens in the run
 
@@ -281,6 +280,8 @@ class Speculator:
         for stats in (self.stats, self._foresight.stats):
             stats.started += 1
         self._tell(events.SpeculationStarted, number, wish.tool)
+        if wish.slot is not None:
+            self.soon()  # what it will give can be supposed
 
     def _has_room(self, guess: Guess) -> bool:
         """Whether a guess may start: nothing that was asked for waits for what it takes."""

@@ -76,20 +76,28 @@ class Supposing:
         self._guarded: set[int] = set()  # slots whose guard was guessed at
 
     def wishes(self, guesses: Iterable[Guess]) -> Iterator[Wish]:
-        """The calls, given the guesses that have a value already."""
+        """The calls, given the guesses that were made already."""
         self.learn()
         state = self._state
         running = list(islice(self._started(), SCANNED))
         supposed = {slot: found for slot in running if (found := self._last_value(slot))}
-        for guess in guesses:
-            of = guess.wish
-            if of.slot is not None and guess.seconds is not None:
-                supposed[of.slot] = _Supposed(guess.value, of.probability, of.depth)
+        supposed |= self._guessed(guesses)
         view = _View(state, supposed)
         sources = dict.fromkeys([*running, *supposed])
         for user in dict.fromkeys(user for slot in sources for user in state.users(slot)):
             if (wish := self._wish(user, supposed, view)) is not None:
                 yield wish
+
+    def _guessed(self, guesses: Iterable[Guess]) -> Iterator[tuple[int, _Supposed]]:
+        """What guesses at calls of the plan gave, or will probably give."""
+        for guess in guesses:
+            of = guess.wish
+            if of.slot is None:
+                continue
+            if guess.seconds is not None:
+                yield of.slot, _Supposed(guess.value, of.probability, of.depth)
+            elif found := self._foresight.values.guess(of.tool, plain(dict(of.arguments))):
+                yield of.slot, _Supposed(found[0], of.probability * found[1], of.depth)
 
     def _arguments(self, node: Node, view: Any) -> dict[str, Any] | None:
         """The arguments by name, as far as the values they use are known or supposed."""
