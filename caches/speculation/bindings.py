@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from agentflow.caches.speculation.recipes import Group, Part, Recipe, together
 from agentflow.caches.speculation.trail import Offer, Step, Trail
 
-BINDINGS = 16
+BINDINGS = 24
 """Values that one group of a recipe may take at a time."""
 
 CHOICES = 6

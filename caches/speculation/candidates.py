@@ -17,7 +17,7 @@ class Candidate:
         tool: Name of the tool.
         arguments: Value by parameter name.
         probability: That this very call is the next one, made before anybody but the model speaks.
-        later: That it is made at some time from now on in this session; never less.
+        later: That it is made in this session before anything is changed; never less.
         reason: Where the call and its arguments come from, for people.
     """
 

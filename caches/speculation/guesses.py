@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentflow.caches.speculation.bindings import Binding, Finder
@@ -11,18 +11,19 @@ from agentflow.caches.speculation.repertoire import Known, Repertoire
 from agentflow.caches.speculation.trail import call_key
 
 FAR = 4
-"""Places in a list beyond which it does not matter how far."""
+"""Calls in between from which on it does not matter how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """A recipe that gives a call.
+    """A recipe that gives a call, and the place of that call among those it gives.
 
     Attributes:
         known: The recipe.
-        fresh: Calls not yet made that the recipe names before it; -1 if it has been made.
-        ahead: Places behind the call of the recipe that was made last, 0 being that call;
-            `FAR` when it is further, or before it, or none was made.
+        fresh: Calls not yet made that it gives from younger steps, or before it in its step;
+            -1 if this call has been made.
+        ahead: Calls not yet made between this one and the last that was made, in the order in
+            which their values came up; `FAR` if it came up earlier, or none was made.
     """
 
     known: Known
@@ -51,7 +52,7 @@ def gather(repertoire: Repertoire, history: History) -> list[Guess]:
         for known in recipes:
             found = finder.bindings(known.recipe)
             keys = [call_key(tool, binding.arguments) for binding in found]
-            supports = _supports(known, keys, history)
+            supports = _supports(known, found, keys, history.made)
             for binding, key, support in zip(found, keys, supports, strict=True):
                 if (guess := guesses.get(key)) is None:
                     guess = guesses[key] = Guess(tool, binding, key)
@@ -59,14 +60,28 @@ def gather(repertoire: Repertoire, history: History) -> list[Guess]:
     return list(guesses.values())
 
 
-def _supports(known: Known, keys: Sequence[str], history: History) -> list[Support]:
-    made = history.made
-    latest = max((key for key in keys if key in made), key=lambda k: made[k], default=None)
-    start = len(keys) if latest is None else keys.index(latest)
-    supports = []
+def _supports(
+    known: Known, found: Sequence[Binding], keys: Sequence[str], made: Mapping[str, int]
+) -> Iterator[Support]:
+    ahead = _ahead(found, keys, made)
     fresh = 0
     for place, key in enumerate(keys):
-        ahead = min(place - start, FAR) if place >= start else FAR
-        supports.append(Support(known, -1 if key in made else min(fresh, FAR), ahead))
+        yield Support(known, -1 if key in made else min(fresh, FAR), ahead.get(place, FAR))
         fresh += key not in made
-    return supports
+
+
+def _ahead(
+    found: Sequence[Binding], keys: Sequence[str], made: Mapping[str, int]
+) -> dict[int, int]:
+    """How far behind the call that was made last the others come, by their index."""
+    latest = max((made[key] for key in keys if key in made), default=None)
+    if latest is None:
+        return {}
+    order = sorted(range(len(found)), key=lambda index: _came_up(found[index]))
+    start = next(place for place, index in enumerate(order) if made.get(keys[index]) == latest)
+    unmade = [index for index in order[start + 1 :] if keys[index] not in made]
+    return {index: place for place, index in enumerate(unmade[:FAR])}
+
+
+def _came_up(binding: Binding) -> list[tuple[int, tuple[int, ...]]]:
+    return [(step.position, offer.at) for step, offer in binding.places]

@@ -66,7 +66,7 @@ class Predictor:
 
     Calls are put together by recipes mined from the calls that were made, and weighed by what
     the session did and said before. Two probabilities are learned: that a call is the very next
-    one, before anybody but the model speaks, and that it is made at all from now on.
+    one, before anybody but the model speaks, and that it is made before anything is changed.
     """
 
     def __init__(self) -> None:
@@ -102,8 +102,7 @@ class Predictor:
         session = self._sessions.pop(trail, _Session())
         if session.question is not None:
             self._answer(session, None)
-        for waiting in session.waiting:
-            self._learn_later(waiting, False)
+        self._give_up(session)
 
     def dump(self) -> dict[str, Any]:
         """All that was learned, as JSON."""
@@ -188,8 +187,16 @@ class Predictor:
             else:
                 rest.append(waiting)
         session.waiting = rest
-        if not step.changes:
+        if step.changes:
+            self._give_up(session)
+        else:
             self._repertoire.learn(step.actor, step.arguments, question.steps)
+
+    def _give_up(self, session: _Session) -> None:
+        """Learn that what was predicted has not been called while it was worth having."""
+        for waiting in session.waiting:
+            self._learn_later(waiting, False)
+        session.waiting.clear()
 
     def _learn_next(self, question: _Question, key: str | None) -> None:
         errors: dict[str, float] = {}

@@ -140,7 +140,8 @@ def _distance(place: _Place, anchor: _Place | None) -> tuple[bool, bool, int, in
         return (False, True, 0, age)
     if place.origin.kind == "said":
         return (False, False, abs(place.offer.at[0] - anchor.offer.at[0]), age)
-    return (False, not together(place.offer, anchor.offer), 0, age)
+    same_record = place.offer.at == anchor.offer.at
+    return (False, not together(place.offer, anchor.offer), int(not same_record), age)
 
 
 def _groups(arguments: Mapping[str, Any], chosen: Mapping[str, _Place]) -> Iterator[Group]:
