@@ -20,6 +20,10 @@ settings.register_profile(
 settings.load_profile("agentflow")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sessions", help="recorded tool-calling sessions to replay, as JSON lines")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "virtual: run the test on virtual time (VirtualLoop)")
 
