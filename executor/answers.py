@@ -30,24 +30,30 @@ class Answers:
         speculator: Starts calls before they are asked for, or None.
 
     Attributes:
+        cache: Results of tools.
         speculator: The same.
     """
 
     def __init__(self, calls: Running, reuse: Reuse, speculator: Speculator | None) -> None:
         self._calls = calls
         self._reuse = reuse
-        self._cache = reuse.cache
+        self.cache = reuse.cache
         self.speculator = speculator
         self._asked: dict[int, Asked] = {}  # of calls that are about to be made
         self._held: dict[int, tuple[int, BoundCall, Happening]] = {}  # ended before their line
 
     # Before a call
 
-    def known(self, slot: int, call: BoundCall) -> Found | None:
-        """The value of a call that is about to start, if it is there already."""
+    def before(self, slot: int, call: BoundCall) -> Found | None:
+        """A call is about to start: its value, if it is there already."""
+        if call.changes and self.cache.listening:
+            self._changed(slot, call)
+        return None if call.reused is None else self._known(slot, call)
+
+    def _known(self, slot: int, call: BoundCall) -> Found | None:
         if (asked := self._named(slot, call)) is None:
             return None
-        found = self._cache.find(asked.ask)
+        found = self.cache.find(asked.ask)
         guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
         if found is None or (guessed and call.policy.usd):  # a guess that is used is paid for
             self._asked[slot] = asked
@@ -57,7 +63,7 @@ class Answers:
     def looked_up(self, slot: int, call: BoundCall) -> Found | None:
         """The value of a call that waits for room, if it is there already and owes nothing."""
         asked = None if call.policy.usd else self._named(slot, call)
-        if asked is None or (found := self._cache.find(asked.ask)) is None:
+        if asked is None or (found := self.cache.find(asked.ask)) is None:
             return None
         if self.speculator is not None:
             self.speculator.claim(slot, asked.ask)
@@ -83,7 +89,7 @@ class Answers:
     def coming(self, slot: int) -> bool:
         """Whether the value of a call that is about to be made is there, or on its way."""
         asked = self._asked.get(slot)
-        return asked is not None and self._cache.has(asked.ask)
+        return asked is not None and self.cache.has(asked.ask)
 
     def asked(self, slot: int, call: BoundCall) -> Asked | None:
         """A call as the cache knows it, asked for by its own task; None if it has no name.
@@ -108,7 +114,7 @@ class Answers:
         make = partial(call.make, asked.args, asked.kwargs, site)
         bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
         try:
-            found = await self._cache.obtain(asked.ask, make, bill=bill, again=again)
+            found = await self.cache.obtain(asked.ask, make, bill=bill, again=again)
             if bill is not None and self.speculator is not None and self.speculator.claims(slot):
                 bill.pay()
         finally:
@@ -132,27 +138,27 @@ class Answers:
     async def write(self, slot: int, call: BoundCall, make: Callable[[], Awaitable[T]]) -> T:
         """A call that may write; other processes that share the cache know of it before."""
         resources = written(call.tool, *self._calls.arguments(slot))
-        await self._cache.epochs.raised(resources)
+        await self.cache.epochs.raised(resources)
         try:
             return await make()
         finally:
-            await self._cache.epochs.raised(resources)
+            await self.cache.epochs.raised(resources)
 
-    def changed(self, slot: int, call: BoundCall) -> None:
+    def _changed(self, slot: int, call: BoundCall) -> None:
         """A call that may write begins or has ended: what was read before is stale."""
-        if self._cache.listening:
+        if self.cache.listening:
             try:
                 resources = written(call.tool, *self._calls.arguments(slot))
             except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
                 return
-            self._cache.epochs.raise_now(resources)
+            self.cache.epochs.raise_now(resources)
 
     # After a call
 
     def ended(self, slot: int, call: BoundCall, happening: Happening) -> None:
         """A call has ended."""
-        if call.changes:
-            self.changed(slot, call)
+        if call.changes and self.cache.listening:
+            self._changed(slot, call)
         self._inform(slot, call, happening)
 
     def committed(self, node: int) -> None:

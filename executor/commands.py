@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-from agentflow.executor.gates import Waiter
+from agentflow.executor.gates import Gate, Waiter
 from agentflow.planner.plan import Plan
 
 
@@ -94,6 +94,13 @@ class Start:
 
 
 @dataclass(slots=True)
+class MakeRoom:
+    """More calls were let through a gate than it has room for, guests included."""
+
+    gate: Gate
+
+
+@dataclass(slots=True)
 class Parked:
     """The call in this slot could start, were there room for it."""
 
@@ -122,5 +129,5 @@ class Wake:
     slot: int
 
 
-Command: TypeAlias = Start | Parked | Settle | Stop | Wake
+Command: TypeAlias = Start | MakeRoom | Parked | Settle | Stop | Wake
 """A call that ran to its end gets no `Settle`: who reported it knows."""

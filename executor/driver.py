@@ -22,6 +22,7 @@ from agentflow.executor.commands import (
     Finished,
     Halted,
     Happening,
+    MakeRoom,
     Parked,
     Settle,
     Start,
@@ -179,6 +180,8 @@ class Driver(Running):
                 if self.teller is not None:
                     self.teller.settled(slot)
                 self._notify(slot)
+            case MakeRoom(gate):
+                gate.make_room()
             case Parked(slot):
                 self._look_up(slot)
             case Stop(slot):

@@ -20,6 +20,7 @@ from agentflow.executor.commands import (
     RUNNING,
     WAITING,
     Command,
+    MakeRoom,
     Parked,
     Settle,
     Start,
@@ -158,11 +159,13 @@ class Schedule:
 
     def _admit(self, slot: int, out: list[Command]) -> None:
         gate = self._gates[slot]
-        if gate.room > 0:  # who starts the call has a guest make way
+        if gate.room > 0:
             gate.free -= 1
             self._free -= 1
             self.status[slot] = RUNNING
             out.append(Start(slot))
+            if gate.free < 0:  # unless the call takes a guest's place over when it starts
+                out.append(MakeRoom(gate))
         else:
             self.status[slot] = PARKED
             gate.park(self.nodes[slot].rank, self, slot)
