@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from agentflow.caches.caching import Caching
     from agentflow.caches.speculation.policy import Speculation
     from agentflow.context import Context
-    from agentflow.engine import Engine, run_sync
+    from agentflow.engine import Engine
     from agentflow.errors import AgentflowError
     from agentflow.executor.run import Run
     from agentflow.executor.services import Limits
     from agentflow.executor.strategies.task import Task
     from agentflow.llms import llm
     from agentflow.planner.plan import Plan
+    from agentflow.sync import run_sync
     from agentflow.tools.handle import Handle
     from agentflow.tools.tool import Tool, tool
     from agentflow.tools.values import Outcome
@@ -49,7 +50,7 @@ _HOME = {
     "gather": "workflows",
     "llm": "llms",
     "quorum": "workflows",
-    "run_sync": "engine",
+    "run_sync": "sync",
     "said": "workflows",
     "settled": "workflows",
     "tool": "tools.tool",

@@ -14,12 +14,13 @@ number, so epochs of different origin, as after the loss of a file, are never eq
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from secrets import randbits
 from typing import TYPE_CHECKING
 
-from agentflow.tools.effects import Resource
+from agentflow.tools.effects import Resource, conflict
 
 if TYPE_CHECKING:
     from agentflow.caches.shared_epochs import SharedEpochs
@@ -117,19 +118,37 @@ class Epochs:
     def __init__(self, shared: SharedEpochs | None = None) -> None:
         self._shared = shared
         self._local = LocalEpochs()
+        self._writing: Counter[Resource] = Counter()  # by this process, and not ended
 
     def here(self, resources: Iterable[Resource]) -> tuple[int, ...]:
         """The epochs by the writes of this process alone."""
         return self._local.now(resources)
 
+    def begin(self, resources: Iterable[Resource]) -> None:
+        """A write begins: until it has ended nobody can tell what is there."""
+        self._writing.update(map(known, resources))
+
+    def end(self, resources: Iterable[Resource]) -> None:
+        """A write that began has ended."""
+        self._writing.subtract(map(known, resources))
+        self._writing = +self._writing
+
+    def written(self, resources: Iterable[Resource]) -> bool:
+        """Whether one of the resources is being written in this process."""
+        return any(conflict(known(r), path) for r in resources for path in self._writing)
+
     def now(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
-        """The epochs, without waiting; None when only `look` can tell."""
+        """The epochs, without waiting; None while one is written, or only `look` can tell."""
+        if self._writing and self.written(resources):
+            return None
         if self._shared is None:
             return self._local.now(resources)
         return self._shared.now(resources)
 
     async def look(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
-        """The epochs; None when the shared store cannot tell, and shared reads are misses."""
+        """The epochs; None while one is written, or if the shared store cannot tell."""
+        if self._writing and self.written(resources):
+            return None
         if self._shared is None:
             return self._local.now(resources)
         return await self._shared.look(resources)

@@ -143,6 +143,7 @@ class ToolCache:
     Attributes:
         stats: What it has done.
         listening: Whether a write can make anything stale.
+        heard: Called when it begins to listen: writes may be under way.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class ToolCache:
         self._failures = _Failures()
         self._warned: set[str] = set()
         self.listening = disk is not None
+        self.heard: Callable[[], None] = lambda: None
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let go of files and threads."""
@@ -284,7 +286,9 @@ class ToolCache:
     def _epochs_now(self, ask: Ask) -> Epoch | None:
         if not ask.resources:
             return ()
-        self.listening = True
+        if not self.listening:
+            self.listening = True
+            self.heard()
         return self.epochs.now(ask.resources)
 
     def _in_memory(self, ask: Ask, epochs: Epoch) -> Found | None:

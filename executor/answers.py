@@ -14,6 +14,7 @@ from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.reuse import Asked, Reuse, written
 from agentflow.executor.site import CallSite
 from agentflow.executor.speculator import Speculator
+from agentflow.tools.effects import Resource
 
 if TYPE_CHECKING:
     from agentflow.executor.running import Running
@@ -40,14 +41,15 @@ class Answers:
         self.cache = reuse.cache
         self.speculator = speculator
         self._asked: dict[int, Asked] = {}  # of calls that are about to be made
+        self._writing: dict[int, tuple[Resource, ...]] = {}  # what calls under way may write
         self._held: dict[int, tuple[int, BoundCall, Happening]] = {}  # ended before their line
 
     # Before a call
 
     def before(self, slot: int, call: BoundCall) -> Found | None:
         """A call is about to start: its value, if it is there already."""
-        if call.changes and self.cache.listening:
-            self._changed(slot, call)
+        if call.changes:
+            self._begin(slot, call)
         return None if call.reused is None else self._known(slot, call)
 
     def _known(self, slot: int, call: BoundCall) -> Found | None:
@@ -144,21 +146,38 @@ class Answers:
         finally:
             await self.cache.epochs.raised(resources)
 
-    def _changed(self, slot: int, call: BoundCall) -> None:
-        """A call that may write begins or has ended: what was read before is stale."""
-        if self.cache.listening:
-            try:
-                resources = written(call.tool, *self._calls.arguments(slot))
-            except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
-                return
-            self.cache.epochs.raise_now(resources)
+    def listen(self) -> None:
+        """From now on something can become stale; calls that may write may be under way."""
+        for slot in self._calls.started():
+            call = self._calls.call_of(slot)
+            if call.changes and slot not in self._writing:
+                self._begin(slot, call)
+
+    def _begin(self, slot: int, call: BoundCall) -> None:
+        """A call that may write begins: what was read before is stale."""
+        resources = self._resources(slot, call)
+        self._writing[slot] = resources
+        self.cache.epochs.raise_now(resources)
+        self.cache.epochs.begin(resources)
+
+    def _end(self, slot: int, call: BoundCall) -> None:
+        """It has ended, or is not waited for any more: what was read meanwhile is stale."""
+        if slot in self._writing:
+            self.cache.epochs.end(self._writing.pop(slot))
+        self.cache.epochs.raise_now(self._resources(slot, call))
+
+    def _resources(self, slot: int, call: BoundCall) -> tuple[Resource, ...]:
+        try:
+            return written(call.tool, *self._calls.arguments(slot))
+        except Exception:  # noqa: BLE001  # the call itself will raise it, and not be made
+            return ()
 
     # After a call
 
     def ended(self, slot: int, call: BoundCall, happening: Happening) -> None:
         """A call has ended."""
         if call.changes and self.cache.listening:
-            self._changed(slot, call)
+            self._end(slot, call)
         self._inform(slot, call, happening)
 
     def committed(self, node: int) -> None:

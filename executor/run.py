@@ -136,6 +136,7 @@ class Run(Generic[T]):
                     services.foresight, services, reuse, self, self._context
                 )
             self.driver.answers = Answers(self.driver, reuse, self.speculator)
+            services.attend(self.driver.answers)
 
     def said(self, text: str, by: str = "user") -> None:
         """Note what the user, or the model, said: what comes next may depend on it."""

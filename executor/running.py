@@ -88,6 +88,12 @@ class Running:
         """Slots of the calls that run."""
         return self._tasks
 
+    def call_of(self, slot: int) -> BoundCall:
+        """The tool that a call is of, ready to be called."""
+        call = self._bound[slot]
+        assert call is not None, "a join or a map is no call"
+        return call
+
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
         assert call is not None, "only calls start"

@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from agentflow.caches.caching import Caching, Scope
 from agentflow.caches.keys import Keys
@@ -22,6 +23,9 @@ from agentflow.executor.reuse import Reuse, written
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agentflow.executor.answers import Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,10 @@ class Services:
         self.cache: ToolCache | None = None
         self.foresight = foresight
         self._scope: Scope = ""
+        self._attending: WeakSet[Answers] = WeakSet()
         if caching is not None:
             self.cache = caching.build(self.spawn, chance or random.Random())
+            self.cache.heard = self._listen
             self._scope = caching.scope
         self.threads = DaemonThreads(limits.threads)
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
@@ -148,6 +154,14 @@ class Services:
     def reuse(self, run: str) -> Reuse | None:
         """The tool cache as the runs within one outermost run use it, or None."""
         return None if self.cache is None else Reuse(self.cache, run, self._scope)
+
+    def attend(self, answers: Answers) -> None:
+        """Tell a run's answers when something in the cache can become stale from then on."""
+        self._attending.add(answers)
+
+    def _listen(self) -> None:
+        for answers in self._attending:
+            answers.listen()
 
     def spawn(
         self, work: Coroutine[Any, Any, Any], name: str, stop: Callable[[], object] | None = None

@@ -391,3 +391,34 @@ async def test_a_pure_tool_does_not_care(shop: Shop) -> None:
     assert await shop.do(pure) == 1
     await shop.do(anything)
     assert await shop.do(pure) == 1
+
+
+async def test_polling_beside_a_call_that_declares_nothing_sees_what_it_does(
+    engine: Engine,
+) -> None:
+    up: list[bool] = []
+
+    @tool(timeout=None)
+    async def deploy() -> None:
+        await asyncio.sleep(10)
+        up.append(True)
+        await asyncio.sleep(1000)
+
+    @tool(reads="service")
+    async def health() -> bool:
+        await asyncio.sleep(0.5)
+        return bool(up)
+
+    @workflow
+    async def flow() -> float:
+        began = asyncio.get_running_loop().time()
+        deploying = deploy()
+        await asyncio.sleep(1)
+        while not await health():
+            await asyncio.sleep(0.5)
+        seen = asyncio.get_running_loop().time() - began
+        await deploying
+        return seen
+
+    assert await engine.run(flow) < 12  # also when health is the first thing ever read
+    assert await engine.run(flow) < 3
