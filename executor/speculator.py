@@ -31,7 +31,7 @@ from agentflow.executor.guesses import Guess, Prospect, Unasked, Why, Wish
 from agentflow.executor.reuse import Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.supposing import Supposing
-from agentflow.tools.values import fresh, plain
+from agentflow.tools.values import plain
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
@@ -264,8 +264,7 @@ class Speculator:
             return
         if number is None:
             number = self._count = self._count + 1
-            arguments = fresh(dict(wish.arguments))
-            of = (wish.tool, arguments, wish.probability, wish.reason)
+            of = (wish.tool, dict(wish.arguments), wish.probability, wish.reason)
             self._tell(events.CallPredicted, number, *of)
         epochs = self._reuse.cache.epochs.here(prospect.asked.ask.resources)
         guess = Guess(number, prospect, self._loop.time(), epochs)

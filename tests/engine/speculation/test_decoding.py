@@ -79,6 +79,23 @@ async def test_a_call_of_a_turn_starts_before_the_model_asks_for_it(
     assert lab.used() == [0.5]
 
 
+async def test_a_task_with_tools_of_its_own_guesses_at_no_others(
+    lab: Any, maybe: Any, search: Any, model: Any
+) -> None:
+    @tool(reads="web")
+    async def other(query: str) -> str:
+        """Search elsewhere."""
+        return query
+
+    engine = lab.start(
+        maybe("search", query="x"), tools=[search], model=await model("Done.", "Done.")
+    )
+
+    await engine.run(Task("Which?", strategy="react", tools=[other]))
+
+    assert lab.calls == []
+
+
 async def test_what_the_user_and_the_model_say_is_heard(
     lab: Any, scripted: Any, search: Any, model: Any
 ) -> None:

@@ -19,6 +19,17 @@ async def idle(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+class Session:
+    """The business of one run."""
+
+    def __init__(self, name: str, lab: Any) -> None:
+        self.name = name
+        self.lab = lab
+
+    async def search(self, query: str) -> str:
+        return str(await self.lab.work(f"{self.name} {query}", 0.1))
+
+
 # What is never guessed at
 
 
@@ -117,16 +128,9 @@ async def test_a_workflow_guesses_with_the_tools_that_it_called_before(
 async def test_a_tool_that_belongs_to_one_run_alone_is_not_used_by_others(
     lab: Any, maybe: Any, bound: bool
 ) -> None:
-    class Session:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        async def search(self, query: str) -> str:
-            return str(await lab.work(f"{self.name} {query}", 0.1))
-
     @workflow
     async def ask(name: str) -> None:
-        session = Session(name)
+        session = Session(name, lab)
 
         async def search(query: str) -> str:
             return await session.search(query)
@@ -297,6 +301,32 @@ async def test_a_source_that_always_has_another_guess_is_asked_once_for_each_thi
     await engine.run(idle, 1.0)
 
     assert lab.calls == ["0"]
+
+
+async def test_guesses_that_rest_on_others_are_given_up_when_they_never_come_true(
+    lab: Any, maybe: Any, scripted: Any
+) -> None:
+    @tool(reads="web")
+    async def search(query: str) -> str:
+        return str(await lab.work(query, 1.0))
+
+    @workflow
+    async def ask() -> None:
+        await asyncio.sleep(1.5)
+        await search("x")
+        await asyncio.sleep(1.5)
+
+    def after(trail: Any) -> list[Any]:
+        return [maybe("search", query="x" if not trail.length else f"y{len(lab.made)}")]
+
+    engine = lab.start(scripted(after=after), tools=[search])
+    depths = []
+    for _ in range(40):
+        lab.made.clear()
+        await engine.run(ask)
+        depths.append(len(lab.calls))
+
+    assert depths[0] > depths[-1]
 
 
 # Money
@@ -493,7 +523,7 @@ async def test_a_guess_at_a_full_gate_waits_and_is_overtaken_by_its_call(
 
 
 async def test_no_guess_starts_while_calls_wait_for_a_place_in_the_run(
-    lab: Any, maybe: Any
+    lab: Any, maybe: Any, scripted: Any
 ) -> None:
     @tool(reads="web")
     async def search(query: str) -> str:
@@ -506,12 +536,12 @@ async def test_no_guess_starts_while_calls_wait_for_a_place_in_the_run(
             await handle
         await asyncio.sleep(5)
 
-    engine = lab.start(maybe("search", query="x"), tools=[search], limits=Limits(run=1))
+    source = scripted(after=lambda trail: [maybe("search", query="x")] if trail.length else [])
+    engine = lab.start(source, tools=[search], limits=Limits(run=1))
 
     await engine.run(ask)
 
-    begun = dict(lab.made)
-    assert begun["x"] == 0.0 or begun["x"] >= begun["2"]
+    assert lab.made == [("0", 0.0), ("1", 2.0), ("2", 4.0), ("x", 4.0)]
 
 
 async def test_a_rate_limited_call_takes_a_guess_over_without_a_turn_of_its_own(
@@ -526,6 +556,29 @@ async def test_a_rate_limited_call_takes_a_guess_over_without_a_turn_of_its_own(
     await engine.run(buy, 0.5, search, "x")
 
     assert asyncio.get_running_loop().time() == 2.0
+
+
+async def test_a_guess_that_finds_no_turn_at_a_rate_limit_does_not_use_one_up(
+    lab: Any, maybe: Any, scripted: Any
+) -> None:
+    @tool(reads="web", rate="1/s")
+    async def search(query: str) -> str:
+        return str(await lab.work(query, 0.1))
+
+    @workflow
+    async def ask() -> None:
+        await search("a")
+        await asyncio.sleep(0.4)
+        await search("b")
+
+    def after(trail: Any) -> list[Any]:
+        return [maybe("search", 0.99, query="x")] if trail.length == 1 else []
+
+    engine = lab.start(scripted(after=after), tools=[search])
+
+    await engine.run(ask)
+
+    assert lab.made == [("a", 0.0), ("b", 1.0)]
 
 
 async def test_guesses_leave_half_of_the_threads_alone(lab: Any, maybe: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentflow import Caching, Engine, Plan, Speculation, events, tool, workflow
+from agentflow import Caching, Engine, Plan, Speculation, Tool, events, tool, workflow
 from agentflow.caches.epochs import Epochs
 from agentflow.caches.memory import MemoryStore
 from agentflow.caches.speculation.candidates import Candidate
@@ -43,7 +43,7 @@ class World:
         self._leaves = {(area, key): 0 for area in AREAS for key in KEYS}
         leaf, area = "tree/{area}/{key}", "tree/{area}"
         read: dict[str, Any] = {"hedge": hedge}
-        self.tools = [
+        self.tools: list[Tool[..., Any]] = [
             tool(reads=leaf, ttl="1h", **read)(self.get),
             tool(reads=leaf, **read)(self.peek),
             tool(reads=area, ttl="1h", limit=2, **read)(self.dump),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentflow import events, tool
+from agentflow.caches.speculation.values import LARGEST
 from agentflow.planner.plan import Plan
 
 
@@ -139,8 +140,8 @@ async def test_a_guess_whose_call_is_skipped_is_wasted(lab: Any, shop: Shop) -> 
 async def test_guards_that_never_hold_are_learnt(lab: Any, shop: Shop) -> None:
     engine = lab.start(tools=shop.tools)
     plan = engine.plan(GUARDED)
-    for number in range(12):
-        shop.stock["a"] = {"good": False, "number": number}
+    for _ in range(12):
+        shop.stock["a"] = {"good": False, "text": "too long to be supposed" * LARGEST}
         made = await rounds(lab, engine, plan)
 
     assert made == {"look a": 0.0}
