@@ -8,7 +8,7 @@ from itertools import islice, product
 from typing import Any, NamedTuple
 
 from agentflow.caches.speculation.recipes import Group, Part, Recipe, together
-from agentflow.caches.speculation.trail import Offer, Step, Trail
+from agentflow.caches.speculation.trail import Offer, Step, Trail, call_key
 
 BINDINGS = 24
 """Values that one group of a recipe may take at a time."""
@@ -33,24 +33,44 @@ class Binding(NamedTuple):
 
 
 class Finder:
-    """Applies recipes to one trail; what they share is looked up once."""
+    """Applies recipes to one trail; what no later step can have changed is kept."""
 
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
-        self._found: dict[Group, list[Binding]] = {}
+    def __init__(self) -> None:
+        self._groups: dict[Group, tuple[_Stamp, list[Binding]]] = {}
+        self._recipes: dict[Recipe, tuple[tuple[_Stamp, ...], dict[str, Binding]]] = {}
 
-    def bindings(self, recipe: Recipe) -> list[Binding]:
-        """The arguments a recipe finds now, those of the youngest steps first."""
+    def find(self, recipe: Recipe, trail: Trail) -> dict[str, Binding]:
+        """The arguments a recipe finds, those of the youngest steps first, by the call's key."""
+        stamps = tuple(_stamp(group, trail) for group in recipe.groups)
+        known = self._recipes.get(recipe)
+        if known is None or known[0] != stamps:
+            found = self._combined(recipe, trail)
+            calls = {call_key(recipe.tool, binding.arguments): binding for binding in found}
+            known = self._recipes[recipe] = (stamps, calls)
+        return known[1]
+
+    def _combined(self, recipe: Recipe, trail: Trail) -> list[Binding]:
         if len(recipe.groups) == 1:
-            return self._of(recipe.groups[0])
-        choices = [list(enumerate(self._of(group)[:CHOICES])) for group in recipe.groups]
+            return self._of(recipe.groups[0], trail)
+        choices = [list(enumerate(self._of(group, trail)[:CHOICES])) for group in recipe.groups]
         ranked = sorted(product(*choices), key=lambda chosen: sum(place for place, _ in chosen))
         return [_merged([part for _, part in chosen]) for chosen in ranked[:PRODUCTS]]
 
-    def _of(self, group: Group) -> list[Binding]:
-        if (found := self._found.get(group)) is None:
-            found = self._found[group] = list(islice(_distinct(group, self._trail), BINDINGS))
-        return found
+    def _of(self, group: Group, trail: Trail) -> list[Binding]:
+        stamp = _stamp(group, trail)
+        known = self._groups.get(group)
+        if known is None or known[0] != stamp:
+            known = self._groups[group] = (stamp, list(islice(_distinct(group, trail), BINDINGS)))
+        return known[1]
+
+
+_Stamp = tuple[int, int]
+"""Positions of the first and the last step that a group can draw from."""
+
+
+def _stamp(group: Group, trail: Trail) -> _Stamp:
+    steps = trail.offering(group[0].origin)
+    return (steps[0].position, steps[-1].position) if steps else (-1, -1)
 
 
 def _merged(parts: Sequence[Binding]) -> Binding:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agentflow.caches.speculation.bindings import Binding, Finder
 from agentflow.caches.speculation.history import History
 from agentflow.caches.speculation.repertoire import Known, Repertoire
-from agentflow.caches.speculation.trail import call_key
 
 FAR = 4
 """Calls in between from which on it does not matter how many."""
+
+WEIGHED = 32
+"""Calls that are weighed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +46,44 @@ class Guess:
     later: float = 0.0
 
 
-def gather(repertoire: Repertoire, history: History) -> list[Guess]:
-    """The calls that the recipes of a repertoire find, each once."""
-    finder = Finder(history.trail)
+def gather(repertoire: Repertoire, history: History, finder: Finder) -> list[Guess]:
+    """The calls that the recipes of a repertoire find, each once; the most promising ones."""
     guesses: dict[str, Guess] = {}
     for tool, recipes in repertoire:
         for known in recipes:
-            found = finder.bindings(known.recipe)
-            keys = [call_key(tool, binding.arguments) for binding in found]
-            supports = _supports(known, found, keys, history.made)
-            for binding, key, support in zip(found, keys, supports, strict=True):
+            found = finder.find(known.recipe, history.trail)
+            supports = _supports(known, found, history.made)
+            for (key, binding), support in zip(found.items(), supports, strict=True):
                 if (guess := guesses.get(key)) is None:
                     guess = guesses[key] = Guess(tool, binding, key)
                 guess.supports.append(support)
-    return list(guesses.values())
+    if len(guesses) <= WEIGHED:
+        return list(guesses.values())
+    return sorted(guesses.values(), key=_promise, reverse=True)[:WEIGHED]
+
+
+def _promise(guess: Guess) -> float:
+    return max(s.known.share / (1 + min(s.fresh % FAR, s.ahead)) for s in guess.supports)
 
 
 def _supports(
-    known: Known, found: Sequence[Binding], keys: Sequence[str], made: Mapping[str, int]
+    known: Known, found: Mapping[str, Binding], made: Mapping[str, int]
 ) -> Iterator[Support]:
-    ahead = _ahead(found, keys, made)
+    ahead = _ahead(found, made)
     fresh = 0
-    for place, key in enumerate(keys):
-        yield Support(known, -1 if key in made else min(fresh, FAR), ahead.get(place, FAR))
+    for key in found:
+        yield Support(known, -1 if key in made else min(fresh, FAR), ahead.get(key, FAR))
         fresh += key not in made
 
 
-def _ahead(
-    found: Sequence[Binding], keys: Sequence[str], made: Mapping[str, int]
-) -> dict[int, int]:
-    """How far behind the call that was made last the others come, by their index."""
-    latest = max((made[key] for key in keys if key in made), default=None)
+def _ahead(found: Mapping[str, Binding], made: Mapping[str, int]) -> dict[str, int]:
+    """How far behind the call that was made last the others come."""
+    latest = max((key for key in found if key in made), key=made.__getitem__, default=None)
     if latest is None:
         return {}
-    order = sorted(range(len(found)), key=lambda index: _came_up(found[index]))
-    start = next(place for place, index in enumerate(order) if made.get(keys[index]) == latest)
-    unmade = [index for index in order[start + 1 :] if keys[index] not in made]
-    return {index: place for place, index in enumerate(unmade[:FAR])}
+    order = sorted(found, key=lambda key: _came_up(found[key]))
+    unmade = [key for key in order[order.index(latest) :] if key not in made]
+    return {key: place for place, key in enumerate(unmade[:FAR])}
 
 
 def _came_up(binding: Binding) -> list[tuple[int, tuple[int, ...]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from agentflow.caches.speculation.bindings import Finder
 from agentflow.caches.speculation.calibration import Calibration
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.features import context, mix, particular
@@ -59,6 +60,7 @@ class _Session:
 
     question: _Question | None = None
     waiting: list[_Waiting] = field(default_factory=list)
+    finder: Finder = field(default_factory=Finder)
 
 
 class Predictor:
@@ -137,11 +139,11 @@ class Predictor:
     # Predicting
 
     def _question(self, trail: Trail) -> _Question:
-        session = self._sessions.get(trail)
-        if session and session.question and session.question.length == trail.length:
+        session = self._sessions.setdefault(trail, _Session())
+        if session.question is not None and session.question.length == trail.length:
             return session.question
         history = History(trail)
-        guesses = gather(self._repertoire, history)
+        guesses = gather(self._repertoire, history, session.finder)
         tools = dict.fromkeys(guess.tool for guess in guesses)
         contexts = {tool: context(tool, history) for tool in tools}
         self._weigh(guesses, contexts, history)

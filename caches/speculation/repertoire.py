@@ -35,11 +35,13 @@ class Known:
         recipe: The recipe.
         number: Stands for it in features, the same in every process.
         credit: Calls it explained; those another one explains better count less.
+        share: Part of the credit of its tool.
     """
 
     recipe: Recipe
     number: int
     credit: float
+    share: float = 0.0
 
 
 class Repertoire:
@@ -98,10 +100,13 @@ class Repertoire:
     def _worth_using(self, tool: str) -> list[Known]:
         known = self._tools[tool].values()
         total = sum(entry.credit for entry in known)
+        best = _best(known, USED)
+        for entry in best:
+            entry.share = entry.credit / total
         return [
             entry
-            for entry in _best(known, USED)
-            if entry.credit >= SHARE * total and (entry.credit > 1 or not _fixed(entry.recipe))
+            for entry in best
+            if entry.share >= SHARE and (entry.credit > 1 or not _fixed(entry.recipe))
         ]
 
 
