@@ -109,6 +109,8 @@ async def test_a_supposition_may_rest_on_another_as_deep_as_is_allowed(
     made = await rounds(lab, engine, plan, 3)
 
     assert made == {"look a": 0.0, "look b": 0.0, "price c": begun}
+    last = lab.told(events.CallPredicted)[-1]
+    assert last.probability == (0.75 if depth == 1 else 0.75 * 0.75)
 
 
 GUARDED = '$1 = look(key="a")\n$2 = price(key="x") if $1.good\njoin()'
