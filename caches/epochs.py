@@ -15,7 +15,7 @@ number, so epochs of different origin, as after the loss of a file, are never eq
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from secrets import randbits
 from typing import TYPE_CHECKING
@@ -124,12 +124,14 @@ class Epochs:
         """The epochs by the writes of this process alone."""
         return self._local.now(resources)
 
-    def begin(self, resources: Iterable[Resource]) -> None:
-        """A write begins: until it has ended nobody can tell what is there."""
+    def begin(self, resources: Sequence[Resource]) -> None:
+        """A write begins here: until it has ended nobody can tell what is there."""
+        self._local.rise(resources)
         self._writing.update(map(known, resources))
 
-    def end(self, resources: Iterable[Resource]) -> None:
+    def end(self, resources: Sequence[Resource]) -> None:
         """A write that began has ended."""
+        self._local.rise(resources)
         self._writing.subtract(map(known, resources))
         self._writing = +self._writing
 
@@ -172,21 +174,20 @@ class Epochs:
             await self._shared.rise(resources)
 
     @asynccontextmanager
-    async def writing(self, resources: Iterable[Resource]) -> AsyncIterator[None]:
-        """Count a write of each resource when it begins and when it ends, whatever the outcome.
+    async def writing(self, resources: Sequence[Resource]) -> AsyncIterator[None]:
+        """Tell other processes of a write when it begins and when it ends, whatever the outcome.
 
-        Others know of it before this is entered. Should the process die inside, they count
-        its end themselves.
+        They know of it before this is entered. Should the process die inside, they count
+        its end themselves. Here, `begin` and `end` count it.
         """
-        resources = tuple(resources)
-        self._local.rise(resources)
-        name = await self._shared.begin(resources) if self._shared is not None else ""
+        if self._shared is None:
+            yield
+            return
+        name = await self._shared.begin(resources)
         try:
             yield
         finally:
-            self._local.rise(resources)
-            if self._shared is not None:
-                await self._shared.end(name, resources)
+            await self._shared.end(name, resources)
 
     async def aclose(self) -> None:
         """Close what is shared."""

@@ -140,11 +140,15 @@ class Answers:
     async def write(self, slot: int, call: BoundCall, make: Callable[[], Awaitable[T]]) -> T:
         """A call that may write; other processes that share the cache know of it before."""
         resources = written(call.tool, *self._calls.arguments(slot))
-        await self.cache.epochs.raised(resources)
+        fallback = slot not in self._writing  # it writes in place of a call that does not
+        if fallback:
+            self.cache.epochs.begin(resources)
         try:
-            return await make()
+            async with self.cache.epochs.writing(resources):
+                return await make()
         finally:
-            await self.cache.epochs.raised(resources)
+            if fallback:
+                self.cache.epochs.end(resources)
 
     def listen(self) -> None:
         """From now on something can become stale; calls that may write may be under way."""
@@ -155,16 +159,15 @@ class Answers:
 
     def _begin(self, slot: int, call: BoundCall) -> None:
         """A call that may write begins: what was read before is stale."""
-        resources = self._resources(slot, call)
-        self._writing[slot] = resources
-        self.cache.epochs.raise_now(resources)
+        resources = self._writing[slot] = self._resources(slot, call)
         self.cache.epochs.begin(resources)
 
     def _end(self, slot: int, call: BoundCall) -> None:
         """It has ended, or is not waited for any more: what was read meanwhile is stale."""
         if slot in self._writing:
             self.cache.epochs.end(self._writing.pop(slot))
-        self.cache.epochs.raise_now(self._resources(slot, call))
+        else:  # it had been given up on
+            self.cache.epochs.raise_now(self._resources(slot, call))
 
     def _resources(self, slot: int, call: BoundCall) -> tuple[Resource, ...]:
         try:

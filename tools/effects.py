@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 Kind = Literal["pure", "reads", "samples", "writes", "undeclared"]
@@ -103,13 +104,25 @@ def _path(value: str) -> list[str]:
     return parts if parts and ".." not in parts else ["*"]
 
 
-def _segments(pattern: str, arguments: Mapping[str, Any]) -> Resource:
+@lru_cache(maxsize=1024)
+def _parsed(pattern: str) -> tuple[tuple[str, bool], ...]:
+    """The segments of a pattern; of a parameter its name, and True."""
     out = []
     for segment in pattern.strip("/").split("/"):
         hole = _HOLE.fullmatch(segment)
-        if hole is None:
-            out.append(segment if not _HOLE.search(segment) else "*")
+        if hole is not None:
+            out.append((hole[1], True))
         else:
-            value = arguments.get(hole[1])
-            out += _path(str(value)) if isinstance(value, str | int) else ["*"]
+            out.append((segment if not _HOLE.search(segment) else "*", False))
+    return tuple(out)
+
+
+def _segments(pattern: str, arguments: Mapping[str, Any]) -> Resource:
+    out: list[str] = []
+    for segment, is_parameter in _parsed(pattern):
+        if is_parameter:
+            value = arguments.get(segment)
+            out += _path(str(value)) if isinstance(value, (str, int)) else ["*"]
+        else:
+            out.append(segment)
     return tuple(out)

@@ -269,6 +269,12 @@ GUESSING = Switches(cache=True, guesses=True)
 class Still(Epochs):
     """Epochs that no write raises."""
 
+    def begin(self, resources: Iterable[Any]) -> None:
+        """Nothing changes, whatever is written."""
+
+    def end(self, resources: Iterable[Any]) -> None:
+        """Likewise."""
+
     def raise_now(self, resources: Iterable[Any]) -> None:
         pass
 
