@@ -240,11 +240,12 @@ class Speculator:
                 yield Wish(found.tool, found.arguments, likely, found.reason, wish.depth + 1)
 
     def _worthwhile(self, wish: Wish) -> Prospect | None:
-        """A wish that is worth starting, unless its value is there, or was found to be none."""
+        """A wish that is worth starting, unless its value is there, or could not be kept."""
         found = self._appraiser.appraise(wish)
         if found is None or found.key in self._vain or self._is_asked(found.asked.ask):
             return None
-        return found
+        being_written = self._reuse.cache.epochs.written(found.asked.ask.resources)
+        return None if being_written else found
 
     def _is_asked(self, ask: Ask) -> bool:
         """Whether the value of a call is there, or on its way, or about to be."""
