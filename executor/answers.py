@@ -42,7 +42,7 @@ class Answers:
         self.speculator = speculator
         self._asked: dict[int, Asked] = {}  # of calls that are about to be made
         self._writing: dict[int, tuple[Resource, ...]] = {}  # what calls under way may write
-        self._held: dict[int, tuple[int, BoundCall, Happening]] = {}  # ended before their line
+        self._held: dict[int, list[tuple[int, BoundCall, Happening]]] = {}  # before their line
 
     # Before a call
 
@@ -185,7 +185,7 @@ class Answers:
 
     def committed(self, node: int) -> None:
         """A call belongs to the plan, which was not certain before; it may have ended."""
-        if (ended := self._held.pop(node, None)) is not None:
+        for ended in self._held.pop(node, ()):
             self._inform(*ended)
 
     def _inform(self, slot: int, call: BoundCall, happening: Happening) -> None:
@@ -197,7 +197,7 @@ class Answers:
         if isinstance(happening, Stopped):
             return
         if not calls.belongs(node := calls.state.where(slot)[0]):
-            self._held[node] = slot, call, happening
+            self._held.setdefault(node, []).append((slot, call, happening))
             return
         try:
             arguments = call.tool.spec.bind(*calls.arguments(slot))

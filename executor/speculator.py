@@ -91,9 +91,12 @@ class Speculator:
     # What happens in the run
 
     def said(self, text: str, by: str) -> None:
-        """The user, or the model, said something."""
+        """The user, or the model, said something; a tool may say so from its thread."""
         self._news.append(partial(self._trail.said, text, by))
-        self.soon()
+        if asyncio._get_running_loop() is self._loop:
+            self.soon()
+        else:
+            self._loop.call_soon_threadsafe(self.soon)
 
     def ended(
         self, call: BoundCall, arguments: Mapping[str, Any], value: Any, failed: bool

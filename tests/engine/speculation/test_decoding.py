@@ -132,6 +132,19 @@ async def test_every_call_of_a_plan_is_learnt_from_also_if_its_value_was_there_a
     assert source.closed == 1
 
 
+async def test_every_element_of_a_map_is_learnt_from_if_its_value_was_there_at_once(
+    lab: Any, maybe: Any, scripted: Any, search: Any, model: Any
+) -> None:
+    source = scripted(maybe("search", query="x"), maybe("search", query="y"))
+    plan = '$1 = search(query=each ["x", "y"])\njoin()'
+    engine = lab.start(source, tools=[search], model=await model(plan, "Answer: done"))
+
+    await engine.run(Task("Which?"))
+
+    assert lab.calls == ["x", "y"]
+    assert source.learnt == ['["search", {"query": "x"}]', '["search", {"query": "y"}]']
+
+
 async def test_a_line_that_is_taken_back_is_not_learnt_from(
     lab: Any, maybe: Any, scripted: Any, search: Any, model: Any
 ) -> None:

@@ -79,6 +79,29 @@ async def test_a_guess_that_waits_for_room_is_predicted_only_once(
     assert [event.number for event in lab.told(events.CallPredicted)] == [1]
 
 
+async def test_what_a_tool_says_in_its_thread_is_heard(
+    lab: Any, maybe: Any, scripted: Any, search: Any
+) -> None:
+    @tool
+    def speak() -> None:
+        said("go", by="tool")
+
+    @workflow
+    async def ask() -> None:
+        await speak()
+        await asyncio.sleep(3)
+
+    def after(trail: Any) -> list[Any]:
+        heard = any(step.actor == "tool" for step in trail.steps)
+        return [maybe("search", query="x")] if heard else []
+
+    engine = lab.start(scripted(after=after), tools=[search])
+
+    await engine.run(ask)
+
+    assert lab.calls == ["x"]
+
+
 async def test_a_run_that_is_ending_starts_no_further_guesses(
     lab: Any, maybe: Any, scripted: Any, search: Any
 ) -> None:
