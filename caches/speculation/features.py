@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentflow.caches.speculation.guesses import Guess
-from agentflow.caches.speculation.history import History, number
+from agentflow.caches.speculation.history import CALL, History, number
 from agentflow.caches.speculation.trail import Offer, Step
 
 SUPPORTS = 4
@@ -20,19 +20,19 @@ def context(tool: str, history: History) -> list[int]:
     """Features of the situation: what the session did and said last, told for one tool."""
     t = number(tool)
     last, before, earlier = history.last
-    spoken = history.spoken
+    after = history.after
     failed = bool(history.calls) and history.calls[-1].failed
-    salt = mix(t, spoken)
+    salt = mix(t, after)
     return [
         mix(1, t),
-        mix(2, t, last, spoken, failed),
-        mix(3, t, last, before, spoken),
-        mix(4, t, last, before, earlier, spoken),
-        mix(5, t, last, spoken, number(history.trail.workflow)),
-        mix(6, t, last, spoken, min(history.run, 4)),
-        mix(7, t, spoken, min(len(history.calls), 6)),
+        mix(2, t, last, after, failed),
+        mix(3, t, last, before, after),
+        mix(4, t, last, before, earlier, after),
+        mix(5, t, last, after, number(history.trail.workflow)),
+        mix(6, t, last, after, min(history.run, 4)),
+        mix(7, t, after, min(len(history.calls), 6)),
         *[word ^ salt for word in history.asked],
-        *[word ^ salt ^ _MODEL for word in history.answered if spoken],
+        *[word ^ salt ^ _MODEL for word in history.answered if after != CALL],
         *[value ^ salt ^ _RESULT for value in history.outcome],
     ]
 
@@ -60,14 +60,14 @@ _RESULT = mix(72)
 def _past(guess: Guess, t: int, history: History) -> list[int]:
     """Whether this very call has been made before, and what happened since."""
     status = _status(guess.key, history)
-    spoken = history.spoken
+    after = history.after
     last = history.last[0]
     repeats = min(history.repeats, 4) if guess.key == history.last_key else 0
     return [
         mix(20, t, status),
-        mix(21, t, status, last, spoken),
-        mix(22, status, spoken),
-        mix(23, repeats, spoken),
+        mix(21, t, status, last, after),
+        mix(22, status, after),
+        mix(23, repeats, after),
         mix(24, min(history.counts.get(guess.key, 0), 4), status),
     ]
 
@@ -86,9 +86,9 @@ def _habit(guess: Guess, t: int, history: History) -> list[int]:
     exact, alike = history.followed, history.followed_alike
     times = min(exact.get(guess.key, 0), 3)
     return [
-        mix(30, times, _quarter(guess.key, exact), history.spoken),
-        mix(31, t, times, history.spoken),
-        mix(32, min(alike.get(guess.key, 0), 4), _quarter(guess.key, alike), history.spoken),
+        mix(30, times, _quarter(guess.key, exact), history.after),
+        mix(31, t, times, history.after),
+        mix(32, min(alike.get(guess.key, 0), 4), _quarter(guess.key, alike), history.after),
     ]
 
 
@@ -99,12 +99,12 @@ def _quarter(key: str, followed: Mapping[str, int]) -> int:
 
 def _recipes(guess: Guess, t: int, history: History, came_from: int) -> list[int]:
     """Which recipes give the call, and where it stands among the calls they give."""
-    last, spoken = history.last[0], history.spoken
+    last, after = history.last[0], history.after
     best = guess.supports[0]
     ages = [history.trail.length - step.position for step, _ in guess.binding.places]
     age = min(min(ages, default=9), 9)
     found = [
-        mix(40, best.fresh, best.ahead, spoken),
+        mix(40, best.fresh, best.ahead, after),
         mix(41, t, min(len(guess.supports), 6)),
         mix(42, t, age),
     ]
@@ -113,7 +113,7 @@ def _recipes(guess: Guess, t: int, history: History, came_from: int) -> list[int
         found += (
             mix(43, recipe),
             mix(44, recipe, support.fresh, support.ahead),
-            mix(45, recipe, last, spoken),
+            mix(45, recipe, last, after),
             mix(46, recipe, came_from, support.ahead),
         )
     return found
@@ -126,7 +126,7 @@ def _mentions(guess: Guess, t: int, history: History) -> list[int]:
     for value in values:
         mentioned = 4 * mentioned + _mentioned(value, history)
     found = [
-        mix(50, t, mentioned, history.spoken),
+        mix(50, t, mentioned, history.after),
         mix(51, t, mentioned, guess.key in history.made),
         mix(52, t, len(set(values)) < len(values)),
     ]
@@ -135,7 +135,7 @@ def _mentions(guess: Guess, t: int, history: History) -> list[int]:
         near = history.near(guess.binding.places)
         now, ever = min(len(near & history.now), 3), min(len(near & history.wanted), 3)
         found += (
-            mix(53, t, now, history.spoken),
+            mix(53, t, now, history.after),
             mix(54, t, now, ever),
             mix(55, recipe, number(_word_before(*guess.binding.places[0]))),
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 _SEPARATORS = re.compile(r"[\W_]+")
 _CASES: dict[str, Callable[[str], str]] = {
@@ -46,6 +46,18 @@ class Form(NamedTuple):
                 return None
             text = words[self.part]
         return self.prefix + _CASES[self.case](text) + self.suffix
+
+    @classmethod
+    def load(cls, dumped: Sequence[Any]) -> Form:
+        """The form that was dumped as a list.
+
+        Raises:
+            TypeError, ValueError: It was not.
+        """
+        kind, case, part, prefix, suffix = dumped
+        if kind not in ("same", "part", "around") or case not in _CASES or int(part) < 0:
+            raise ValueError(f"{dumped} is not a form")
+        return cls(kind, case, int(part), str(prefix), str(suffix))
 
 
 SAME = Form()

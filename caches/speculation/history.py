@@ -9,7 +9,9 @@ from zlib import crc32
 from agentflow.caches.speculation.trail import Offer, Step, Trail
 from agentflow.caches.speculation.words import words
 
-WORDS = 60
+CALL, WORDS, START = 0, 1, 2
+
+ASKED = 60
 """Words of one text that are looked at, the last ones."""
 
 
@@ -20,7 +22,7 @@ class History:
         trail: The trail.
         calls: The calls in it, oldest first.
         last: Numbers of the last three tools, the youngest first.
-        spoken: Whether somebody other than the model spoke since the last call.
+        after: What the model answers: `START`, `WORDS` of somebody, or the result of a `CALL`.
         run: How many of the last calls were of one tool.
         made: Position of the last call of each key.
         counts: Calls of each key.
@@ -43,7 +45,7 @@ class History:
         self.calls = [step for step in trail.steps if step.key]
         youngest = self.calls[:-4:-1]
         self.last = tuple(number(step.actor) for step in youngest) + (0,) * (3 - len(youngest))
-        self.spoken = _spoken(trail)
+        self.after = _after(trail)
         self.run = _run(step.actor for step in reversed(self.calls))
         self.repeats = _run(step.key for step in reversed(self.calls))
         self.made: dict[str, int] = {}
@@ -94,17 +96,17 @@ class History:
     def _recall(self) -> None:
         """What followed in this session when it last stood where it stands now."""
         followed: dict[object, dict[str, int]] = {}
-        before, spoken = "", True
+        before, after = "", START
         for step in self.trail.steps:
             if step.key:
-                for state in ((before, spoken), spoken):
+                for state in ((before, after), after):
                     follow = followed.setdefault(state, {})
                     follow[step.key] = follow.get(step.key, 0) + 1
-                before, spoken = step.key, False
+                before, after = step.key, CALL
             elif step.awaits:
-                spoken = True
-        self.followed: Mapping[str, int] = followed.get((before, spoken), {})
-        self.followed_alike: Mapping[str, int] = followed.get(spoken, {})
+                after = WORDS
+        self.followed: Mapping[str, int] = followed.get((before, after), {})
+        self.followed_alike: Mapping[str, int] = followed.get(after, {})
 
     def habit(self, key: str) -> float:
         """How surely the session makes a call where it stands, going by itself: 0 to 1."""
@@ -118,9 +120,11 @@ def number(text: str) -> int:
     return crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def _spoken(trail: Trail) -> bool:
+def _after(trail: Trail) -> int:
     last = next((step for step in reversed(trail.steps) if step.awaits), None)
-    return last is None or not last.key
+    if last is None:
+        return START
+    return CALL if last.key else WORDS
 
 
 def _run(values: Iterable[str]) -> int:
@@ -137,7 +141,7 @@ def _numbers(step: Step | None) -> list[int]:
     """Numbers of the words of a step; of a long text only the last ones, which ask."""
     if step is None:
         return []
-    last = step.words if len(step.tokens) <= WORDS else words(step.tokens[-WORDS:])
+    last = step.words if len(step.tokens) <= ASKED else words(step.tokens[-ASKED:])
     return [number(word) for word in sorted(last)]
 
 

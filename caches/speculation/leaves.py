@@ -61,10 +61,16 @@ def _walk(value: Any, path: tuple[str, ...], at: tuple[int, ...]) -> Iterator[Le
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             yield from _walk(item, (*path, "*"), (*at, place))
-    elif not isinstance(value, str) or 0 < len(value) <= LONGEST:
+    elif _is_single(value):
         yield Leaf(".".join(path), at, value)
+
+
+def _is_single(value: Any) -> bool:
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST
+    return value is None or isinstance(value, int | float)
 
 
 def _is_data(key: Any) -> bool:
     """Whether a key is a value of its own (an id, a date) and not the name of a field."""
-    return not isinstance(key, str) or any(character.isdigit() for character in key)
+    return not isinstance(key, str) or any(map(str.isdigit, key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,8 @@ class Repertoire:
         repertoire = cls()
         for (tool, groups), credit in dumped:
             recipe = Recipe(str(tool), tuple(tuple(map(_part, group)) for group in groups))
+            if not 0 < credit < float("inf"):
+                raise ValueError(f"a credit of {credit}")
             known = repertoire._tools.setdefault(recipe.tool, {})
             known[recipe] = Known(recipe, _number(recipe), float(credit))
         repertoire._used = {tool: repertoire._worth_using(tool) for tool in repertoire._tools}
@@ -129,11 +132,8 @@ def _number(recipe: Recipe) -> int:
 
 
 def _part(dumped: Sequence[Any]) -> Part:
-    parameter, (kind, who, what), (form, case, part, prefix, suffix), shift = dumped
+    parameter, (kind, who, what), form, shift = dumped
     origin = Origin(str(kind), str(who), str(what))
-    return Part(
-        str(parameter),
-        origin,
-        Form(str(form), str(case), int(part), str(prefix), str(suffix)),
-        int(shift),
-    )
+    if origin.kind == "constant":
+        json.loads(origin.what)
+    return Part(str(parameter), origin, Form.load(form), int(shift))

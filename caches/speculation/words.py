@@ -17,8 +17,11 @@ DAY = "day"
 _TOKEN = re.compile(r"[#@$]?\w[\w@+#/:'’.-]*")
 _TRAILING = ".:'’-/"
 _RUN = re.compile(r"[^\W_]+|[\W_]+")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = re.compile(r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}", re.IGNORECASE)
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+_ORDINAL = {name: n for n, month in enumerate(_MONTHS, 1) for name in (month, month[:3])}
 _NUMBER = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?", re.IGNORECASE)
 
 
@@ -52,10 +55,9 @@ def days(said: tuple[Token, ...]) -> Iterator[Token]:
     """The days named by a month and a number, in either order, as tokens of their own."""
     for one, other in pairwise(said):
         for month, number in ((one.text, other.text), (other.text, one.text)):
-            named, counted = _MONTH.fullmatch(month), _NUMBER.fullmatch(number)
-            if named and counted and 1 <= int(counted[1]) <= 31:
-                ordinal = _MONTHS.index(named[1].lower()) + 1
-                yield Token(f"{ordinal:02}-{int(counted[1]):02}", DAY, one.place)
+            ordinal, day = _ORDINAL.get(month.lower()), _NUMBER.fullmatch(number)
+            if ordinal and day and 1 <= int(day[1]) <= 31:
+                yield Token(f"{ordinal:02}-{int(day[1]):02}", DAY, one.place)
                 break
 
 
