@@ -1,4 +1,7 @@
-"""A laboratory for guesses: a scripted source, tools that note their calls, books that add up."""
+"""A laboratory for guesses, on virtual time: a scripted source, tools that note their calls.
+
+Its books are audited at the end of every test.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,8 @@ class Lab:
         """An engine whose runs guess at these calls, or ask this source."""
         speculation = options.pop("speculation", None)
         if speculation is None:
-            found = [said for said in says if not isinstance(said, Candidate)]
-            source = found[0] if found else Scripted(*says)  # type: ignore[arg-type]
+            given = [said for said in says if isinstance(said, Scripted)]
+            source = given[0] if given else Scripted(*(c for c in says if isinstance(c, Candidate)))
             named = {name: options.pop(name) for name in POLICY if name in options}
             speculation = Speculation(source=source, **named)
         options = {"seed": 7, "subscribers": [self.events.append], **options}
