@@ -1,10 +1,10 @@
 """A recorded session as a workflow, in an environment that its writes change.
 
-Tools give what was recorded, after a time drawn from declared distributions: the time is
-simulated, and the same for every policy. The environment has a version, which every write raises. A call
-is answered with what was recorded for it at the version that is current; if it was recorded
-at another version only, with that text and a note of the version, so that a stale result is
-never equal to the right one; and if it was never recorded, with a text that nothing was found.
+Tools give what was recorded, after a time drawn from declared distributions: it is simulated,
+and the same for every policy. The environment has a version, which every write raises. A call is
+answered with what was recorded for it at the current version; if it was recorded at another
+version only, with that text and a note of the current one, so that a stale result is never equal
+to the right one; and if it was never recorded, with a text that nothing was found.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class Random(Markov):
     It is sure of whatever it draws, so that it is started.
     """
 
-    DRAWS = 16
+    DRAWS = 8
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

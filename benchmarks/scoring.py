@@ -1,9 +1,9 @@
 """How well a source foretells calls: ranks of the calls that came, and calibration.
 
-Two moments are looked at. *Before the call* is what the accuracy goals mean: everything before a call is
-known, earlier calls of the same reply and their results included, the reply's text not.
-*Before the reply* is what a speculator has when the model begins: the calls of a reply are looked
-for among the candidates of that moment.
+Two moments are looked at. Before a call: everything that precedes it is known, earlier calls of
+the same reply and their results included, the reply's text not; the goals are about these. Before
+a reply: what a speculator has when the model begins; every call of the reply is looked for among
+the candidates of that moment.
 """
 
 from __future__ import annotations

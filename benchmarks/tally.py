@@ -140,3 +140,8 @@ def removed(it: Tally, base: Tally) -> float:
 def ceiling(base: Tally) -> float:
     """How many times less all calls are waited for if no read is waited for."""
     return 1.0 / (1.0 - min(0.999, base.read_wait / (base.wait or 1.0)))
+
+
+def ceiling_by_calls(base: Tally) -> float:
+    """The most that all waiting can fall if every call takes equally long."""
+    return 1.0 / (1.0 - min(0.999, base.reads / max(1, base.calls)))
