@@ -117,7 +117,7 @@ class Answers:
         bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
         try:
             found = await self.cache.obtain(asked.ask, make, bill=bill, again=again)
-            if bill is not None and self.speculator is not None and self.speculator.claims(slot):
+            if bill is not None and self.speculator is not None and self.speculator.owes(slot):
                 bill.pay()
         finally:
             if bill is not None:

@@ -123,7 +123,7 @@ class Guess:
     @property
     def usd(self) -> Decimal:
         """What it has cost."""
-        return self.bill.usd if self.bill is not None and self.bill.made else Decimal(0)
+        return Decimal(0) if self.bill is None else self.bill.owed
 
 
 class Unasked:

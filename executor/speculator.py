@@ -142,13 +142,14 @@ class Speculator:
             self._waste(guess, trouble)
             return False
         if guess.bill is not None:
-            guess.bill.waive()  # whoever asked pays
+            guess.bill.hand_over()
         self._claimed[slot] = guess
         return True
 
-    def claims(self, slot: int) -> bool:
-        """Whether a guess was claimed for a call."""
-        return slot in self._claimed
+    def owes(self, slot: int) -> bool:
+        """Whether a call is to pay for the guess that was claimed for it."""
+        guess = self._claimed.get(slot)
+        return guess is not None and guess.bill is not None and guess.bill.made
 
     def settled(self, slot: int, saved: float | None) -> bool:
         """A call has its value, or has ended: whether a claimed guess was used for it.
@@ -164,6 +165,8 @@ class Speculator:
             self._vain.add(guess.key)
             self._waste(guess, Why.UNUSED if guess.why == Why.NOT_ASKED else guess.why)
             return False
+        if guess.bill is not None:
+            guess.bill.use()
         self._foresight.depth.note(guess.wish.depth, kept=True)
         for stats in (self.stats, self._foresight.stats):
             stats.used += 1
@@ -296,7 +299,7 @@ class Speculator:
             return False
         if call.policy.usd:
             try:
-                guess.bill = Advance(self._foresight.ledger, call.policy.usd)
+                guess.bill = Advance(self._foresight.room, self._foresight.ledger, call.policy.usd)
             except BudgetExceeded:
                 return False
         if call.gate.admit_guest(guess):
@@ -378,6 +381,7 @@ class Speculator:
         took = self._loop.time() - guess.began if guess.seconds is None else guess.seconds
         if guess.seconds is None:
             guess.task.cancel()
+        usd = guess.usd
         if guess.bill is not None:
             guess.bill.lose()
             if guess.seconds is not None:
@@ -386,9 +390,9 @@ class Speculator:
         for stats in (self.stats, self._foresight.stats):
             stats.wasted += 1
             stats.seconds_wasted += took
-            stats.usd_wasted += float(guess.usd)
+            stats.usd_wasted += float(usd)
         self._tell(
-            events.SpeculationWasted, guess.number, guess.wish.tool, took, str(guess.usd), str(why)
+            events.SpeculationWasted, guess.number, guess.wish.tool, took, str(usd), str(why)
         )
 
     def _tell(self, kind: Callable[..., events.Event], number: int, *fields: Any) -> None:

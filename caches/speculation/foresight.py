@@ -58,6 +58,7 @@ class Foresight:
         ledger: Pays for guesses until they come true.
 
     Attributes:
+        room: What is left of the budget, with the guesses that are not settled yet.
         values: What calls gave the last time.
         guards: How often guards held.
         depth: How deep guesses may rest on one another.
@@ -69,6 +70,7 @@ class Foresight:
     def __init__(self, policy: Speculation, ledger: Ledger) -> None:
         self.policy = policy
         self.ledger = ledger
+        self.room = Ledger(policy.budget)
         self._path = None if policy.memory is None else Path(policy.memory).expanduser()
         self._predictor = _predictor(self._path) if policy.source is None else None
         self._source: CandidateSource | None = policy.source or self._predictor
