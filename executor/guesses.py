@@ -122,8 +122,10 @@ class Guess:
 
     @property
     def usd(self) -> Decimal:
-        """What it has cost."""
-        return Decimal(0) if self.bill is None else self.bill.owed
+        """What it has cost; while it is under way, what it may have."""
+        if self.bill is None:
+            return Decimal(0)
+        return self.bill.usd if self.seconds is None else self.bill.owed
 
 
 class Unasked:
