@@ -191,7 +191,8 @@ class Outcome:
 async def rounds(seed: int, cache: Caching | bool, speculation: bool = False) -> Outcome:
     """Several rounds in one engine; in each a session per area, at the same time."""
     chance, world, results = random.Random(seed), World(seed), []
-    async with Engine(cache=cache, speculation=speculation, seed=seed) as engine:
+    tools = world.tools.values()
+    async with Engine(tools=tools, cache=cache, speculation=speculation, seed=seed) as engine:
         for number in range(ROUNDS):
             flows = [session(world, program(chance), area, number) for area in AREAS]
             results.append(await asyncio.gather(*(engine.run(flow) for flow in flows)))
