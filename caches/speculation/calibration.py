@@ -38,7 +38,7 @@ class Calibration:
         place = _place(logit)
         left = min(int(place), BINS - 2)
         share = place - left
-        return self._curve[left] * (1 - share) + self._curve[left + 1] * share
+        return self._curve[left] + (self._curve[left + 1] - self._curve[left]) * share
 
     def dump(self) -> list[list[float]]:
         """What was seen and what came true, as JSON."""

@@ -29,6 +29,7 @@ def context(tool: str, history: History) -> list[int]:
         mix(3, t, last, before, after),
         mix(4, t, last, before, earlier, after),
         mix(5, t, last, after, number(history.trail.workflow)),
+        mix(8, t, number(history.trail.workflow)),
         mix(6, t, last, after, min(history.run, 4)),
         mix(7, t, after, min(len(history.calls), 6)),
         *[word ^ salt for word in history.asked],

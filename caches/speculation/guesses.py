@@ -59,7 +59,11 @@ def gather(repertoire: Repertoire, history: History, finder: Finder) -> list[Gue
                 guess.supports.append(support)
     if len(guesses) <= WEIGHED:
         return list(guesses.values())
-    return sorted(guesses.values(), key=_promise, reverse=True)[:WEIGHED]
+    likely = repertoire.used_in(history.trail.workflow)
+    ranked = sorted(
+        guesses.values(), key=lambda guess: (guess.tool not in likely, -_promise(guess))
+    )
+    return ranked[:WEIGHED]
 
 
 def _promise(guess: Guess) -> float:

@@ -26,10 +26,13 @@ OPEN = 600
 SAMPLE = 8
 """Of unlikely predictions, one in so many waits for its call, and counts as many times."""
 
-UNLIKELY = 0.05
+UNLIKELY = 0.02
 """Probability below which a prediction is unlikely."""
 
-HABIT = 4.0
+BIAS = -3.0
+"""Logit of a call of which nothing is known: most calls that could be made are not."""
+
+HABIT = 6.0
 """Logit of a call that a session always makes where it stands; how sure that is, is learned."""
 
 FORMAT = 1
@@ -58,6 +61,7 @@ class _Waiting:
 class _Session:
     """What is open in one session."""
 
+    workflow: str = ""
     question: _Question | None = None
     waiting: list[_Waiting] = field(default_factory=list)
     finder: Finder = field(default_factory=Finder)
@@ -77,6 +81,7 @@ class Predictor:
         self._later = Scorer()
         self._next_calibration = Calibration()
         self._later_calibration = Calibration()
+        self._unlikely = 0
         self._sessions: WeakKeyDictionary[Trail, _Session] = WeakKeyDictionary()
 
     def candidates(self, trail: Trail, limit: int = 3) -> list[Candidate]:
@@ -89,7 +94,7 @@ class Predictor:
 
         Trails between whose steps it is not called are predicted, and not learned from.
         """
-        session = self._sessions.setdefault(trail, _Session())
+        session = self._sessions.setdefault(trail, _Session(trail.workflow))
         step = trail.steps[-1] if trail.steps else None
         if step is not None and not step.awaits:
             return
@@ -111,6 +116,7 @@ class Predictor:
         return {
             "format": FORMAT,
             "hash": mix(1, 2, 3),
+            "unlikely": self._unlikely,
             "recipes": self._repertoire.dump(),
             "scorers": [self._next.dump(), self._later.dump()],
             "calibrations": [self._next_calibration.dump(), self._later_calibration.dump()],
@@ -127,6 +133,7 @@ class Predictor:
             if (dumped["format"], dumped["hash"]) != (FORMAT, mix(1, 2, 3)):
                 raise ValueError("it was written by another version")
             predictor = cls()
+            predictor._unlikely = int(dumped["unlikely"]) % SAMPLE
             predictor._repertoire = Repertoire.load(dumped["recipes"])
             predictor._next, predictor._later = map(Scorer.load, dumped["scorers"])
             predictor._next_calibration, predictor._later_calibration = map(
@@ -139,7 +146,7 @@ class Predictor:
     # Predicting
 
     def _question(self, trail: Trail) -> _Question:
-        session = self._sessions.setdefault(trail, _Session())
+        session = self._sessions.setdefault(trail, _Session(trail.workflow))
         if session.question is not None and session.question.length == trail.length:
             return session.question
         history = History(trail)
@@ -162,8 +169,10 @@ class Predictor:
         for guess in guesses:
             base, base_later = bases[guess.tool]
             guess.features = particular(guess, history, came_from)
-            guess.logit = base + self._next.score(guess.features) + HABIT * history.habit(guess.key)
-            guess.later = base_later + self._later.score(guess.features)
+            guess.logit = (
+                BIAS + base + self._next.score(guess.features) + HABIT * history.habit(guess.key)
+            )
+            guess.later = BIAS + base_later + self._later.score(guess.features)
 
     def _candidate(self, guess: Guess) -> Candidate:
         probability = self._next_calibration.probability(guess.logit)
@@ -192,7 +201,7 @@ class Predictor:
         if step.changes:
             self._give_up(session)
         else:
-            self._repertoire.learn(step.actor, step.arguments, question.steps)
+            self._repertoire.learn(session.workflow, step, question.steps)
 
     def _give_up(self, session: _Session) -> None:
         """Learn that what was predicted has not been called while it was worth having."""
@@ -220,12 +229,11 @@ class Predictor:
         self._later.update(waiting.context, error)
 
     def _sample(self, question: _Question) -> Iterator[_Waiting]:
-        unlikely = question.length
         for guess in question.guesses:
             weight = 1.0
             if logistic(guess.later) < UNLIKELY:
-                unlikely += 1
-                if unlikely % SAMPLE:
+                self._unlikely = (self._unlikely + 1) % SAMPLE
+                if self._unlikely:
                     continue
                 weight = float(SAMPLE)
             yield _Waiting(guess, question.contexts[guess.tool], weight)

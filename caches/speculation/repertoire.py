@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -51,12 +51,15 @@ class Repertoire:
     def __init__(self) -> None:
         self._tools: dict[str, dict[Recipe, Known]] = {}
         self._used: dict[str, list[Known]] = {}
+        self._workflows: dict[str, dict[str, None]] = {}
 
-    def learn(self, tool: str, arguments: Mapping[str, Any], steps: Sequence[Step]) -> None:
+    def learn(self, workflow: str, step: Step, before: Sequence[Step]) -> None:
         """Learn how a call could have been put together from the steps before it."""
+        tool = step.actor
         known = self._tools.pop(tool, {})
         self._tools[tool] = known  # the last one used is the last one forgotten
-        explanations = [_known(recipe, known) for recipe in mine(tool, arguments, steps)]
+        self._note_use(workflow, tool)
+        explanations = [_known(recipe, known) for recipe in mine(tool, step.arguments, before)]
         explanations.sort(key=lambda entry: -entry.credit)
         for place, entry in enumerate(explanations):
             entry.credit += _OTHERS if place else 1.0
@@ -68,13 +71,27 @@ class Repertoire:
             del self._tools[forgotten], self._used[forgotten]
         self._used[tool] = self._worth_using(tool)
 
+    def used_in(self, workflow: str) -> Collection[str]:
+        """The tools that a workflow has called; all there are for one that is not known."""
+        return self._workflows.get(workflow) or self._tools
+
+    def _note_use(self, workflow: str, tool: str) -> None:
+        tools = self._workflows.pop(workflow, {})
+        self._workflows[workflow] = tools
+        tools.pop(tool, None)
+        tools[tool] = None
+        for used in (tools, self._workflows):
+            if len(used) > TOOLS:
+                del used[next(iter(used))]
+
     def __iter__(self) -> Iterator[tuple[str, list[Known]]]:
         """The tools, in the order of their names, with the recipes to apply."""
         return iter(sorted(self._used.items()))
 
-    def dump(self) -> list[Any]:
-        """The recipes as JSON."""
-        return [
+    def dump(self) -> dict[str, Any]:
+        """The recipes, and who uses them, as JSON."""
+        workflows = [[workflow, list(tools)] for workflow, tools in self._workflows.items()]
+        recipes = [
             [
                 [tool, [[list(part) for part in group] for group in entry.recipe.groups]],
                 entry.credit,
@@ -82,16 +99,19 @@ class Repertoire:
             for tool, known in self._tools.items()
             for entry in known.values()
         ]
+        return {"workflows": workflows, "recipes": recipes}
 
     @classmethod
-    def load(cls, dumped: Iterable[Any]) -> Repertoire:
+    def load(cls, dumped: Any) -> Repertoire:
         """The repertoire that `dump` gave.
 
         Raises:
             TypeError, ValueError: It did not give this.
         """
         repertoire = cls()
-        for (tool, groups), credit in dumped:
+        for workflow, tools in dumped["workflows"]:
+            repertoire._workflows[str(workflow)] = dict.fromkeys(map(str, tools))
+        for (tool, groups), credit in dumped["recipes"]:
             recipe = Recipe(str(tool), tuple(tuple(map(_part, group)) for group in groups))
             if not 0 < credit < float("inf"):
                 raise ValueError(f"a credit of {credit}")

@@ -6,15 +6,18 @@ import base64
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import exp, isfinite, sqrt
 from typing import Any
 
 SIZE = 1 << 17
 """Weights of a scorer; features that fall on the same one share it."""
 
-RATE = 0.05
+RATE = 0.1
 """Step size of the first update of a weight."""
+
+FEW = 24
+"""Features of an example beyond which its steps are shorter, or one example would be believed."""
 
 _MASK = SIZE - 1
 _SMOOTH = 0.01
@@ -36,10 +39,11 @@ class Scorer:
         weights = self._weights
         return sum([weights[feature & _MASK] for feature in features])
 
-    def update(self, features: Iterable[int], error: float) -> None:
+    def update(self, features: Sequence[int], error: float) -> None:
         """Move the weights of an example by its error: predicted minus observed."""
         weights, squares = self._weights, self._squares
-        square, step = error * error, RATE * error
+        square = error * error
+        step = RATE * error * FEW / max(FEW, len(features))
         for feature in features:
             index = feature & _MASK
             squares[index] += square

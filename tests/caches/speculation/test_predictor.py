@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.caches.speculation.candidates import Candidate, CandidateSource
+from agentflow.caches.speculation.guesses import WEIGHED
 from agentflow.caches.speculation.predictor import Predictor
 from agentflow.caches.speculation.repertoire import KEPT, TOOLS, Repertoire
-from agentflow.caches.speculation.trail import Trail
+from agentflow.caches.speculation.trail import Step, Trail
 
 Session = Callable[["Play", int], None]
 
@@ -349,8 +350,8 @@ def broken(change: Callable[[dict[str, Any]], object]) -> object:
         lambda dumped: dumped.update(hash=0),
         lambda dumped: dumped.update(recipes=[["x"]]),
         lambda dumped: dumped.update(recipes=5),
-        lambda dumped: dumped["recipes"][0].__setitem__(1, -1.0),
-        lambda dumped: dumped["recipes"][0].__setitem__(1, float("nan")),
+        lambda dumped: dumped["recipes"]["recipes"][0].__setitem__(1, -1.0),
+        lambda dumped: dumped["recipes"]["recipes"][0].__setitem__(1, float("nan")),
         lambda dumped: dumped.update(scorers=["!", "?"]),
         lambda dumped: dumped.update(calibrations=[]),
     ],
@@ -374,15 +375,39 @@ def test_garbage_is_refused_by_name(garbage: object) -> None:
         Predictor.load(garbage)
 
 
-def test_recipes_are_bounded() -> None:
+def test_recipes_and_workflows_are_bounded() -> None:
     repertoire = Repertoire()
-    for tool in range(2 * TOOLS):
-        repertoire.learn(f"tool{tool}", {"x": tool}, [])
-    for value in range(5 * KEPT):
-        repertoire.learn("one", {"x": value}, [])
-    dumped = [recipe for (tool, recipe), _ in repertoire.dump() if tool == "one"]
-    assert len(dumped) <= 2 * KEPT
-    assert len({tool for (tool, _), _ in repertoire.dump()}) == TOOLS
+    for number in range(2 * TOOLS):
+        repertoire.learn(f"flow{number}", Step(1, f"tool{number}", arguments={"x": number}), [])
+    for number in range(5 * KEPT):
+        repertoire.learn("flow", Step(1, "one", arguments={"x": number}), [])
+    dumped = repertoire.dump()
+    tools = [tool for (tool, _), _ in dumped["recipes"]]
+    assert tools.count("one") <= 2 * KEPT
+    assert len(set(tools)) == len(dumped["workflows"]) == TOOLS
+
+
+def test_tools_of_other_workflows_do_not_crowd_out_its_own() -> None:
+    predictor = taught(orders, workflow="shop")
+    for number in range(3 * WEIGHED):
+        play = Play(predictor, "elsewhere")
+        play.called(f"tool{number}", {}, None)
+        play.close()
+    play = Play(predictor, "shop", learn=False)
+    opened(play, 77)
+    assert [c.arguments["id"] for c in play.candidates(3)] == ["77a", "77b", "77c"]
+
+
+def test_a_cold_predictor_is_modest() -> None:
+    def session(play: Play, n: int) -> None:
+        play.said(f"How many words of book {n} begin with the letter {'abcde'[n]}?")
+        play.called("search", {"query": f"book {n} words"}, {"hits": [f"http://a{n}.org", "other"]})
+        play.called("open", {"url": f"http://a{n}.org"}, f"a page of {n} words")
+        play.called("calculate", {"expression": f"{n} * 7"}, 7 * n)
+
+    play = Play(taught(session, 5), learn=False)
+    play.said("Who was the first to climb the mountain?")
+    assert all(candidate.later < 0.2 for candidate in play.candidates(50))
 
 
 def test_a_long_session_is_bounded() -> None:
@@ -442,6 +467,7 @@ def test_the_same_stream_gives_the_same_candidates(events: list[tuple[str, str]]
 
 _SCRIPT = """
 import json
+from agentflow.caches.speculation.guesses import WEIGHED
 from agentflow.caches.speculation.predictor import Predictor
 from agentflow.caches.speculation.trail import Trail
 predictor = Predictor()
