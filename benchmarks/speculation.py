@@ -47,8 +47,8 @@ QUICK = 6
 
 SHOWN = (NONE, PLAIN, RANDOM, MARKOV, OURS, ORACLE, FAR)
 
-TOP3 = {"airline": 0.70, "retail": 0.75, "telecom": 0.78}
-SHARE_OF_ORACLE, WASTE, ERROR = 0.75, 2.0, 0.05
+TOP3 = {"airline": 70.0, "retail": 75.0, "telecom": 78.0}  # %
+OF_ORACLE, WASTE, ERROR = 75.0, 2.0, 5.0
 SPEEDUP, CEILING = 3.2, 4.5
 
 
@@ -126,8 +126,21 @@ def story(domain: str, found: Found) -> str:
         waiting({name: figures[name] for name in SHOWN}, "policy"),
         "",
         waiting(found.curve, "a second is worth, USD"),
+        best_within(found, WASTE),
     )
     return "\n".join((summary, *tables, control))
+
+
+def best_within(found: Found, waste: float) -> str:
+    """The point of the curve that removes most among those that do not waste more."""
+    kept = [(its.of_oracle, price) for price, its in found.curve.items() if its.waste <= waste]
+    if not kept:
+        return f"no point of the curve wastes {waste:g} calls or less for each useful one"
+    share, price = max(kept)
+    return (
+        f"with at most {waste:g} wasted for each useful call: {share:.1%} of what the oracle "
+        f"removes (a second is worth {price} USD)"
+    )
 
 
 def goals(domain: str, found: Found) -> list[Goal]:
@@ -136,13 +149,13 @@ def goals(domain: str, found: Found) -> list[Goal]:
     kept = [its for name, its in found.figures.items() if name != DECEIVED]
     top3 = score.before_call.as_dict()["top3"]
     out = [
-        Goal(f"{domain}: of the oracle's removal", ours.of_oracle, SHARE_OF_ORACLE, "", False),
+        Goal(f"{domain}: of the oracle's removal", 100 * ours.of_oracle, OF_ORACLE, "%", False),
         Goal(f"{domain}: wasted for each useful call", ours.waste, WASTE, ""),
-        Goal(f"{domain}: calibration error", calibration_error(score.scored), ERROR, ""),
+        Goal(f"{domain}: calibration error", 100 * calibration_error(score.scored), ERROR, "%"),
         Goal(f"{domain}: differences in committed calls", sum(f.differences for f in kept), 0, ""),
     ]
     if domain in TOP3:
-        out.insert(0, Goal(f"{domain}: top-3, next read", top3, TOP3[domain], "", False))
+        out.insert(0, Goal(f"{domain}: top-3, next read", 100 * top3, TOP3[domain], "%", False))
     if max(ceiling(ours.base), ceiling_by_calls(ours.base)) >= CEILING:
         out.append(Goal(f"{domain}: all waiting, times less", ours.faster, SPEEDUP, "x", False))
     return out
