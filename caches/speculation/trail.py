@@ -131,22 +131,22 @@ class Trail:
             changes: Whether it may have changed something: it is never proposed, and reads may
                 be worth repeating after it.
         """
-        found = [] if failed else leaves(result)
-        places = _leaves("argument", tool, leaves(dict(arguments)))
-        places += _leaves("result", tool, found)
+        given, found = leaves(dict(arguments)), [] if failed else leaves(result)
+        places = _leaves("argument", tool, given) + _leaves("result", tool, found)
         if len(found) == 1 and isinstance(result, str):
             places += _tokens(tool, tokens(result))
-        step = Step(
-            self.length,
-            tool,
-            key=call_key(tool, arguments),
-            arguments=arguments,
-            failed=failed,
-            changes=changes,
-            offers=_offers(places),
-            signs=_signs(found),
+        self._note(
+            Step(
+                self.length,
+                tool,
+                key=call_key(tool, arguments),
+                arguments=arguments,
+                failed=failed,
+                changes=changes,
+                offers=_offers(places),
+                signs=_signs(found),
+            )
         )
-        self._note(step)
 
     def supposing(self, tool: str, arguments: Mapping[str, Any], result: Any) -> Trail:
         """A copy in which one more call has been made; the original is not touched."""
