@@ -80,6 +80,13 @@ def test_every_session_is_scored_once_and_never_with_its_group_in_training() -> 
         assert not {s.group for s in known} & {s.group for s in scored}
 
 
+def test_parts_are_about_equal_though_groups_are_not() -> None:
+    sizes = {"a": 6, "b": 1, "c": 4, "d": 1, "e": 3, "f": 3}
+    sessions = [Session(f"{g}{n}", "shop", g, ()) for g, size in sizes.items() for n in range(size)]
+    assert sorted(len(scored) for _, scored in folds(sessions, 3)) == [6, 6, 6]
+    assert len(folds(sessions, 50)) == len(sizes)
+
+
 def test_chance_depends_on_the_names_alone() -> None:
     drawn = [chance("a", n) for n in range(1_000)]
     assert drawn == [chance("a", n) for n in range(1_000)]
