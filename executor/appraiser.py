@@ -64,8 +64,7 @@ class Appraiser:
 
     def appraise(self, wish: Wish) -> Prospect | None:
         """What a wish would gain; None if it may not be started, or gains nothing."""
-        call = self._call(wish)
-        if call is None:
+        if wish.probability < self._foresight.bar.level or (call := self._call(wish)) is None:
             return None
         delay = 0.0 if call.policy.rate is None else 1.0 / call.policy.rate
         mean, usd = call.latencies.mean, float(call.policy.usd)

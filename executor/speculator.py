@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agentflow import events
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
 from agentflow.caches.speculation.trail import Trail
@@ -28,6 +27,7 @@ from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
 from agentflow.executor.guesses import Guess, Prospect, Unasked, Why, Wish
+from agentflow.executor.records import Records
 from agentflow.executor.reuse import Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.supposing import Supposing
@@ -41,6 +41,10 @@ CHAINED = 3
 
 HELD = 256
 """Guesses of one run that are kept until somebody asks for them."""
+
+
+LATER = 0.5
+"""What a call in some later turn counts beside one in the next: it can still be guessed then."""
 
 
 class Speculator:
@@ -86,13 +90,20 @@ class Speculator:
         self._count = 0
         self._due = False
         self._closed = False
-        self.stats = SpeculationStats()
+        self._records = Records(foresight, run)
+
+    @property
+    def stats(self) -> SpeculationStats:
+        """What guessing has brought the run, and cost."""
+        return self._records.stats
 
     # What happens in the run
 
     def said(self, text: str, by: str) -> None:
         """The user, or the model, said something; a tool may say so from its thread."""
         self._news.append(partial(self._trail.said, text, by))
+        if by == "model":
+            return  # it speaks to the user, and the next word is theirs
         if asyncio._get_running_loop() is self._loop:
             self.soon()
         else:
@@ -135,11 +146,11 @@ class Speculator:
         guess = self._guesses.pop(ask.key, None)
         if guess is None:
             if (number := self._postponed.pop(ask.key, None)) is not None:
-                self._tell(events.SpeculationOvertaken, number, ask.of.name)
+                self._records.overtaken(number, ask.of.name)
             return False
         guess.call.gate.part(guess)
         if (trouble := self._trouble(guess)) is not None:
-            self._waste(guess, trouble)
+            self._records.wasted(guess, trouble)
             return False
         if guess.bill is not None:
             guess.bill.hand_over()
@@ -163,15 +174,9 @@ class Speculator:
             return False
         if saved is None:
             self._vain.add(guess.key)
-            self._waste(guess, Why.UNUSED if guess.why == Why.NOT_ASKED else guess.why)
+            self._records.wasted(guess, Why.UNUSED if guess.why == Why.NOT_ASKED else guess.why)
             return False
-        if guess.bill is not None:
-            guess.bill.use()
-        self._foresight.depth.note(guess.wish.depth, kept=True)
-        for stats in (self.stats, self._foresight.stats):
-            stats.used += 1
-            stats.seconds_saved += saved
-        self._tell(events.SpeculationUsed, guess.number, guess.wish.tool, saved)
+        self._records.used(guess, saved)
         return True
 
     def close(self) -> None:
@@ -182,7 +187,7 @@ class Speculator:
             self._supposing.learn()
             self._foresight.close(self._trail)
             for guess in [*self._guesses.values(), *self._claimed.values()]:
-                self._waste(guess, guess.why)
+                self._records.wasted(guess, guess.why)
             self._guesses.clear()
             self._claimed.clear()
 
@@ -209,14 +214,14 @@ class Speculator:
         for key, guess in list(self._guesses.items()):
             if guess.wish.slot is not None and self._state.status[guess.wish.slot] >= RUNNING:
                 del self._guesses[key]
-                self._waste(guess, Why.WRONG)
+                self._records.wasted(guess, Why.WRONG)
 
     def _wishes(self) -> Iterable[Wish]:
         yield from self._supposing.wishes(self._guesses.values())
         if self._run.driver.complete:
             return
         for found in self._after(None):
-            likely = max(found.probability, found.later)
+            likely = max(found.probability, found.later * LATER)
             yield Wish(found.tool, found.arguments, likely, found.reason)
         if self._foresight.depth.allowed > 1:
             yield from self._chained()
@@ -242,7 +247,7 @@ class Speculator:
         for guess in sorted(landed, key=lambda g: -g.wish.probability)[:CHAINED]:
             wish = guess.wish
             for found in self._after(guess):
-                likely = wish.probability * max(found.probability, found.later)
+                likely = wish.probability * max(found.probability, found.later * LATER)
                 yield Wish(found.tool, found.arguments, likely, found.reason, wish.depth + 1)
 
     def _worthwhile(self, wish: Wish) -> Prospect | None:
@@ -266,13 +271,12 @@ class Speculator:
             if old.seconds is None:
                 return
             del self._guesses[key]
-            self._waste(old, self._trouble(old) or Why.GONE)
+            self._records.wasted(old, self._trouble(old) or Why.GONE)
         if key in self._postponed:
             return
         if number is None:
             number = self._count = self._count + 1
-            of = (wish.tool, dict(wish.arguments), wish.probability, wish.reason)
-            self._tell(events.CallPredicted, number, *of)
+            self._records.predicted(number, wish)
         epochs = self._reuse.cache.epochs.here(prospect.asked.ask.resources)
         guess = Guess(number, prospect, self._loop.time(), epochs)
         if not self._has_room(guess):
@@ -283,9 +287,7 @@ class Speculator:
             self._services.spawn, self._fly(guess), f"guess of {wish.tool}"
         )
         guess.task.add_done_callback(partial(self._landed, guess))
-        for stats in (self.stats, self._foresight.stats):
-            stats.started += 1
-        self._tell(events.SpeculationStarted, number, wish.tool)
+        self._records.started(guess)
         if wish.slot is not None:
             self.soon()  # what it will give can be supposed
 
@@ -375,26 +377,4 @@ class Speculator:
         """A guess has ended in vain, unless it was claimed: then who claimed it will see."""
         if self._guesses.get(guess.key) is guess:
             del self._guesses[guess.key]
-            self._waste(guess, guess.why)
-
-    def _waste(self, guess: Guess, why: Why) -> None:
-        took = self._loop.time() - guess.began if guess.seconds is None else guess.seconds
-        if guess.seconds is None:
-            guess.task.cancel()
-        usd = guess.usd
-        if guess.bill is not None:
-            guess.bill.lose()
-            if guess.seconds is not None:
-                guess.bill.end()
-        self._foresight.depth.note(guess.wish.depth, kept=False)
-        for stats in (self.stats, self._foresight.stats):
-            stats.wasted += 1
-            stats.seconds_wasted += took
-            stats.usd_wasted += float(usd)
-        self._tell(
-            events.SpeculationWasted, guess.number, guess.wish.tool, took, str(usd), str(why)
-        )
-
-    def _tell(self, kind: Callable[..., events.Event], number: int, *fields: Any) -> None:
-        if self._run.watched:
-            self._run.emit(kind(self._run.id, self._loop.time(), number, *fields))
+            self._records.wasted(guess, guess.why)

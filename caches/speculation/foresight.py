@@ -15,7 +15,7 @@ import structlog
 
 from agentflow.budgets.ledger import Ledger
 from agentflow.caches.speculation.candidates import Candidate, CandidateSource
-from agentflow.caches.speculation.policy import Depth, Speculation
+from agentflow.caches.speculation.policy import Bar, Depth, Speculation
 from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.speculation.values import GuardMemory, ValueMemory
 from agentflow.errors import described
@@ -61,6 +61,7 @@ class Foresight:
         room: What is left of the budget, with the guesses that are not settled yet.
         values: What calls gave the last time.
         guards: How often guards held.
+        bar: The least probability that is worth a guess.
         depth: How deep guesses may rest on one another.
         tools: Tools of earlier runs, by workflow and name.
         unfit: Tools whose results cannot be kept, so that guessing them is in vain.
@@ -76,6 +77,7 @@ class Foresight:
         self._source: CandidateSource | None = policy.source or self._predictor
         self.values = ValueMemory()
         self.guards = GuardMemory()
+        self.bar = Bar(policy.waste)
         self.depth = Depth(policy.depth)
         self.unfit: set[str] = set()
         self.tools: dict[tuple[str, str], Tool[..., Any]] = {}
@@ -89,6 +91,11 @@ class Foresight:
         fn = tool.fn
         if getattr(fn, "__closure__", True) is None and not hasattr(fn, "__self__"):
             self.tools[workflow, tool.name] = tool
+
+    def note(self, depth: int, kept: bool) -> None:
+        """A guess that rested on so many came true, or did not."""
+        self.depth.note(depth, kept)
+        self.bar.note(kept)
 
     def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
         """The likeliest calls of the coming turn, best first."""

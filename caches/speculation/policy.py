@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Speculation:
             default.
         breadth: Calls of one run under way at once that nobody has asked for.
         depth: How many guesses may rest on one another.
+        waste: Guesses in vain for each one that comes true, at most, in the long run.
         wait_price: USD that a second of waiting saved is worth.
         load_price: USD that a second of a tool's work costs whoever runs it.
         budget: What may be spent on guesses, those that come true not counted.
@@ -43,15 +45,16 @@ class Speculation:
     source: CandidateSource | None = None
     breadth: int = 8
     depth: int = 2
+    waste: float = 2.0
     wait_price: float = 0.01
-    load_price: float = 0.002
+    load_price: float = 0.0005
     budget: Budget | None = None
     origins: tuple[str, ...] = ()
     memory: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would not be speculation."""
-        least = {"breadth": 1, "depth": 1, "wait_price": 0.0, "load_price": 0.0}
+        least = {"breadth": 1, "depth": 1, "waste": 0.0, "wait_price": 0.0, "load_price": 0.0}
         for name, limit in least.items():
             if not (value := getattr(self, name)) >= limit:
                 raise DefinitionError(f"Speculation({name}={value}): it must be {limit} or more")
@@ -81,6 +84,34 @@ def origins_in(arguments: Mapping[str, Any]) -> Iterator[str]:
             todo += value
         elif isinstance(value, str) and "://" in value:
             yield from map(str.lower, _ORIGIN.findall(value))
+
+
+class Bar:
+    """The least probability that is worth a guess: so high that no more is wasted than may be.
+
+    Every guess in vain raises it a little, every one that came true lowers it, in such a
+    proportion that it comes to rest where the share of guesses in vain is the one allowed.
+
+    Args:
+        waste: Guesses in vain for each one that came true, at most.
+
+    Attributes:
+        level: The least probability.
+    """
+
+    START, LEAST, MOST = 0.08, 0.02, 0.5
+    STEP = 0.02
+    CAUTION = 0.85  # the share of `waste` that is aimed at
+
+    def __init__(self, waste: float) -> None:
+        aim = self.CAUTION * waste
+        self._allowed = aim / (1.0 + aim)
+        self.level = self.START
+
+    def note(self, kept: bool) -> None:
+        """A guess came true, or did not."""
+        level = self.level * math.exp(self.STEP * ((not kept) - self._allowed))
+        self.level = min(self.MOST, max(self.LEAST, level))
 
 
 class Depth:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from agentflow import Speculation
-from agentflow.caches.speculation.policy import Depth, origins_in
+from agentflow.caches.speculation.policy import Bar, Depth, origins_in
 from agentflow.errors import DefinitionError
 
 
@@ -104,3 +105,25 @@ def test_a_depth_that_comes_true_stays_allowed() -> None:
         depth.note(2, kept=number % 2 == 0)
 
     assert depth.allowed == 2
+
+
+@pytest.mark.parametrize("waste", [0.5, 2.0, 4.0])
+def test_the_bar_comes_to_rest_where_no_more_is_wasted_than_may_be(waste: float) -> None:
+    bar, chance = Bar(waste), random.Random(1)
+    wasted = used = 0
+    for _ in range(20_000):
+        probability = chance.random() ** 3
+        if probability < bar.level:
+            continue
+        kept = chance.random() < probability
+        bar.note(kept)
+        wasted, used = wasted + (not kept), used + kept
+    assert 0.6 * waste < wasted / used <= waste
+
+
+def test_the_bar_stays_low_enough_to_try_again_and_high_enough_to_mean_something() -> None:
+    never, always = Bar(2.0), Bar(2.0)
+    for _ in range(10_000):
+        never.note(kept=False)
+        always.note(kept=True)
+    assert (always.level, never.level) == (Bar.LEAST, Bar.MOST)

@@ -146,7 +146,7 @@ class Lab:
         assert limit is None or ledger.spent.usd <= limit
 
 
-POLICY = ("breadth", "depth", "wait_price", "load_price", "budget", "origins", "memory")
+POLICY = ("breadth", "depth", "waste", "wait_price", "load_price", "budget", "origins", "memory")
 
 BEFORE: dict[str, tuple[str | None, ...]] = {
     "CallPredicted": (None,),
