@@ -62,6 +62,12 @@ def test_a_scorer_learns_what_tells_examples_apart() -> None:
     assert logistic(scorer.score([1, 2])) < 0.3
 
 
+def test_one_example_moves_little_however_many_features_it_has() -> None:
+    scorer = Scorer()
+    scorer.update(range(1_000), -1.0)
+    assert 0.5 < scorer.score(range(1_000)) < 3
+
+
 def test_a_scorer_survives_a_dump() -> None:
     scorer = Scorer()
     scorer.update([5, SIZE - 1], 0.5)

@@ -330,16 +330,44 @@ def test_tools_of_other_workflows_do_not_crowd_out_its_own() -> None:
     assert [c.arguments["id"] for c in play.candidates(3)] == ["77a", "77b", "77c"]
 
 
-def test_a_cold_predictor_is_modest() -> None:
-    def session(play: Play, n: int) -> None:
-        play.said(f"How many words of book {n} begin with the letter {'abcde'[n]}?")
-        play.called("search", {"query": f"book {n} words"}, {"hits": [f"http://a{n}.org", "other"]})
-        play.called("open", {"url": f"http://a{n}.org"}, f"a page of {n} words")
-        play.called("calculate", {"expression": f"{n} * 7"}, 7 * n)
+def test_a_cold_predictor_claims_little_of_words_that_nobody_may_mean() -> None:
+    predictor = Predictor()
+    claimed = []
+    for n, name in enumerate(("whale", "tower", "river", "planet", "engine")):
+        play = Play(predictor)
+        play.said(f"How heavy is the biggest {name} that was ever seen by anybody?")
+        claimed += [candidate.later for candidate in play.candidates(50)]
+        play.called("search", {"query": f"biggest {name}"}, {"hits": [f"http://a{n}.org", "other"]})
+        claimed += [c.later for c in play.candidates(50) if c.tool == "search"]
+        play.called("open", {"url": f"http://a{n}.org"}, f"a page about a {name}, of {n} tons")
+        claimed += [candidate.later for candidate in play.candidates(50)]
+        play.close()
+    assert len(claimed) > 10
+    assert max(claimed) < 0.25
 
-    play = Play(taught(session, 5), learn=False)
-    play.said("Who was the first to climb the mountain?")
-    assert all(candidate.later < 0.2 for candidate in play.candidates(50))
+
+def test_a_change_is_remembered_over_other_calls() -> None:
+    def session(play: Play, n: int) -> None:
+        play.said("look")
+        play.called("status", {}, None)
+        play.called("touch", {}, None, changes=bool(n % 2))
+        for tool in ("one", "two", "three"):
+            play.called(tool, {}, None)
+        if n % 2:
+            play.called("status", {}, None)
+        play.said("bye")
+
+    predictor = taught(session, 60)
+    found = []
+    for changes in (True, False):
+        play = Play(predictor, learn=False)
+        play.said("look")
+        play.called("status", {}, None)
+        play.called("touch", {}, None, changes=changes)
+        for tool in ("one", "two", "three"):
+            play.called(tool, {}, None)
+        found += [c.probability for c in play.candidates(50) if c.tool == "status"]
+    assert found[0] > 0.5 > 2 * found[1]
 
 
 _EVENTS = st.lists(
