@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import scoring
 from replay import Stage, kinds_of
@@ -24,10 +23,13 @@ ORACLE, FAR = "oracle, next reply", "oracle, next write"
 DECEIVED = "Markov, deceived"
 
 DEFAULT = Speculation()
-"""The launch limits, and the price of waiting, that all policies share."""
+"""The limits and prices that all policies share."""
 
-PRICES = tuple(sorted({0.001, 0.003, 0.01, 0.03, 0.1, DEFAULT.wait_price}))
-"""USD that a second of waiting is worth, for the curve."""
+PRICES = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""USD that a second of waiting is worth, for the curve; waste is not limited there."""
+
+UNLIMITED = 1e6
+"""Guesses in vain for each one that comes true."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class Policy:
     Attributes:
         cache: Whether results are kept.
         source: Makes what names the candidates, if anything is started early.
-        price: USD that a second of waiting is worth.
+        limits: The limits and prices it keeps.
         deceitful: Whether writes do not say what they write.
     """
 
     cache: bool = True
     source: Callable[[Stage], CandidateSource] | None = None
-    price: float = DEFAULT.wait_price
+    limits: Speculation = DEFAULT
     deceitful: bool = False
 
 
@@ -86,14 +88,14 @@ class Found:
 
     @property
     def curve(self) -> dict[str, Figures]:
-        """Ours, by the price of waiting."""
+        """Ours without a limit of waste, by the price of waiting."""
         figures = self.figures
         return {f"{price:g}": figures[at_price(price)] for price in PRICES}
 
 
 def at_price(price: float) -> str:
     """The name of our policy at a price of waiting."""
-    return OURS if price == DEFAULT.wait_price else f"{OURS}, {price:g} USD a second"
+    return f"{OURS}, {price:g} USD a second"
 
 
 def policies(trained: Mapping[str, CandidateSource]) -> dict[str, Policy]:
@@ -109,18 +111,20 @@ def policies(trained: Mapping[str, CandidateSource]) -> dict[str, Policy]:
         PLAIN: Policy(),
         RANDOM: Policy(source=known(RANDOM)),
         MARKOV: Policy(source=known(MARKOV)),
+        OURS: ours,
         ORACLE: Policy(source=lambda stage: Oracle(stage.next_reply, stage.ready)),
         FAR: Policy(source=lambda stage: Oracle(stage.until_the_end, stage.ready)),
         DECEIVED: Policy(source=known(MARKOV), deceitful=True),
     }
-    return made | {at_price(price): dataclasses.replace(ours, price=price) for price in PRICES}
+    for price in PRICES:
+        limits = replace(DEFAULT, waste=UNLIMITED, wait_price=price)
+        made[at_price(price)] = replace(ours, limits=limits)
+    return made
 
 
 def engine(policy: Policy, stage: Stage, tally: Tally) -> Engine:
     """An engine that works by a policy."""
-    speculation = policy.source is not None and Speculation(
-        source=policy.source(stage), wait_price=policy.price
-    )
+    speculation = policy.source is not None and replace(policy.limits, source=policy.source(stage))
     return Engine(
         tools=stage.tools.values(),
         cache=policy.cache,
@@ -130,7 +134,7 @@ def engine(policy: Policy, stage: Stage, tally: Tally) -> Engine:
     )
 
 
-async def replay(
+async def play(
     ways: Mapping[str, Policy], kinds: Mapping[str, str], sessions: Sequence[Session]
 ) -> dict[str, Tally]:
     """Run sessions one after the other, each by every policy; each policy has its own engine."""
@@ -158,5 +162,5 @@ def measure(part: Part) -> Found:
         scoring.teach(source, part.train)
     scores = {name: scoring.score(sources[name], part.test) for name in (MARKOV, OURS)}
     kinds = kinds_of([*part.train, *part.test])
-    tallies = run_virtual(replay(policies(sources), kinds, part.test))
+    tallies = run_virtual(play(policies(sources), kinds, part.test))
     return Found(len(part.test), tallies, scores)

@@ -132,14 +132,14 @@ def story(domain: str, found: Found) -> str:
 
 
 def best_within(found: Found, waste: float) -> str:
-    """The point of the curve that removes most among those that do not waste more."""
-    kept = [(its.of_oracle, price) for price, its in found.curve.items() if its.waste <= waste]
+    """The point of the curve, or ours, that removes most among those that waste no more."""
+    points = found.curve | {"by default": found.figures[OURS]}
+    kept = [(its.of_oracle, name) for name, its in points.items() if its.waste <= waste]
     if not kept:
-        return f"no point of the curve wastes {waste:g} calls or less for each useful one"
-    share, price = max(kept)
+        return f"no point wastes {waste:g} calls or less for each useful one"
+    share, name = max(kept)
     return (
-        f"with at most {waste:g} wasted for each useful call: {share:.1%} of what the oracle "
-        f"removes (a second is worth {price} USD)"
+        f"the best that wastes at most {waste:g}: {share:.1%} of what the oracle removes ({name})"
     )
 
 
@@ -197,8 +197,9 @@ def main() -> None:
     print(f"starting calls before they are asked for; {harness.environment()}")
     print("tool times and prices are simulated, model times recorded or drawn from recorded ones")
     print(
-        f"at most {DEFAULT.breadth} guesses under way, {DEFAULT.depth} deep; a second of waiting "
-        f"is worth {DEFAULT.wait_price:g} USD, one of a tool's work {DEFAULT.load_price:g} USD"
+        f"at most {DEFAULT.breadth} guesses under way, {DEFAULT.depth} deep, {DEFAULT.waste:g} in "
+        f"vain for each that comes true; a second of waiting is worth {DEFAULT.wait_price:g} USD, "
+        f"one of a tool's work {DEFAULT.load_price:g} USD"
     )
     for domain, its in found.items():
         print(story(domain, its))
