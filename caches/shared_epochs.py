@@ -59,7 +59,7 @@ class Seen(NamedTuple):
     Attributes:
         generation: The bytes of before.
         epochs: By path.
-        passing: Paths that somebody else is writing to, so that the next look may differ.
+        passing: Paths that somebody else is writing to, so that nobody can tell what is there.
     """
 
     generation: bytes
@@ -95,13 +95,13 @@ class SharedEpochs:
         self._lock = threading.Lock()
         self._owed: Paths = frozenset()
         self._open: dict[str, Paths | None] = {}  # rows to write, or to delete
-        self._paying = False
+        self._settled = True  # nothing is owed, and nothing is being paid
         self._generation_seen: bytes | None = None  # under which these were looked up
         self._epochs: dict[Resource, int] = {}
 
     def now(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
         """The epochs, if they were looked up and nothing has changed since."""
-        if self._generation_seen is None or self._owed or self._paying:
+        if self._generation_seen is None or not self._settled:
             return None
         if self._generation.now() != self._generation_seen:
             return None
@@ -111,7 +111,11 @@ class SharedEpochs:
             return None
 
     async def look(self, resources: Iterable[Resource]) -> tuple[int, ...] | None:
-        """The epochs, from the database; None when it cannot be reached or a raise is owed."""
+        """The epochs, from the database.
+
+        None while another process writes to one of the resources, when the database cannot be
+        reached, and when a raise is owed.
+        """
         paths = [known(resource) for resource in resources]
         seen = await self._worker.ask(self._patience, self._look, frozenset(paths))
         if seen is None:
@@ -121,6 +125,8 @@ class SharedEpochs:
             self._epochs.clear()
         for path in seen.epochs.keys() - seen.passing:
             self._epochs[path] = seen.epochs[path]
+        if seen.passing:
+            return None
         return tuple([seen.epochs[path] for path in paths])
 
     async def begin(self, resources: Iterable[Resource]) -> str:
@@ -158,6 +164,7 @@ class SharedEpochs:
 
     def _owe(self, paths: Paths, writes: Mapping[str, Paths | None] | None = None) -> None:
         with self._lock:
+            self._settled = False
             self._owed |= paths
             if len(self._owed) > self._limit:
                 self._owed = frozenset([ROOT])
@@ -206,13 +213,12 @@ class SharedEpochs:
         with self._lock:
             paths, self._owed = self._owed, frozenset()
             writes, self._open = self._open, {}
-            self._paying = bool(paths)
         paid = not paths or self._raise(paths, writes)
         with self._lock:
             if not paid:
                 self._owed |= paths
                 self._open = {**writes, **self._open}
-            self._paying = False
+            self._settled = not self._owed
         return paid
 
     def _raise(self, paths: Paths, writes: Mapping[str, Paths | None]) -> bool:
