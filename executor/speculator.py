@@ -17,11 +17,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
 from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.tool_cache import Ask, Found
-from agentflow.errors import BudgetExceeded
+from agentflow.errors import BudgetExceeded, described
 from agentflow.executor.appraiser import Appraiser
 from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
@@ -36,12 +38,13 @@ from agentflow.tools.values import plain
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
+_log = structlog.get_logger("agentflow.executor")
+
 CHAINED = 3
 """Guesses that have a value whose successors are looked for at once."""
 
 HELD = 256
 """Guesses of one run that are kept until somebody asks for them."""
-
 
 LATER = 0.5
 """What a call in some later turn counts beside one in the next: it can still be guessed then."""
@@ -131,7 +134,11 @@ class Speculator:
         if self._news:
             self._foreseen.clear()
         while self._news:
-            self._news.popleft()()
+            try:
+                self._news.popleft()()
+            except Exception as error:  # noqa: BLE001  # values may be of the user's own making
+                _log.debug("a call is not learnt from", why=described(error))
+                continue
             self._foresight.learn(self._trail)
 
     def soon(self) -> None:
@@ -148,10 +155,10 @@ class Speculator:
             if (number := self._postponed.pop(ask.key, None)) is not None:
                 self._records.overtaken(number, ask.of.name)
             return False
-        guess.call.gate.part(guess)
         if (trouble := self._trouble(guess)) is not None:
             self._records.wasted(guess, trouble)
             return False
+        guess.call.gate.part(guess)
         if guess.bill is not None:
             guess.bill.hand_over()
         self._claimed[slot] = guess
@@ -343,7 +350,7 @@ class Speculator:
             self._take_in(guess, task.result())
         if guess.bill is not None:
             guess.bill.end()
-        guess.call.gate.part(guess)
+        guess.call.gate.ended(guess)
         self.soon()
 
     def _take_in(self, guess: Guess, found: Found) -> None:

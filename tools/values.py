@@ -86,14 +86,28 @@ def as_text(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """A value as JSON data, as far as it has a JSON form; what has none is left as it is."""
+    try:
+        return _plain(value)
+    except Exception:  # noqa: BLE001  # keys and errors whose text raises, cycles
+        return value
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if hasattr(type(value), "model_dump"):
-        return value.model_dump(mode="json")
+        return _dumped(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"
     return value
+
+
+def _dumped(model: Any) -> Any:
+    try:
+        return model.model_dump(mode="json")
+    except Exception:  # noqa: BLE001  # a field of an arbitrary type, a serializer that raises
+        return model

@@ -90,3 +90,22 @@ def test_what_has_no_json_form_is_left_as_it_is() -> None:
         "a": [thing, "ValueError: bad"],
         "5": {"b": {"items": []}},
     }
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Holder(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    thing: Any
+
+
+def test_what_cannot_be_dumped_is_left_as_it_is() -> None:
+    loop: list[Any] = []
+    loop += [loop, loop]
+    for value in (Holder(thing=Other()), Unspeakable(), loop):
+        assert plain(value) is value
+    held = Holder(thing=Other())
+    assert plain({"a": held, "b": (1,)}) == {"a": held, "b": [1]}
