@@ -349,8 +349,10 @@ def _caching(given: Caching | str | Path | bool) -> Caching | None:
 def _foresight(
     given: Speculation | bool, cache: Caching | str | Path | bool, ledger: Ledger
 ) -> Foresight | None:
-    if given is False:
+    if not given:
         return None
+    if not isinstance(given, Speculation | bool):
+        raise DefinitionError(f"speculation={given!r}: write True, False or Speculation(...)")
     if cache is False:
         raise DefinitionError("speculation keeps its guesses in the cache: leave cache=False out")
     policy = Speculation() if given is True else given

@@ -53,11 +53,20 @@ class Speculation:
     memory: str | Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would not be speculation."""
-        least = {"breadth": 1, "depth": 1, "waste": 0.0, "wait_price": 0.0, "load_price": 0.0}
-        for name, limit in least.items():
-            if not (value := getattr(self, name)) >= limit:
-                raise DefinitionError(f"Speculation({name}={value}): it must be {limit} or more")
+        """Refuse what would not be speculation.
+
+        Raises:
+            DefinitionError: A value is out of range, or of the wrong type.
+        """
+        for name in ("breadth", "depth"):
+            _at_least(name, getattr(self, name), 1, int)
+        for name in ("waste", "wait_price", "load_price"):
+            _at_least(name, getattr(self, name), 0, int | float)
+        if not isinstance(self.budget, Budget | None):
+            raise DefinitionError(f"Speculation(budget={self.budget!r}): write Budget(usd=...)")
+        if isinstance(self.origins, str):  # type: ignore[unreachable]  # untyped code may
+            raise DefinitionError("Speculation(origins=...) takes several: write a tuple of them")
+        object.__setattr__(self, "origins", tuple(map(_origin, self.origins)))
 
     def gain(self, probability: float, seconds: float, usd: float, delay: float = 0.0) -> float:
         """Expected USD gained by starting a call early; not worth it unless above zero.
@@ -71,6 +80,23 @@ class Speculation:
         lost = usd + seconds * self.load_price + delay * self.wait_price
         saved = probability * seconds - OVERHEAD
         return saved * self.wait_price - (1.0 - probability) * lost
+
+
+def _at_least(name: str, value: Any, least: int, kind: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise DefinitionError(f"Speculation({name}={value!r}): it must be a number")
+    if not value >= least:
+        raise DefinitionError(f"Speculation({name}={value}): it must be {least} or more")
+
+
+def _origin(text: Any) -> str:
+    """An origin as URLs among arguments give it."""
+    match = _ORIGIN.match(text.strip()) if isinstance(text, str) else None
+    if match is None or match[0].endswith("://"):
+        raise DefinitionError(
+            f"Speculation(origins=...): {text!r} is no origin such as 'https://api.example.com'"
+        )
+    return match[0].lower()
 
 
 def origins_in(arguments: Mapping[str, Any]) -> Iterator[str]:

@@ -127,3 +127,28 @@ def test_the_bar_stays_low_enough_to_try_again_and_high_enough_to_mean_something
         never.note(kept=False)
         always.note(kept=True)
     assert (always.level, never.level) == (Bar.LEAST, Bar.MOST)
+
+
+@pytest.mark.parametrize(
+    "given", ["https://API.example.com", "https://api.example.com/", " https://api.example.com/v1"]
+)
+def test_an_origin_is_read_however_it_is_written(given: str) -> None:
+    assert Speculation(origins=(given,)).origins == ("https://api.example.com",)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"origins": ("api.example.com",)},
+        {"origins": "https://api.example.com"},
+        {"origins": (7,)},
+        {"budget": 0.5},
+        {"breadth": "8"},
+        {"breadth": True},
+        {"wait_price": "a"},
+        {"waste": -1},
+    ],
+)
+def test_what_cannot_be_meant_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match=next(iter(wrong))):
+        Speculation(**wrong)
