@@ -15,7 +15,7 @@ number, so epochs of different origin, as after the loss of a file, are never eq
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from secrets import randbits
 from typing import TYPE_CHECKING
@@ -155,12 +155,21 @@ class Epochs:
             return self._local.now(resources)
         return await self._shared.look(resources)
 
-    def raise_now(self, resources: Iterable[Resource]) -> None:
-        """Count a write of each resource: here at once, elsewhere as soon as possible."""
+    def left(self, resources: Sequence[Resource]) -> Callable[[], None]:
+        """A write goes on although nobody waits for it; call what this gives when it has ended.
+
+        Other processes are told as soon as possible, and of the end as well.
+        """
         resources = tuple(resources)
-        self._local.rise(resources)
-        if self._shared is not None:
-            self._shared.owe(resources)
+        self.begin(resources)
+        name = None if self._shared is None else self._shared.begin_soon(resources)
+
+        def ended() -> None:
+            self.end(resources)
+            if self._shared is not None and name is not None:
+                self._shared.end_soon(name, resources)
+
+        return ended
 
     async def raised(self, resources: Iterable[Resource]) -> None:
         """Count a write of each resource, everywhere before it returns.

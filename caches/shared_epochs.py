@@ -131,9 +131,7 @@ class SharedEpochs:
 
     async def begin(self, resources: Iterable[Resource]) -> str:
         """Count a write of each resource that begins; gives its name, for `end`."""
-        name = f"{OPEN}{self._owner.name} {next(self._numbers)}"
-        paths = frozenset(map(known, resources))
-        self._owe(paths, {name: paths})
+        name = self._begin(resources)
         await self._settle()
         return name
 
@@ -141,6 +139,17 @@ class SharedEpochs:
         """Count a write of each resource that has ended."""
         self._owe(frozenset(map(known, resources)), {name: None})
         await self._settle()
+
+    def begin_soon(self, resources: Iterable[Resource]) -> str:
+        """The same, as soon as possible."""
+        name = self._begin(resources)
+        self._pay_soon()
+        return name
+
+    def end_soon(self, name: str, resources: Iterable[Resource]) -> None:
+        """Count a write of each resource that has ended, as soon as possible."""
+        self._owe(frozenset(map(known, resources)), {name: None})
+        self._pay_soon()
 
     async def rise(self, resources: Iterable[Resource]) -> bool:
         """Count a write of each resource; False if the database did not take it in time.
@@ -150,17 +159,21 @@ class SharedEpochs:
         self._owe(frozenset(map(known, resources)))
         return await self._settle()
 
-    def owe(self, resources: Iterable[Resource]) -> None:
-        """Count a write of each resource as soon as possible."""
-        self._owe(frozenset(map(known, resources)))
-        with suppress(RuntimeError):  # closed
-            self._worker.submit(self._pay)
-
     async def aclose(self) -> None:
         """Pay what is owed, close the database and let the thread end."""
         await self._worker.aclose(CLOSING, self._finish)
         self._generation.close()
         self._generation_seen = None
+
+    def _begin(self, resources: Iterable[Resource]) -> str:
+        name = f"{OPEN}{self._owner.name} {next(self._numbers)}"
+        paths = frozenset(map(known, resources))
+        self._owe(paths, {name: paths})
+        return name
+
+    def _pay_soon(self) -> None:
+        with suppress(RuntimeError):  # closed
+            self._worker.submit(self._pay)
 
     def _owe(self, paths: Paths, writes: Mapping[str, Paths | None] | None = None) -> None:
         with self._lock:

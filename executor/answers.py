@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from functools import partial
@@ -162,12 +163,17 @@ class Answers:
         resources = self._writing[slot] = self._resources(slot, call)
         self.cache.epochs.begin(resources)
 
-    def _end(self, slot: int, call: BoundCall) -> None:
+    def _end(self, slot: int) -> None:
         """It has ended, or is not waited for any more: what was read meanwhile is stale."""
-        if slot in self._writing:
-            self.cache.epochs.end(self._writing.pop(slot))
-        else:  # it had been given up on
-            self.cache.epochs.raise_now(self._resources(slot, call))
+        if (resources := self._writing.pop(slot, None)) is not None:
+            self.cache.epochs.end(resources)
+
+    def given_up(self, slot: int, call: BoundCall, task: asyncio.Task[None]) -> None:
+        """A call is not waited for any more; it may write for as long as its task runs."""
+        if call.changes:
+            resources, epochs = self._resources(slot, call), self.cache.epochs
+            epochs.begin(resources)
+            task.add_done_callback(lambda _: epochs.end(resources))
 
     def _resources(self, slot: int, call: BoundCall) -> tuple[Resource, ...]:
         try:
@@ -180,7 +186,7 @@ class Answers:
     def ended(self, slot: int, call: BoundCall, happening: Happening) -> None:
         """A call has ended."""
         if call.changes and self.cache.listening:
-            self._end(slot, call)
+            self._end(slot)
         self._inform(slot, call, happening)
 
     def committed(self, node: int) -> None:

@@ -47,8 +47,11 @@ class Site(Protocol):
 
 Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Coroutine[Any, Any, Any]]
 
-Wrote = Callable[[Sequence[Any], dict[str, Any]], object]
-"""Told of the arguments of a call that may have written although it was given up on."""
+Leave = Callable[[Sequence[Any], dict[str, Any]], Callable[[], None]]
+"""Told of the arguments of a call that goes on although it was given up on, and may write.
+
+Gives what to call when it has ended.
+"""
 
 
 @dataclass(slots=True)
@@ -114,14 +117,14 @@ def bind_call(
     *,
     latencies: Latencies,
     reused: Reused | None = None,
-    wrote: Wrote | None = None,
+    leave: Leave | None = None,
     shared: bool = False,
 ) -> BoundCall:
     """Compose the call of a tool; `shared` if other processes are told what it changes."""
     changes = may_write(tool)
     once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
     once = once and not policy.usd
-    make = _made(tool, policy, gate, threads, spawn, latencies, wrote if changes else None)
+    make = _made(tool, policy, gate, threads, spawn, latencies, leave if changes else None)
     return BoundCall(
         _checked(tool, make, quick=not policy.hedge and reused is None),
         make,
@@ -151,10 +154,10 @@ def _made(
     threads: DaemonThreads,
     spawn: Spawn,
     latencies: Latencies,
-    wrote: Wrote | None,
+    leave: Leave | None,
 ) -> Invoke:
     """One attempt with valid arguments, and a second one beside it if the first is slow."""
-    make, check = _invoke(tool, threads, wrote), tool.signature.check_result
+    make, check = _invoke(tool, threads, leave), tool.signature.check_result
     if check is not None:
         make = _with_result(make, check)
     if policy.hedge:
@@ -162,12 +165,12 @@ def _made(
     return make
 
 
-def _invoke(tool: Tool[..., Any], threads: DaemonThreads, wrote: Wrote | None) -> Invoke:
+def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -> Invoke:
     fn, name = tool.implementation, tool.signature.context
     if name is not None:
         fn = partial(_with_context, fn, name)
     if tool.kind == "thread":
-        return partial(_in_thread, fn, threads, name is not None, wrote)
+        return partial(_in_thread, fn, threads, name is not None, leave)
     if tool.kind == "stream":
         return partial(_collected, fn, name is not None)
     if name is not None:
@@ -183,7 +186,7 @@ async def _in_thread(
     fn: Callable[..., Any],
     threads: DaemonThreads,
     with_site: bool,
-    wrote: Wrote | None,
+    leave: Leave | None,
     args: Sequence[Any],
     kwargs: dict[str, Any],
     site: Site | None,
@@ -195,14 +198,14 @@ async def _in_thread(
         value = await loop.run_in_executor(tracked, copy_context().run, work)
         return await value if inspect.iscoroutine(value) else value  # of a wrapper, for one
     except asyncio.CancelledError:
-        tracked.abandon(None if wrote is None else partial(_tell, loop, wrote, args, kwargs))
+        tracked.abandon(None if leave is None else partial(_tell, loop, leave(args, kwargs)))
         raise
 
 
-def _tell(loop: asyncio.AbstractEventLoop, wrote: Wrote, *arguments: Any) -> None:
-    """Tell, from a thread, of a call that nobody waited for; its loop may be closed by now."""
+def _tell(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
+    """Tell, from a thread, that a call has ended; its loop may be closed by now."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(wrote, *arguments)
+        loop.call_soon_threadsafe(ended)
 
 
 class _Tracked(Executor):

@@ -300,6 +300,8 @@ class Running:
         self._stopped.add(slot)
         self._abandoned.append(call.tool.name)
         self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
+        if self.answers is not None:
+            self.answers.given_up(slot, call, task)
         self._end(slot, call)
 
     def _end(self, slot: int, call: BoundCall) -> None:

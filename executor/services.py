@@ -92,7 +92,7 @@ class _Shared:
             services.spawn,
             latencies=self.latencies,
             reused=reused,
-            wrote=None if services.cache is None else partial(services.wrote, tool),
+            leave=None if services.cache is None else partial(_leave, services.cache, tool),
             shared=services.cache is not None and services.cache.disk is not None,
         )
 
@@ -145,11 +145,6 @@ class Services:
         if shared.call is None:
             shared.call = shared.bind(tool, tool.policy, self)
         return shared.call
-
-    def wrote(self, tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A call that was given up on has ended, and may have written."""
-        if self.cache is not None:
-            self.cache.epochs.raise_now(written(tool, args, kwargs))
 
     def reuse(self, run: str) -> Reuse | None:
         """The tool cache as the runs within one outermost run use it, or None."""
@@ -212,6 +207,13 @@ class Services:
         for task in left:
             _let_go(task)
         return [task.get_name() for task in left] + self.threads.abandoned
+
+
+def _leave(
+    cache: ToolCache, tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Callable[[], None]:
+    """Nobody waits any more for a call that may write; gives what to call when it has ended."""
+    return cache.epochs.left(written(tool, args, kwargs))
 
 
 def _let_go(task: asyncio.Task[Any]) -> None:

@@ -59,7 +59,7 @@ async def test_without_a_shared_store_nothing_has_to_be_waited_for() -> None:
     before = epochs.now([ONE, USERS])
     assert before == epochs.here([ONE, USERS]) == await epochs.look([ONE, USERS])
 
-    epochs.raise_now([TWO])
+    epochs.left([TWO])()
     assert epochs.now([ONE, USERS]) == before
 
     await epochs.raised([ONE])

@@ -100,18 +100,23 @@ async def test_a_write_is_seen_by_who_comes_later(folder: Path) -> None:
     assert after > before
 
 
-async def test_a_raise_that_is_not_waited_for_is_done_before_the_next_look(folder: Path) -> None:
+async def test_a_write_that_nobody_waits_for_is_open_everywhere_until_it_has_ended(
+    folder: Path,
+) -> None:
     async with shared(folder) as one, shared(folder) as other:
         before = await settled(one)
         await settled(other)
-        one.raise_now(ONE)
+        ended = one.left(ONE)
         assert one.now(ONE) is None
+        assert await one.look(ONE) is None
+        assert await one.look(TWO) is not None  # pays
+        assert await other.look(ONE) is None
 
-        after = await one.look(ONE)
-
-        assert after is not None
+        ended()
+        assert one.now(ONE) is None
+        after = await settled(one)
         assert after > before
-        assert await other.look(ONE) == after
+        assert await settled(other) == after
 
 
 async def test_a_write_is_counted_when_it_begins_and_when_it_ends(folder: Path) -> None:
@@ -439,7 +444,7 @@ async def test_a_closed_one_knows_nothing(folder: Path) -> None:
     await epochs.aclose()
     await epochs.aclose()
 
-    epochs.raise_now(ONE)
+    epochs.left(ONE)()
     await epochs.raised(ONE)
     assert epochs.now(ONE) is None
     assert await epochs.look(ONE) is None

@@ -92,13 +92,13 @@ async def test_a_call_under_way_is_there_already_and_cannot_be_found_yet() -> No
 async def test_a_write_takes_away_what_was_found_and_what_was_under_way() -> None:
     tools, call = cache(), Call()
     await tools.obtain(ask(), call)
-    tools.epochs.raise_now([("orders", "2")])
+    tools.epochs.left([("orders", "2")])()
     assert tools.has(ask())
-    tools.epochs.raise_now([("orders",)])
+    tools.epochs.left([("orders",)])()
     assert not tools.has(ask())
     running = asyncio.create_task(tools.obtain(ask(), call))
     await asyncio.sleep(1)
-    tools.epochs.raise_now(ORDERS)
+    tools.epochs.left(ORDERS)()
     assert not tools.has(ask())
     assert (await tools.obtain(ask(), call)).value == 3
     assert (await running).value == 2

@@ -294,6 +294,60 @@ async def test_a_thread_that_writes_after_it_was_given_up_on_counts(
     assert await shop.do(shop.look, "1") == "paid"
 
 
+async def test_a_read_during_a_write_that_was_given_up_on_is_not_kept(shop: Shop) -> None:
+    writes, ends = Gate(), Gate()
+
+    @tool(writes="orders/{number}", timeout=1)
+    async def stubborn(number: str, value: str) -> None:
+        for gate in (writes, ends):
+            while not gate.release.is_set():
+                with suppress(asyncio.CancelledError):
+                    await gate.wait()
+            shop.orders[number] = value
+
+    with pytest.raises(RunError):
+        await shop.do(stubborn, "1", "paid")
+    assert await shop.do(shop.look, "1") == "new"
+    writes.release.set()
+    await asyncio.sleep(0.01)
+    assert await shop.do(shop.look, "1") == "paid"
+    ends.release.set()
+    await asyncio.sleep(0.01)
+    shop.reads = 0
+    assert [await shop.do(shop.look, "1") for _ in range(2)] == ["paid"] * 2
+    assert shop.reads == 1
+    shop.engine.services.abandoned.clear()
+
+
+@pytest.mark.parametrize("effect", [{"writes": "orders/{number}"}, {}])
+async def test_a_read_during_a_write_of_a_thread_that_was_given_up_on_is_not_kept(
+    shop: Shop, late: threading.Event, effect: dict[str, Any]
+) -> None:
+    writes, written = threading.Event(), threading.Event()
+
+    @tool(**effect, timeout=1)
+    def slow(number: str, value: str) -> None:
+        writes.wait()
+        shop.orders[number] = value
+        written.set()
+        late.wait()
+
+    with pytest.raises(RunError):
+        await shop.do(slow, "1", "paid")
+    assert await shop.do(shop.look, "1") == "new"
+    writes.set()
+    assert written.wait(10)
+    assert await shop.do(shop.look, "1") == "paid"
+    late.set()
+    with asyncio.get_running_loop().hold():  # type: ignore[attr-defined]  # a VirtualLoop
+        while shop.engine.services.threads.abandoned:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    shop.reads = 0
+    assert [await shop.do(shop.look, "1") for _ in range(2)] == ["paid"] * 2
+    assert shop.reads == 1
+
+
 async def test_a_fallback_that_writes_counts(shop: Shop) -> None:
     @tool(writes="orders/{number}")
     async def reset(number: str) -> str:
