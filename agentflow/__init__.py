@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from agentflow.budgets.budget import Budget
     from agentflow.budgets.prices import Prices
     from agentflow.caches.caching import Caching
+    from agentflow.caches.speculation.candidates import Candidate, CandidateSource
     from agentflow.caches.speculation.policy import Speculation
+    from agentflow.caches.speculation.trail import Trail
     from agentflow.context import Context
     from agentflow.engine import Engine
     from agentflow.errors import AgentflowError
@@ -33,6 +35,8 @@ __version__ = "0.1.0.dev0"
 _HOME = {
     "AgentflowError": "errors",
     "Budget": "budgets.budget",
+    "Candidate": "caches.speculation.candidates",
+    "CandidateSource": "caches.speculation.candidates",
     "Caching": "caches.caching",
     "Context": "context",
     "Engine": "engine",
@@ -45,6 +49,7 @@ _HOME = {
     "Speculation": "caches.speculation.policy",
     "Task": "executor.strategies.task",
     "Tool": "tools.tool",
+    "Trail": "caches.speculation.trail",
     "Workflow": "workflows",
     "first": "workflows",
     "gather": "workflows",
@@ -61,6 +66,8 @@ __all__ = [
     "AgentflowError",
     "Budget",
     "Caching",
+    "Candidate",
+    "CandidateSource",
     "Context",
     "Engine",
     "Handle",
@@ -72,6 +79,7 @@ __all__ = [
     "Speculation",
     "Task",
     "Tool",
+    "Trail",
     "Workflow",
     "first",
     "gather",
