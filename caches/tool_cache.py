@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ import structlog
 
 from agentflow.caches.codec import Codec
 from agentflow.caches.epochs import Epochs
+from agentflow.caches.failures import Epoch, Failures
 from agentflow.caches.flights import Bill, Flight, Flights, Left, Spawn
 from agentflow.caches.keys import Keys
 from agentflow.caches.memory import MemoryStore
@@ -28,16 +28,14 @@ from agentflow.tools.effects import Resource
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
 
-FAILURES = 1000
-"""Failures that are remembered at once (``negative_ttl``)."""
-
 JITTER = 0.1
 """The share of its lifetime by which an entry may end early."""
 
 UNFAITHFUL = "JSON does not give it back as it was; declare a return type that it does"
 
-Epoch: TypeAlias = tuple[int, ...]
 Make: TypeAlias = Callable[[], Awaitable[Any]]
+Final: TypeAlias = Callable[[Exception], bool]
+
 
 _log = structlog.get_logger("agentflow.caches")
 
@@ -160,7 +158,7 @@ class ToolCache:
         self.stats = CacheStats()
         self._flights = Flights(spawn)
         self._chance = chance
-        self._failures = _Failures()
+        self._failures = Failures()
         self._warned: set[str] = set()
         self.listening = disk is not None
         self.heard: Callable[[], None] = lambda: None
@@ -195,7 +193,7 @@ class ToolCache:
         *,
         bill: Bill | None = None,
         optional: bool = False,
-        again: bool = False,
+        final: Final | None = None,
     ) -> Found:
         """The value of a call: kept, under way for somebody else, or from `make`.
 
@@ -204,9 +202,11 @@ class ToolCache:
             make: Makes one attempt.
             bill: What the caller has set aside for the call; paid if it is made for it.
             optional: Nobody has asked for it yet; a failure of it is not shared.
-            again: A further attempt: a failure that is remembered does not count.
+            final: Whether the caller makes no other attempt after a failure; only such ones are
+                remembered, none without it.
 
         Raises:
+            Remembered: The call failed not long ago, and is not made.
             Exception: What the call raised, for whoever else waits for it too. Errors of a
                 caller's own (its limits, its end) are not shared: the others call again.
         """
@@ -215,11 +215,10 @@ class ToolCache:
             if epochs is None:
                 return await _made(make, bill)
             if (found := self._in_memory(ask, epochs)) is None:
-                if not again:
-                    self._failures.check(ask.key, epochs, ask.of.negative_ttl)
+                self._failures.check(ask.key, epochs, ask.of.negative_ttl)
                 key, began = (ask.key, epochs), False
                 if (flight := self._flights.get(key)) is None:
-                    work, began = self._fly(ask, epochs, make, optional), True
+                    work, began = self._fly(ask, epochs, make, final), True
                     flight = self._flights.begin(key, work, ask.of.name, optional=optional)
                 found = await self._landed(ask, flight, None if began else make, bill)
             if found is not None:
@@ -255,7 +254,7 @@ class ToolCache:
         waited = now() - joined
         return Found(ask.of.codec.decode(flown.data), "shared", max(0.0, flown.seconds - waited))
 
-    async def _fly(self, ask: Ask, epochs: Epoch, make: Make, optional: bool) -> _Flown:
+    async def _fly(self, ask: Ask, epochs: Epoch, make: Make, final: Final | None) -> _Flown:
         if self.disk is not None and not ask.of.within_run:
             (entry,) = await self.disk.get([ask.key])
             found = self._read(ask, entry, epochs, "disk")
@@ -266,9 +265,9 @@ class ToolCache:
         try:
             value = await make()
         except Exception as error:
-            own = optional or isinstance(error, BudgetExceeded | RunError)
-            if ask.of.negative_ttl and not own:
-                self._failures.note(ask.key, epochs, error)
+            shared = not isinstance(error, BudgetExceeded | RunError)
+            if ask.of.negative_ttl and shared and final is not None and final(error):
+                self._failures.note(ask.key, epochs, error, ask.of.negative_ttl)
             raise
         self._failures.forget(ask.key)
         seconds = now() - began
@@ -327,26 +326,3 @@ async def _made(make: Make, bill: Bill | None) -> Found:
     finally:
         if bill is not None:
             bill.pay()
-
-
-class _Failures:
-    """Failures that are remembered for a while (``negative_ttl``), in memory only."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[float, Epoch, Exception]] = OrderedDict()
-
-    def note(self, key: str, epochs: Epoch, error: Exception) -> None:
-        self.forget(key)
-        self._known[key] = (now(), epochs, error)
-        if len(self._known) > FAILURES:
-            self._known.popitem(last=False)
-
-    def forget(self, key: str) -> None:
-        self._known.pop(key, None)
-
-    def check(self, key: str, epochs: Epoch, ttl: float) -> None:
-        """Raise what a call raised less than `ttl` seconds ago, if nothing was written since."""
-        if (known := self._known.get(key)) is not None:
-            at, then, error = known
-            if then == epochs and now() < at + ttl:
-                raise error.with_traceback(None)

@@ -103,7 +103,7 @@ class Answers:
         return self._asked.pop(slot, None) or self._ask(slot, call, copy_context())
 
     async def value(
-        self, slot: int, call: BoundCall, asked: Asked, site: CallSite | None, *, again: bool
+        self, slot: int, call: BoundCall, asked: Asked, site: CallSite | None, attempt: int
     ) -> Any:
         """A value that is kept, under way for somebody else, or made.
 
@@ -112,12 +112,19 @@ class Answers:
             call: The tool.
             asked: The call, as the cache knows it.
             site: Where it is made.
-            again: It is not the first attempt.
+            attempt: Counted from 1.
+
+        Raises:
+            Remembered: The call failed not long ago, and is not made.
         """
         make = partial(call.make, asked.args, asked.kwargs, site)
+
+        def final(error: Exception) -> bool:
+            return not call.may_retry(attempt, error)
+
         bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
         try:
-            found = await self.cache.obtain(asked.ask, make, bill=bill, again=again)
+            found = await self.cache.obtain(asked.ask, make, bill=bill, final=final)
             if bill is not None and self.speculator is not None and self.speculator.owes(slot):
                 bill.pay()
         finally:

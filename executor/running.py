@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from agentflow.budgets.ledger import Ledger
+from agentflow.caches.failures import Remembered
 from agentflow.context import logged_node
 from agentflow.errors import CallCancelled, CallTimeout
 from agentflow.executor.answers import Answers
@@ -194,10 +195,8 @@ class Running:
                 self.timers.stop(slot)
                 if slot in self._stopped:
                     raise
-                if not call.may_retry(attempt, error):
-                    if call.policy.fallback is UNSET:
-                        raise
-                    return await self._fall_back(slot, call.policy.fallback)
+                if isinstance(error, Remembered) or not call.may_retry(attempt, error):
+                    return await self._fall_back(slot, call.policy.fallback, error)
                 delay = call.pause(attempt, error, self._chance)
                 if self.teller is not None:
                     self.teller.retrying(slot, attempt, delay, error)
@@ -234,7 +233,7 @@ class Running:
         """The value of one attempt, or one from the cache in its place."""
         answers = None if call.reused is None else self.answers
         if answers is not None and (asked := answers.asked(slot, call)) is not None:
-            return await answers.value(slot, call, asked, site, again=attempt > 1)
+            return await answers.value(slot, call, asked, site, attempt)
         bill = Bill(self.ledger, call.policy.usd) if call.policy.usd else None
         try:
             return await call.invoke(*self.arguments(slot), site)
@@ -250,7 +249,12 @@ class Running:
         self._ending.pop(slot).cancel()
         return True
 
-    async def _fall_back(self, slot: int, fallback: Any) -> Any:
+    async def _fall_back(self, slot: int, fallback: Any, error: Exception) -> Any:
+        """What takes the place of a call that has failed for good."""
+        if fallback is UNSET:
+            if isinstance(error, Remembered):
+                raise error.failure from error.failure.__cause__
+            raise error
         if not isinstance(fallback, Tool):
             return fallback
         call = self._services.call(fallback, fallback.policy)

@@ -14,7 +14,7 @@ from agentflow.caches.epochs import Epochs
 from agentflow.caches.keys import Keys
 from agentflow.caches.memory import MemoryStore
 from agentflow.caches.store import Entry
-from agentflow.caches.tool_cache import FAILURES, Ask, Reused, ToolCache, reusable
+from agentflow.caches.tool_cache import Ask, Reused, ToolCache, reusable
 from agentflow.clock import now, wall
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
@@ -237,21 +237,6 @@ async def test_while_epochs_are_unknown_pure_tools_are_not_affected() -> None:
 
 
 # Failures
-
-
-async def test_failures_that_are_remembered_are_limited_in_number() -> None:
-    tools, call = cache(), Call(OSError("down"))
-    asks = [ask(pure, f"{number}", negative_ttl=1e6) for number in range(FAILURES + 1)]
-    for one in asks:
-        with pytest.raises(OSError, match="down"):
-            await tools.obtain(one, call)
-    for one in asks[1:]:
-        with pytest.raises(OSError, match="down"):
-            await tools.obtain(one, call)
-    assert call.made == FAILURES + 1
-    with pytest.raises(OSError, match="down"):
-        await tools.obtain(asks[0], call)
-    assert call.made == FAILURES + 2
 
 
 @pytest.mark.parametrize(

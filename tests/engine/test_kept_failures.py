@@ -51,22 +51,36 @@ async def test_a_failure_is_remembered_for_as_long_as_asked(engine: Engine) -> N
     assert len(script.calls) == 2
 
 
-async def test_a_remembered_failure_does_not_stand_in_the_way_of_a_retry(engine: Engine) -> None:
+async def test_a_remembered_failure_is_not_tried_again(engine: Engine) -> None:
     options: dict[str, Any] = {"pure": True, "negative_ttl": 300, "retries": 1}
     script, call = failing(Down("1"), Down("2"), "value", **options)
-    assert await outcome(engine, call) == "2"
+    assert [await outcome(engine, call) for _ in range(3)] == ["2", "2", "2"]
+    assert len(script.calls) == 2
+    await asyncio.sleep(301)
     assert await outcome(engine, call) == "value"
-    assert await outcome(engine, call) == "value"
-    assert len(script.calls) == 3
+
+
+async def test_a_failure_that_is_followed_by_another_attempt_is_not_remembered(
+    engine: Engine,
+) -> None:
+    options: dict[str, Any] = {"pure": True, "negative_ttl": 300, "retries": 1, "backoff": 10}
+    script, call = failing(Down("1"), "value", **options)
+    assert await asyncio.gather(outcome(engine, call), outcome(engine, call)) == ["value"] * 2
+    assert len(script.calls) == 2
+
+
+async def test_a_fallback_takes_the_place_of_a_remembered_failure(engine: Engine) -> None:
+    script, call = failing(Down("1"), pure=True, negative_ttl=300, fallback="instead")
+    assert [await outcome(engine, call) for _ in range(3)] == ["instead"] * 3
+    assert len(script.calls) == 1
 
 
 async def test_a_success_makes_a_failure_forgotten(engine: Engine) -> None:
-    script, call = failing(
-        Down("1"), "short", "again", pure=True, negative_ttl=300, ttl=10, retries=1
-    )
-    assert await outcome(engine, call) == "short"
+    script, call = failing(Down("1"), "short", "again", pure=True, negative_ttl=300, ttl=10)
+    assert await outcome(engine, call) == "1"
+    assert await outcome(engine, call.with_(negative_ttl=0)) == "short"
     await asyncio.sleep(20)
-    assert await outcome(engine, call.with_(retries=0)) == "again"
+    assert await outcome(engine, call) == "again"
     assert len(script.calls) == 3
 
 
