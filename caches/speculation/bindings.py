@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, product
+from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
-from agentflow.caches.speculation.recipes import Group, Part, Recipe, together
-from agentflow.caches.speculation.trail import Offer, Step, Trail, call_key
+from agentflow.caches.speculation.recipes import Group, Part, Recipe
+from agentflow.caches.speculation.trail import Offer, Origin, Step, Trail, call_key
 
 BINDINGS = 24
 """Values that one group of a recipe may take at a time."""
+
+SCANNED = 192
+"""Values that are looked at for them: many are equal."""
 
 CHOICES = 6
 """Of these, values that are combined with those of other groups."""
@@ -35,42 +39,72 @@ class Binding(NamedTuple):
 class Finder:
     """Applies recipes to one trail; what no later step can have changed is kept."""
 
-    def __init__(self) -> None:
-        self._groups: dict[Group, tuple[_Stamp, list[Binding]]] = {}
-        self._recipes: dict[Recipe, tuple[tuple[_Stamp, ...], dict[str, Binding]]] = {}
+    def __init__(self, known: Finder | None = None) -> None:
+        self._groups = {} if known is None else known._groups.copy()
+        self._recipes = {} if known is None else known._recipes.copy()
+
+    _groups: dict[Group, tuple[_Stamp, list[Binding]]]
+    _recipes: dict[Recipe, tuple[tuple[_Stamp, ...], dict[str, Binding]]]
 
     def find(self, recipe: Recipe, trail: Trail) -> dict[str, Binding]:
         """The arguments a recipe finds, those of the youngest steps first, by the call's key."""
-        stamps = tuple(_stamp(group, trail) for group in recipe.groups)
+        stamps = tuple([_stamp(group, trail) for group in recipe.groups])
         known = self._recipes.get(recipe)
         if known is None or known[0] != stamps:
-            found = self._combined(recipe, trail)
+            found = self._combined(recipe, stamps, trail)
             calls = {call_key(recipe.tool, binding.arguments): binding for binding in found}
             known = self._recipes[recipe] = (stamps, calls)
         return known[1]
 
-    def _combined(self, recipe: Recipe, trail: Trail) -> list[Binding]:
-        if len(recipe.groups) == 1:
-            return self._of(recipe.groups[0], trail)
-        choices = [list(enumerate(self._of(group, trail)[:CHOICES])) for group in recipe.groups]
-        ranked = sorted(product(*choices), key=lambda chosen: sum(place for place, _ in chosen))
-        return [_merged([part for _, part in chosen]) for chosen in ranked[:PRODUCTS]]
+    def _combined(
+        self, recipe: Recipe, stamps: Sequence[_Stamp], trail: Trail
+    ) -> Sequence[Binding]:
+        choices = [
+            self._of(group, stamp, trail)
+            for group, stamp in zip(recipe.groups, stamps, strict=True)
+        ]
+        if len(choices) == 1:
+            return choices[0]
+        orders = _orders(tuple([min(len(found), CHOICES) for found in choices]))
+        return [
+            _merged([found[place] for found, place in zip(choices, order, strict=True)])
+            for order in orders
+        ]
 
-    def _of(self, group: Group, trail: Trail) -> list[Binding]:
-        stamp = _stamp(group, trail)
+    def _of(self, group: Group, stamp: _Stamp, trail: Trail) -> list[Binding]:
         known = self._groups.get(group)
         if known is None or known[0] != stamp:
             known = self._groups[group] = (stamp, list(islice(_distinct(group, trail), BINDINGS)))
         return known[1]
 
 
-_Stamp = tuple[int, int]
-"""Positions of the first and the last step that a group can draw from."""
+_Stamp = tuple[Step, Step] | None
+"""The first and the last step that a group can draw from: the same, and so are all between."""
 
 
 def _stamp(group: Group, trail: Trail) -> _Stamp:
     steps = trail.offering(group[0].origin)
-    return (steps[0].position, steps[-1].position) if steps else (-1, -1)
+    return (steps[0], steps[-1]) if steps else None
+
+
+@lru_cache(maxsize=1_024)
+def _orders(counts: tuple[int, ...]) -> Sequence[tuple[int, ...]]:
+    """Which of several choices to combine: the first `PRODUCTS`, those of the best first."""
+    found: list[tuple[int, ...]] = []
+    for total in range(sum(counts) - len(counts) + 1):
+        found += islice(_summing(counts, total), PRODUCTS - len(found))
+    return found
+
+
+def _summing(counts: tuple[int, ...], total: int) -> Iterator[tuple[int, ...]]:
+    """Places among so many choices that add up to a number, in order."""
+    if not counts:
+        if total == 0:
+            yield ()
+        return
+    for place in range(min(counts[0], total + 1)):
+        for rest in _summing(counts[1:], total - place):
+            yield (place, *rest)
 
 
 def _merged(parts: Sequence[Binding]) -> Binding:
@@ -86,14 +120,19 @@ def _distinct(group: Group, trail: Trail) -> Iterator[Binding]:
         yield Binding({first.parameter: json.loads(first.origin.what)})
         return
     seen: set[tuple[Any, ...]] = set()
-    for step in reversed(trail.offering(first.origin)):
-        for offer in step.offers[first.origin]:
-            binding = _joined(group, step, offer)
-            if binding is not None:
-                values = tuple((type(value), value) for value in binding.arguments.values())
-                if values not in seen:
-                    seen.add(values)
-                    yield binding
+    for step, offer in islice(_offered(first.origin, trail), SCANNED):
+        binding = _joined(group, step, offer)
+        if binding is not None:
+            values = tuple([(type(value), value) for value in binding.arguments.values()])
+            if values not in seen:
+                seen.add(values)
+                yield binding
+
+
+def _offered(origin: Origin, trail: Trail) -> Iterator[tuple[Step, Offer]]:
+    for step in reversed(trail.offering(origin)):
+        for offer in step.offers[origin]:
+            yield step, offer
 
 
 def _joined(group: Group, step: Step, first: Offer) -> Binding | None:
@@ -110,12 +149,9 @@ def _joined(group: Group, step: Step, first: Offer) -> Binding | None:
 
 
 def _fitting(part: Part, step: Step, first: Offer) -> Offer | None:
-    said = part.origin.kind == "said"
-    for offer in step.offers.get(part.origin, ()):
-        fits = offer.at[0] - first.at[0] == part.shift if said else together(offer, first)
-        if fits:
-            return offer
-    return None
+    if part.origin.kind == "said":
+        return step.first(part.origin, (first.at[0] + part.shift,))
+    return step.first(part.origin, first.at)
 
 
 def _formed(part: Part, offer: Offer) -> Any:

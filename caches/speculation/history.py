@@ -54,7 +54,6 @@ class History:
         self.changed = -1
         for step in self.calls:
             self._count(step)
-        self._records: dict[tuple[int, tuple[int, ...]], frozenset[str]] = {}
         self._listen()
         self._recall()
 
@@ -65,12 +64,7 @@ class History:
 
     def near(self, places: Iterable[tuple[Step, Offer]]) -> frozenset[str]:
         """The words of the records in which some values stand."""
-        return frozenset().union(*(self._record(step, offer.at) for step, offer in places))
-
-    def _record(self, step: Step, at: tuple[int, ...]) -> frozenset[str]:
-        if (words := self._records.get((step.position, at))) is None:
-            words = self._records[step.position, at] = frozenset(_words_near(step, at))
-        return words
+        return frozenset().union(*[step.words_of(offer.at) for step, offer in places])
 
     def _count(self, step: Step) -> None:
         self.made[step.key] = step.position
@@ -143,13 +137,3 @@ def _numbers(step: Step | None) -> list[int]:
         return []
     last = step.words if len(step.tokens) <= ASKED else words(step.tokens[-ASKED:])
     return [number(word) for word in sorted(last)]
-
-
-def _words_near(step: Step, at: tuple[int, ...]) -> Iterable[str]:
-    if not at:
-        return
-    for origin, offers in step.offers.items():
-        if origin.kind == "result":
-            for offer in offers:
-                if offer.at[: len(at)] == at and isinstance(offer.value, str):
-                    yield from offer.value.lower().split()

@@ -94,7 +94,7 @@ class Predictor:
 
         Trails between whose steps it is not called are predicted, and not learned from.
         """
-        session = self._sessions.setdefault(trail, _Session(trail.workflow))
+        session = self._session(trail)
         step = trail.steps[-1] if trail.steps else None
         if step is not None and not step.awaits:
             return
@@ -145,8 +145,15 @@ class Predictor:
 
     # Predicting
 
+    def _session(self, trail: Trail) -> _Session:
+        if (session := self._sessions.get(trail)) is None:
+            original = None if trail.original is None else self._sessions.get(trail.original)
+            finder = Finder(None if original is None else original.finder)
+            session = self._sessions[trail] = _Session(trail.workflow, finder=finder)
+        return session
+
     def _question(self, trail: Trail) -> _Question:
-        session = self._sessions.setdefault(trail, _Session(trail.workflow))
+        session = self._session(trail)
         if session.question is not None and session.question.length == trail.length:
             return session.question
         history = History(trail)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from agentflow.caches.speculation.forms import SAME, Form, forms
+from agentflow.caches.speculation.forms import LONGEST, SAME, SHORTEST, Form, forms
 from agentflow.caches.speculation.trail import Offer, Origin, Step
 
 SEEDS = 4
@@ -18,6 +18,9 @@ ANCHORS = 3
 
 REWRITTEN = 12
 """The last steps in which a text is looked for that was rewritten."""
+
+PLACES = 64
+"""Places where such a text is found."""
 
 NEAR = 3
 """Tokens between two words that were said together."""
@@ -89,32 +92,25 @@ class _Place(NamedTuple):
 
 
 def _places(value: Any, steps: Sequence[Step]) -> Iterator[_Place]:
-    if value is None or value == "" or isinstance(value, bool | list | dict):
+    if value == "" or isinstance(value, bool) or not isinstance(value, str | int | float):
         return
     exact = False
     for step in reversed(steps):
-        for origin, offers in step.offers.items():
-            for offer in offers:
-                if offer.value == value and type(offer.value) is type(value):
-                    exact = True
-                    yield _Place(step, origin, offer, SAME)
-                    break
-    if not exact and isinstance(value, str):
-        yield from _rewritten(value, steps)
+        for origin, offer in step.sources.get((type(value), value), ()):
+            exact = True
+            yield _Place(step, origin, offer, SAME)
+    if not exact and isinstance(value, str) and SHORTEST <= len(value) <= LONGEST:
+        yield from islice(_rewritten(value, steps), PLACES)
 
 
 def _rewritten(value: str, steps: Sequence[Step]) -> Iterator[_Place]:
     folded = value.lower()
     for step in islice(reversed(steps), REWRITTEN):
-        for origin, offers in step.offers.items():
-            for offer in offers:
-                if isinstance(offer.value, str) and _overlap(offer.value.lower(), folded):
-                    for form in forms(offer.value, value):
-                        yield _Place(step, origin, offer, form)
-
-
-def _overlap(one: str, other: str) -> bool:
-    return one in other or other in one
+        texts = [text for text in step.folded if text in folded or folded in text]
+        for source in [source for text in texts for source in step.folded[text]]:
+            for form in forms(source, value):
+                for origin, offer in step.sources[str, source]:
+                    yield _Place(step, origin, offer, form)
 
 
 def _anchors(found: Mapping[str, list[_Place]]) -> list[_Place]:

@@ -6,6 +6,8 @@ import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from agentflow.caches.speculation.leaves import Leaf, leaves
@@ -49,7 +51,7 @@ class Origin(NamedTuple):
         return f"{self.kind} {self.what.replace('.*', '[*]')} of {self.who}".replace("  ", " ")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One thing that was said or done.
 
@@ -84,6 +86,55 @@ class Step:
         """Whether the model's turn comes after it: a call, or words that are not the model's."""
         return bool(self.key) or self.actor != "model"
 
+    @cached_property
+    def sources(self) -> Mapping[tuple[type, Any], Sequence[tuple[Origin, Offer]]]:
+        """The kinds of places in which a value stands, by its type and itself, the first of each."""
+        found: dict[tuple[type, Any], dict[Origin, Offer]] = {}
+        for origin, offers in self.offers.items():
+            for offer in offers:
+                found.setdefault((type(offer.value), offer.value), {}).setdefault(origin, offer)
+        return {value: list(places.items()) for value, places in found.items()}
+
+    @cached_property
+    def folded(self) -> Mapping[str, Sequence[str]]:
+        """The texts in it, by what they are in lower case."""
+        found: dict[str, list[str]] = {}
+        for kind, value in self.sources:
+            if kind is str:
+                found.setdefault(value.lower(), []).append(value)
+        return found
+
+    def first(self, origin: Origin, at: tuple[int, ...]) -> Offer | None:
+        """The first value of a kind that stands in one record with what stands at a place."""
+        offers = self.offers.get(origin)
+        if not offers:
+            return None
+        length = min(len(at), len(offers[0].at))
+        if (found := self._firsts.get((origin, length))) is None:
+            found = {offer.at[:length]: offer for offer in reversed(offers)}
+            self._firsts[origin, length] = found
+        return found.get(at[:length])
+
+    def words_of(self, at: tuple[int, ...]) -> frozenset[str]:
+        """The words in the record of a result that stands at a place."""
+        return self._records.get(at, frozenset()) if at else frozenset()
+
+    @cached_property
+    def _firsts(self) -> dict[tuple[Origin, int], dict[tuple[int, ...], Offer]]:
+        return {}
+
+    @cached_property
+    def _records(self) -> Mapping[tuple[int, ...], frozenset[str]]:
+        records: dict[tuple[int, ...], set[str]] = {}
+        for origin, offers in self.offers.items():
+            if origin.kind == "result":
+                for offer in offers:
+                    if isinstance(offer.value, str):
+                        said = offer.value.lower().split()
+                        for length in range(1, len(offer.at) + 1):
+                            records.setdefault(offer.at[:length], set()).update(said)
+        return {at: frozenset(found) for at, found in records.items()}
+
 
 class Trail:
     """The last steps of one session, in order; bounded, and without knowledge of any predictor.
@@ -92,7 +143,10 @@ class Trail:
         workflow: Name of what the session runs; what is learned is kept for each and overall.
         length: Steps so far, those forgotten included.
         steps: The steps that are remembered, oldest first.
+        original: The trail that this one supposes more of; None for one of its own.
     """
+
+    original: Trail | None = None
 
     def __init__(self, workflow: str = "", *, limit: int = STEPS) -> None:
         self.workflow = workflow
@@ -151,6 +205,7 @@ class Trail:
     def supposing(self, tool: str, arguments: Mapping[str, Any], result: Any) -> Trail:
         """A copy in which one more call has been made; the original is not touched."""
         copy = Trail(self.workflow, limit=self._limit)
+        copy.original = self
         copy.length = self.length
         copy.steps = self.steps.copy()
         copy._offering = {origin: steps.copy() for origin, steps in self._offering.items()}
@@ -182,7 +237,15 @@ _encode = json.JSONEncoder(sort_keys=True, default=repr).encode
 
 def call_key(tool: str, arguments: Mapping[str, Any]) -> str:
     """A call as text, equal for equal calls; the order of the arguments does not matter."""
-    return _encode([tool, arguments])
+    given = ", ".join([f"{_quoted(name)}: {_text(arguments[name])}" for name in sorted(arguments)])
+    return f"[{_quoted(tool)}, {{{given}}}]"
+
+
+_quoted = encode_basestring_ascii
+
+
+def _text(value: Any) -> str:
+    return _quoted(value) if type(value) is str else _encode(value)
 
 
 def _leaves(kind: str, tool: str, found: Iterable[Leaf]) -> list[tuple[Origin, Offer]]:
