@@ -51,6 +51,11 @@ class MemoryStore:
         self._misses += 1
         return None
 
+    def peek(self, key: str) -> Entry | None:
+        """The same, but it does not count as use."""
+        entry, until = self._held.get(key, (None, None))
+        return entry if until is None or clock.now() < until else None
+
     async def get(self, keys: Sequence[str]) -> list[Entry | None]:
         """The entry of each key, in order; None for a miss."""
         return [self.get_now(key) for key in keys]

@@ -174,7 +174,7 @@ class ToolCache:
         epochs = self._epochs_now(ask)
         if epochs is None:
             return False
-        entry = self.memory.get_now(ask.key)
+        entry = self.memory.peek(ask.key)
         flying = self._flights.get((ask.key, epochs)) is not None
         return flying or (entry is not None and entry.epochs == epochs)
 
@@ -238,6 +238,7 @@ class ToolCache:
             flown = await flight.wait(bill)
         except Left:
             if began:
+                flight.settle(bill)
                 raise asyncio.CancelledError from None
             return None
         except Exception as error:

@@ -49,6 +49,22 @@ async def test_an_entry_that_has_expired_takes_the_earlier_one_with_it() -> None
     assert memory.stats().bytes == 0
 
 
+@pytest.mark.virtual
+async def test_to_peek_is_no_use() -> None:
+    memory = store(limit=2 * (OVERHEAD + 2))
+    for key in ("a", "b"):
+        memory.put(key, Entry(b"x", cost=1.0, expires=WALL + 60))
+    before = memory.stats()
+
+    assert [memory.peek("a") for _ in range(9)] == [Entry(b"x", cost=1.0, expires=WALL + 60)] * 9
+    assert memory.peek("c") is None
+    assert memory.stats() == before
+    memory.put("c", Entry(b"x", cost=1.0))
+    assert memory.peek("a") is None, "it was the first, and never used"
+    await asyncio.sleep(60)
+    assert memory.peek("b") is None
+
+
 async def test_the_limit_counts_keys_values_and_overhead() -> None:
     memory = store(limit=3 * (OVERHEAD + 11))
     for key in ("a", "b", "c", "d"):

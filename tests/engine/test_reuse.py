@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -365,3 +366,17 @@ async def test_the_cache_says_what_it_saved(engine: Engine) -> None:
     stats = engine.services.cache.stats
     assert (stats.misses, stats.hits) == (1, {"shared": 2, "memory": 1})
     assert stats.seconds_saved == pytest.approx(1.0)
+
+
+async def test_a_call_that_ends_itself_is_paid_for(engine: Engine) -> None:
+    @tool(pure=True, usd="0.1")
+    async def leaves() -> None:
+        raise asyncio.CancelledError
+
+    @workflow
+    async def once() -> None:
+        await leaves()
+
+    with pytest.raises(RunFailed):
+        await engine.run(once)
+    assert engine.ledger.spent.usd == Decimal("0.1")
