@@ -37,14 +37,18 @@ class Binding(NamedTuple):
 
 
 class Finder:
-    """Applies recipes to one trail; what no later step can have changed is kept."""
+    """Applies recipes to one trail; what no later step can have changed is kept.
+
+    Args:
+        known: That of a trail this one supposes more of; it is not touched.
+    """
 
     def __init__(self, known: Finder | None = None) -> None:
-        self._groups = {} if known is None else known._groups.copy()
-        self._recipes = {} if known is None else known._recipes.copy()
-
-    _groups: dict[Group, tuple[_Stamp, list[Binding]]]
-    _recipes: dict[Recipe, tuple[tuple[_Stamp, ...], dict[str, Binding]]]
+        self._groups: dict[Group, tuple[_Stamp, list[Binding]]] = {}
+        self._recipes: dict[Recipe, tuple[tuple[_Stamp, ...], dict[str, Binding]]] = {}
+        if known is not None:
+            self._groups.update(known._groups)
+            self._recipes.update(known._recipes)
 
     def find(self, recipe: Recipe, trail: Trail) -> dict[str, Binding]:
         """The arguments a recipe finds, those of the youngest steps first, by the call's key."""

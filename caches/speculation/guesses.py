@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
+from typing import NamedTuple
 
-from agentflow.caches.speculation.bindings import Binding, Finder
+from agentflow.caches.speculation.bindings import BINDINGS, Binding, Finder
 from agentflow.caches.speculation.history import History
 from agentflow.caches.speculation.repertoire import Known, Repertoire
 
@@ -14,6 +16,9 @@ FAR = 4
 
 WEIGHED = 32
 """Calls that are weighed at a time."""
+
+_UNUSED = 1e-6
+"""What a recipe counts whose tool the workflow has not called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +51,61 @@ class Guess:
     later: float = 0.0
 
 
+_FRESH = tuple([(min(place, FAR), FAR) for place in range(BINDINGS)])
+"""Ranks of the calls that a recipe gives if none of them was made."""
+
+
 def gather(repertoire: Repertoire, history: History, finder: Finder) -> list[Guess]:
     """The calls that the recipes of a repertoire find, each once; the most promising ones."""
-    guesses: dict[str, Guess] = {}
+    applied = []
     for tool, recipes in repertoire:
         for known in recipes:
             found = finder.find(known.recipe, history.trail)
-            supports = _supports(known, found, history.made)
-            for (key, binding), support in zip(found.items(), supports, strict=True):
+            applied.append(_Applied(tool, known, found, _ranks(found, history.made)))
+    promising = _promising(applied, repertoire.used_in(history.trail.workflow))
+    guesses: dict[str, Guess] = {}
+    for tool, known, found, ranks in applied:
+        for (key, binding), (fresh, ahead) in zip(found.items(), ranks, strict=False):
+            if key in promising:
                 if (guess := guesses.get(key)) is None:
                     guess = guesses[key] = Guess(tool, binding, key)
-                guess.supports.append(support)
-    if len(guesses) <= WEIGHED:
-        return list(guesses.values())
-    likely = repertoire.used_in(history.trail.workflow)
-    ranked = sorted(
-        guesses.values(), key=lambda guess: (guess.tool not in likely, -_promise(guess))
-    )
-    return ranked[:WEIGHED]
+                guess.supports.append(Support(known, fresh, ahead))
+    return list(guesses.values())
 
 
-def _promise(guess: Guess) -> float:
-    return max(s.known.share / (1 + min(s.fresh % FAR, s.ahead)) for s in guess.supports)
+class _Applied(NamedTuple):
+    """What a recipe gives, and the `fresh` and `ahead` of each call."""
+
+    tool: str
+    known: Known
+    found: Mapping[str, Binding]
+    ranks: Sequence[tuple[int, int]]
 
 
-def _supports(
-    known: Known, found: Mapping[str, Binding], made: Mapping[str, int]
-) -> Iterator[Support]:
+def _promising(applied: Iterable[_Applied], likely: Collection[str]) -> Collection[str]:
+    """The keys to weigh: those of tools that the workflow uses, of good recipes, not far off."""
+    promises: dict[str, float] = {}
+    for tool, known, found, ranks in applied:
+        worth = known.share if tool in likely else known.share * _UNUSED
+        for key, (fresh, ahead) in zip(found, ranks, strict=False):
+            promise = worth / (1 + min(fresh % (FAR + 1), ahead))
+            if promise > promises.get(key, 0.0):
+                promises[key] = promise
+    if len(promises) <= WEIGHED:
+        return promises
+    return set(nlargest(WEIGHED, promises, key=promises.__getitem__))
+
+
+def _ranks(found: Mapping[str, Binding], made: Mapping[str, int]) -> Sequence[tuple[int, int]]:
+    if found.keys().isdisjoint(made):
+        return _FRESH
     ahead = _ahead(found, made)
+    ranks = []
     fresh = 0
     for key in found:
-        yield Support(known, -1 if key in made else min(fresh, FAR), ahead.get(key, FAR))
+        ranks.append((-1 if key in made else min(fresh, FAR), ahead.get(key, FAR)))
         fresh += key not in made
+    return ranks
 
 
 def _ahead(found: Mapping[str, Binding], made: Mapping[str, int]) -> dict[str, int]:
