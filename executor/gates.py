@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
+from collections import deque
 from typing import Protocol
 
 
@@ -29,7 +31,7 @@ class Guest(Protocol):
     worth: float
 
     def leave(self) -> None:
-        """Make way: the place is gone already."""
+        """Make way, as soon as may be; the place is free when the work has ended."""
         ...
 
 
@@ -39,19 +41,27 @@ _order = itertools.count()
 class Gate:
     """A limit on calls that run at once; the most urgent waiter goes first.
 
+    Args:
+        limit: How many.
+        hosts: Whether optional work may have a place: not if it could not be stopped.
+
     Attributes:
-        free: How many more may start; below zero until guests have made way.
+        free: How many more may start; below zero until guests have been asked to leave.
         guests: Optional work that has a place.
+        leaving: Work without a place that has not ended yet; calls that were let in wait for it.
         queue: Who waits, as a heap.
     """
 
-    __slots__ = ("free", "guests", "limit", "queue")
+    __slots__ = ("_held_up", "free", "guests", "hosts", "leaving", "limit", "queue")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, hosts: bool = True) -> None:
         self.limit = limit
+        self.hosts = hosts
         self.free = limit
         self.guests: list[Guest] = []
+        self.leaving: list[Guest] = []
         self.queue: list[tuple[float, int, Waiter, int]] = []
+        self._held_up: deque[asyncio.Future[None]] = deque()
 
     def park(self, rank: float, state: Waiter, slot: int) -> None:
         """Queue a call; larger ranks go first, equal ones in order of arrival."""
@@ -70,23 +80,40 @@ class Gate:
         """How many more calls may start, if all guests make way."""
         return self.free + len(self.guests)
 
+    def give_back(self) -> None:
+        """A call has ended; its place is the caller's to offer."""
+        self.free += 1
+        if self._held_up:
+            self._let_go_on()
+
     # Optional work
 
     def admit_guest(self, guest: Guest) -> bool:
-        """Give optional work a place, if nobody else could use it now."""
-        if self.free <= 0 or self.queue:
+        """Give optional work a place, if there is one: whoever queues has been offered it."""
+        if not self.hosts or self.free <= len(self.leaving):
             return False
         self.free -= 1
         self.guests.append(guest)
         return True
 
     def part(self, guest: Guest) -> None:
-        """A guest has ended, or is a call by now: its place goes to the next in line."""
+        """A guest is a call by now, or never began: its place goes to the next in line."""
         if guest in self.guests:
             self.guests.remove(guest)
-            self.free += 1
+            self.give_back()
             if (waiter := self.next()) is not None:
                 waiter[0].wake(waiter[1])
+
+    def ended(self, guest: Guest) -> None:
+        """The work of a guest has ended, whether it still had its place or not."""
+        self.part(guest)
+        if guest in self.leaving:
+            self.leaving.remove(guest)
+            self._let_go_on()
+
+    def outstay(self, guest: Guest) -> None:
+        """Work that is not waited for goes on beyond the call whose place it had."""
+        self.leaving.append(guest)
 
     def make_room(self) -> None:
         """Have guests make way for the calls that were let in."""
@@ -94,4 +121,30 @@ class Gate:
             guest = min(self.guests, key=lambda guest: guest.worth)
             self.guests.remove(guest)
             self.free += 1
+            self.leaving.append(guest)
             guest.leave()
+
+    # Calls whose place is not empty yet
+
+    async def emptied(self) -> None:
+        """Wait until there is a place for a call that was let in."""
+        if self._lacking <= len(self._held_up):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held_up.append(turn)
+        try:
+            await turn
+        finally:
+            if turn in self._held_up:
+                self._held_up.remove(turn)
+
+    @property
+    def _lacking(self) -> int:
+        """How many of the calls that were let in have to wait."""
+        return len(self.leaving) - self.free
+
+    def _let_go_on(self) -> None:
+        while len(self._held_up) > max(0, self._lacking):
+            turn = self._held_up.popleft()
+            if not turn.done():
+                turn.set_result(None)

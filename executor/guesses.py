@@ -118,7 +118,8 @@ class Guess:
     def leave(self) -> None:
         """Make way for a call that was asked for."""
         self.why = Why.MADE_WAY
-        self.task.cancel()
+        if not self.task.cancelling():  # a second time would cut off its cleaning up
+            self.task.cancel()
 
     @property
     def usd(self) -> Decimal:
@@ -152,3 +153,10 @@ class Unasked:
     def unheard(self) -> Unasked:
         """Itself: nobody hears it as it is."""
         return self
+
+    def spend(self, usd: Decimal) -> bool:
+        """Only one attempt is paid for while nobody asks."""
+        return False
+
+    def hedged(self, after: float) -> None:
+        """Nobody hears of it."""

@@ -138,6 +138,8 @@ class Running:
         state = self.state
         logged_node.set(state.place(slot) if state.mapped else slot)
         try:
+            if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
+                await self._take_place(slot, call)
             if call.simple:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self.arguments(slot)
@@ -221,6 +223,12 @@ class Running:
         finally:
             if site is not None:
                 site.close()
+
+    async def _take_place(self, slot: int, call: BoundCall) -> None:
+        """Wait for what made way for the call to end; that is not the call's own time."""
+        self.timers.stop(slot)
+        await call.gate.emptied()
+        self._time(slot, call)
 
     async def _take_turn(self, slot: int, call: BoundCall, limiter: RateLimiter) -> None:
         """Wait until the rate allows another call; that is not the call's own time."""

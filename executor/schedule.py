@@ -180,7 +180,7 @@ class Schedule:
     def _release(self, slot: int, out: list[Command]) -> None:
         """A running call ended: its place goes to the next in line."""
         gate = self._gates[slot]
-        gate.free += 1
+        gate.give_back()
         self._free += 1
         if gate.queue:
             self._offer(gate, out)

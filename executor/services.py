@@ -21,7 +21,7 @@ from agentflow.executor.hedging import Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.reuse import Reuse, written
 from agentflow.executor.threads import DaemonThreads
-from agentflow.tools.policy import Policy
+from agentflow.tools.policy import DEFAULT_LIMIT, Policy
 from agentflow.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class _Shared:
     limiters: dict[float, RateLimiter] = field(default_factory=dict)  # by calls a second
 
     def bind(self, tool: Tool[..., Any], policy: Policy, services: Services) -> BoundCall:
-        gate = self.gates.setdefault(policy.limit, Gate(policy.limit))
+        # A thread cannot be stopped: where its tool has a limit, nothing optional runs in one.
+        hosts = tool.kind != "thread" or policy.limit >= DEFAULT_LIMIT
+        gate = self.gates.setdefault(policy.limit, Gate(policy.limit, hosts=hosts))
         limiter = None
         if policy.rate is not None:
             fresh = RateLimiter(policy.rate * 60.0, burst=1.0)

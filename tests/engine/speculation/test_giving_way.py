@@ -38,6 +38,66 @@ async def test_a_guess_makes_way_at_once_for_a_call_that_needs_its_place(
     assert lab.wasted()[0] == "it made way for a call"
 
 
+async def test_a_call_waits_until_the_guess_that_makes_way_for_it_has_ended(
+    lab: Any, maybe: Any
+) -> None:
+    @tool(reads="web", limit=1, timeout=4.5)
+    async def tidy(query: str) -> str:
+        try:
+            return str(await lab.work(query))
+        except asyncio.CancelledError:
+            await asyncio.sleep(3)
+            raise
+
+    engine = lab.start(maybe("tidy", query="y"), tools=[tidy])
+
+    assert await engine.run(buy, 1.0, tidy, "x") == "X"
+
+    assert lab.made[:2] == [("y", 0.0), ("x", 4.0)]
+    assert lab.cut[0] == "y"
+
+
+async def test_a_thread_that_others_wait_for_is_no_guess_for_it_could_not_make_way(
+    lab: Any, maybe: Any
+) -> None:
+    @tool(reads="web", limit=1)
+    def alone(query: str) -> str:
+        return query.upper()
+
+    engine = lab.start(maybe("alone", query="y"), tools=[alone])
+
+    assert await engine.run(buy, 1.0, alone, "x") == "X"
+
+    assert lab.told(events.SpeculationStarted) == []
+
+
+async def test_a_stale_guess_has_ended_before_the_call_it_was_for_is_made(
+    lab: Any, maybe: Any
+) -> None:
+    @tool(reads="stock/{key}", limit=1)
+    async def look(key: str) -> str:
+        try:
+            return str(await lab.work(key))
+        except asyncio.CancelledError:
+            await asyncio.sleep(3)
+            raise
+
+    @tool(writes="stock/x")
+    async def put() -> None: ...
+
+    @workflow
+    async def ask() -> str:
+        await asyncio.sleep(1)
+        await put()
+        return await look("x")
+
+    engine = lab.start(maybe("look", key="x"), tools=[look])
+
+    assert await engine.run(ask) == "X"
+
+    assert lab.made == [("x", 0.0), ("x", 4.0)]
+
+
 async def test_the_guess_at_a_call_does_not_make_way_for_that_call(
     lab: Any, maybe: Any, narrow: Any
 ) -> None:
