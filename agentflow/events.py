@@ -84,6 +84,16 @@ class NodeRetrying(NodeEvent):
 
 
 @dataclass(slots=True)
+class NodeHedged(NodeEvent):
+    """A second attempt of a call began beside one that had taken `after` seconds.
+
+    Which of the two gave the value is not told.
+    """
+
+    after: float
+
+
+@dataclass(slots=True)
 class NodeReused(NodeEvent):
     """The value of a call was there, or on its way, and is used in place of calling again.
 

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from agentflow.caches.tool_cache import Reused
 from agentflow.context import Context
 from agentflow.errors import AgentflowError, BackendError, CallTimeout
 from agentflow.executor.gates import Gate
-from agentflow.executor.hedging import Latencies, hedged
+from agentflow.executor.hedging import Hedge, Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import UNSET, Policy
@@ -42,6 +43,14 @@ class Site(Protocol):
 
     def unheard(self) -> Site:
         """The same for a second attempt at the same time, which reports nothing."""
+        ...
+
+    def spend(self, usd: Decimal) -> bool:
+        """Pay for a second attempt before it begins, if there is enough left."""
+        ...
+
+    def hedged(self, after: float) -> None:
+        """A second attempt began, `after` seconds into the first."""
         ...
 
 
@@ -124,7 +133,12 @@ def bind_call(
     changes = may_write(tool)
     once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
     once = once and not policy.usd
-    make = _made(tool, policy, gate, threads, spawn, latencies, leave if changes else None)
+    make = _invoke(tool, threads, leave if changes else None)
+    if tool.signature.check_result is not None:
+        make = _with_result(make, tool.signature.check_result)
+    if policy.hedge:
+        make = Hedge(make, policy, gate, limiter, latencies, spawn)
+    wants_site = tool.kind == "stream" or tool.signature.context is not None
     return BoundCall(
         _checked(tool, make, quick=not policy.hedge and reused is None),
         make,
@@ -132,7 +146,7 @@ def bind_call(
         policy,
         gate,
         limiter,
-        wants_site=tool.kind == "stream" or tool.signature.context is not None,
+        wants_site=wants_site or bool(policy.hedge),
         simple=once and reused is None and not (changes and shared),
         reused=reused,
         changes=changes,
@@ -145,24 +159,6 @@ def may_write(tool: Tool[..., Any]) -> bool:
     if tool.effect.kind == "undeclared":
         return tool.implementation is tool.fn
     return tool.effect.kind == "writes"
-
-
-def _made(
-    tool: Tool[..., Any],
-    policy: Policy,
-    gate: Gate,
-    threads: DaemonThreads,
-    spawn: Spawn,
-    latencies: Latencies,
-    leave: Leave | None,
-) -> Invoke:
-    """One attempt with valid arguments, and a second one beside it if the first is slow."""
-    make, check = _invoke(tool, threads, leave), tool.signature.check_result
-    if check is not None:
-        make = _with_result(make, check)
-    if policy.hedge:
-        make = partial(hedged, make, policy.hedge, gate, latencies, spawn)
-    return make
 
 
 def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -> Invoke:

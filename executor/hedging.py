@@ -1,7 +1,7 @@
 """Hedging: a second attempt beside a first one that is slower than most; the first answer wins.
 
 After Dean and Barroso, "The Tail at Scale" (2013): the second attempt is made once the first has
-taken longer than 95 % of attempts do, which costs about 5 % more calls.
+taken longer than 95 % of calls do, and for at most one call in twenty.
 """
 
 from __future__ import annotations
@@ -9,42 +9,63 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.flights import Spawn
 from agentflow.clock import now
 from agentflow.executor.gates import Gate
+from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.tools.policy import Policy
 from agentflow.tools.values import fresh
 
+if TYPE_CHECKING:
+    from agentflow.executor.calls import Invoke, Site
+
 WINDOW = 256
-"""Attempts whose duration is remembered."""
+"""Calls whose duration is remembered."""
 
 ENOUGH = 20
-"""Attempts after which their quantiles mean something."""
+"""Calls after which their quantiles mean something."""
 
-SLOW = 0.95
+EVERY = 20
+"""Of so many calls one may have a second attempt."""
+
+SAVED = 5
+"""Second attempts that are still allowed after many calls that needed none."""
+
+SLOW = 1 - 1 / EVERY
 """The quantile after which an attempt is slow."""
+
+LONGER = 1.001
+"""Times the quantile: an attempt that takes just as long as most do is not slow."""
 
 
 class Latencies:
-    """How long the last attempts of a tool took, in seconds."""
+    """How long the last calls of a tool took, in seconds, hedged or not.
 
-    __slots__ = ("_last", "_sorted")
+    Attributes:
+        credit: Calls that have not been used to allow a second attempt yet.
+    """
+
+    __slots__ = ("_last", "_sorted", "credit")
 
     def __init__(self) -> None:
+        self.credit = 0
         self._last: deque[float] = deque()
         self._sorted: list[float] = []
 
     def note(self, seconds: float) -> None:
-        """An attempt gave a value after so long."""
+        """A call gave a value so long after its first attempt began."""
         if len(self._last) == WINDOW:
             self._sorted.remove(self._last.popleft())
+        self.credit = min(self.credit + 1, SAVED * EVERY)
         self._last.append(seconds)
         insort(self._sorted, seconds)
 
     def quantile(self, share: float) -> float | None:
-        """The duration that this share of attempts stayed below; None while they are few."""
+        """The duration that this share of calls stayed below; None while they are few."""
         if len(self._last) < ENOUGH:
             return None
         return self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))]
@@ -55,54 +76,101 @@ class Latencies:
         return sum(self._last) / len(self._last) if self._last else None
 
 
-async def hedged(
-    make: Callable[[Sequence[Any], dict[str, Any], Any], Coroutine[Any, Any, Any]],
-    patience: float | bool,
-    gate: Gate,
-    latencies: Latencies,
-    spawn: Spawn,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    site: Any,
-) -> Any:
-    """Make an attempt, and another beside it if the first is slow and there is room.
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """Makes an attempt, and another beside it if the first is slow and there is room.
 
-    Args:
+    The second attempt has a place, a turn and money of its own, or is not made: it never takes
+    what a call that was asked for could use.
+
+    Attributes:
         make: Makes one attempt.
-        patience: Seconds until the second, or True for the 95th percentile so far.
-        gate: The second attempt goes through it too, and never takes a place that a queued
-            call could use.
+        policy: Says when the first is slow, and what an attempt costs.
+        gate: Of the tool.
+        limiter: Of the tool, or None.
         latencies: Of the tool.
         spawn: Starts the tasks that make the attempts.
-        args: Valid positional arguments.
-        kwargs: Valid keyword arguments.
-        site: Where the call is made, or None; what the second attempt reports is not heard.
-
-    Raises:
-        Exception: What the first attempt raised, if no other gave a value.
     """
-    spare = fresh(list(args)), fresh(kwargs)
-    delay = latencies.quantile(SLOW) if patience is True else patience
-    attempts = [_Attempt()]
-    attempts[0].task = spawn(make(args, kwargs, site), "attempt")
-    try:
-        await asyncio.wait([attempts[0].task], timeout=delay)
-        if not attempts[0].task.done():
-            second = _Attempt()
-            if gate.admit_guest(second):
-                second.task = spawn(make(*spare, site and site.unheard()), "hedge")
-                second.task.add_done_callback(lambda _: gate.part(second))
+
+    make: Invoke
+    policy: Policy
+    gate: Gate
+    limiter: RateLimiter | None
+    latencies: Latencies
+    spawn: Spawn
+
+    async def __call__(self, args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
+        """The value of the first attempt that has one.
+
+        Args:
+            args: Valid positional arguments.
+            kwargs: Valid keyword arguments.
+            site: Where the call is made; what the second attempt reports is not heard.
+
+        Raises:
+            Exception: What the first attempt raised, if no other gave a value.
+        """
+        assert site is not None, "the second attempt is paid for and told of"
+        spare = fresh(list(args)), fresh(kwargs)
+        first = _Attempt()
+        first.task = self.spawn(self.make(args, kwargs, site), "attempt")
+        attempts = [first]
+        try:
+            await asyncio.wait([first.task], timeout=self._patience())
+            if not first.task.done() and (second := self._second(spare, site)) is not None:
                 attempts.append(second)
-        winner = await _first(attempts)
-    except asyncio.CancelledError:
+                site.hedged(now() - first.began)
+            winner = await _first(attempts)
+        except asyncio.CancelledError:
+            for attempt in attempts:
+                attempt.leave()
+            await asyncio.wait([attempt.task for attempt in attempts])
+            raise
+        # Of a first attempt that was beaten it is known that it would have taken longer.
+        self.latencies.note(now() - first.began)
+        self._dismiss(attempts)
+        return winner.task.result()
+
+    def _patience(self) -> float | None:
+        """Seconds until a second attempt; None for never."""
+        if self.policy.hedge is not True:
+            return self.policy.hedge
+        slow = self.latencies.quantile(SLOW)
+        return None if slow is None else slow * LONGER
+
+    def _second(self, given: tuple[list[Any], dict[str, Any]], site: Site) -> _Attempt | None:
+        second, counted = _Attempt(), self.policy.hedge is True
+        # A slow attempt that is beaten never tells how slow: the quantile alone drifts down.
+        if counted and self.latencies.credit < EVERY:
+            return None
+        if not self.gate.admit_guest(second):
+            return None
+        if not self._has_means(site):
+            self.gate.part(second)
+            return None
+        second.task = self.spawn(self.make(*given, site.unheard()), "hedge")
+        second.task.add_done_callback(lambda _: self.gate.ended(second))
+        self.latencies.credit -= EVERY if counted else 0
+        return second
+
+    def _has_means(self, site: Site) -> bool:
+        """Take a turn and the money for a second attempt, if both are there at once."""
+        at, usd = now(), self.policy.usd
+        has_turn = self.limiter is None or self.limiter.delay(at) <= 0
+        if has_turn and (not usd or site.spend(usd)):
+            return True
+        if self.limiter is not None:
+            self.limiter.give_back(at, 0, request=True)
+        return False
+
+    def _dismiss(self, attempts: list[_Attempt]) -> None:
+        """Cancel who lost; the call ends before they have."""
+        first = attempts[0]
+        if not first.task.done():
+            self.gate.outstay(first)
+            first.task.add_done_callback(lambda _: self.gate.ended(first))
         for attempt in attempts:
-            attempt.task.cancel()
-        await asyncio.wait([attempt.task for attempt in attempts])
-        raise
-    for attempt in attempts:
-        attempt.task.cancel()
-    latencies.note(now() - winner.began)
-    return winner.task.result()
+            attempt.leave()
 
 
 class _Attempt:
@@ -115,7 +183,8 @@ class _Attempt:
         self.task: asyncio.Task[Any]
 
     def leave(self) -> None:
-        self.task.cancel()
+        if not self.task.cancelling():  # a second time would cut off its cleaning up
+            self.task.cancel()
 
 
 async def _first(attempts: list[_Attempt]) -> _Attempt:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context
+from agentflow.errors import BudgetExceeded
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
 
@@ -34,6 +36,19 @@ class CallSite:
         twin = CallSite(self._driver, self._slot, self._attempt, self._call)
         twin.close()
         return twin
+
+    def spend(self, usd: Decimal) -> bool:
+        """Pay for a second attempt before it begins, if there is enough left."""
+        try:
+            self._driver.ledger.reserve(usd).settle(usd)
+        except BudgetExceeded:
+            return False
+        return True
+
+    def hedged(self, after: float) -> None:
+        """A second attempt began, `after` seconds into the first."""
+        if self._driver.teller is not None and not self._over:
+            self._driver.teller.hedged(self._slot, after)
 
     def context(self) -> Context:
         """The `Context` of this attempt."""

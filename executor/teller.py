@@ -45,6 +45,10 @@ class Teller:
         """An attempt failed, and another follows after `delay` seconds."""
         self._emit(events.NodeRetrying(*self._call(slot), attempt, delay, error))
 
+    def hedged(self, slot: int, after: float) -> None:
+        """A second attempt began beside one that had taken `after` seconds."""
+        self._emit(events.NodeHedged(*self._call(slot), after))
+
     def reused(self, slot: int, source: str, saved: float) -> None:
         """The value of a call was there already."""
         self._emit(events.NodeReused(*self._call(slot), source, saved))

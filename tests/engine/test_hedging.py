@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
 
-from agentflow import Engine, tool, workflow
+from agentflow import Budget, Engine, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import CallTimeout, DefinitionError, RunCancelled, RunFailed
-from agentflow.events import Event, NodeEmitted
-from agentflow.executor.hedging import ENOUGH, WINDOW, Latencies
+from agentflow.events import Event, NodeEmitted, NodeHedged
+from agentflow.executor.gates import Gate
+from agentflow.executor.guesses import Unasked
+from agentflow.executor.hedging import ENOUGH, LONGER, WINDOW, Hedge, Latencies
 from agentflow.executor.run import Run
 from agentflow.testing import Timeline
+from agentflow.tools.policy import DEFAULT
 from agentflow.tools.tool import Tool
 
 READS: dict[str, Any] = {"reads": "web", "ttl": 0}
@@ -221,6 +226,95 @@ async def test_who_waits_at_the_gate_goes_in_when_a_second_attempt_has_failed(
     assert (shared.gate.free, shared.gate.guests) == (2, [])
 
 
+async def test_who_comes_next_waits_until_an_attempt_that_lost_has_ended(engine: Engine) -> None:
+    most: list[int] = []
+    busy: set[int] = set()
+
+    @tool(**READS, limit=2, hedge=3)
+    async def call(number: int) -> int:
+        mine, first = len(most), not most
+        busy.add(mine)
+        most.append(len(busy))
+        try:
+            await asyncio.sleep(100 if first else 1)
+        finally:
+            await asyncio.sleep(10 if first else 0)
+            busy.remove(mine)
+        return number
+
+    @workflow
+    async def three() -> list[int]:
+        return [await call(1), *await call.map([2, 3])]
+
+    assert await engine.run(three) == [1, 2, 3]
+    assert (max(most), now()) == (2, 6)
+
+
+@pytest.mark.parametrize(("limit", "hosted"), [(2, False), (DEFAULT.limit, True)])
+async def test_a_thread_with_a_limit_is_not_hedged_for_it_cannot_be_stopped(
+    engine: Engine, limit: int, hosted: bool
+) -> None:
+    @tool(**READS, limit=limit, hedge=1)
+    def call() -> None: ...
+
+    assert engine.services.call(call, None).gate.admit_guest(Unasked) is hosted
+
+
+# Means
+
+
+@pytest.mark.parametrize(("budget", "spent", "ends"), [("0.1", "0.1", 10), ("0.2", "0.2", 4)])
+async def test_a_second_attempt_is_paid_for_or_not_made(
+    engine: Engine, budget: str, spent: str, ends: float
+) -> None:
+    calls = Attempts(10, 1, hedge=3, usd="0.1")
+
+    @workflow(budget=Budget(usd=budget))
+    async def once() -> Any:
+        return await calls.tool()
+
+    await engine.run(once)
+    assert now() == ends
+    assert engine.ledger.spent.usd == Decimal(spent)
+
+
+@pytest.mark.parametrize(("rate", "ends"), [("1/m", 10), ("1/s", 4)])
+async def test_a_second_attempt_has_a_turn_of_its_own_or_is_not_made(
+    engine: Engine, rate: str, ends: float
+) -> None:
+    assert await Attempts(10, 1, hedge=3, rate=rate).begin(engine) in (0, 1)
+    assert now() == ends
+
+
+async def test_a_second_attempt_that_was_not_made_has_used_up_no_turn(engine: Engine) -> None:
+    calls = Attempts(10, 1, hedge=3, rate="1/m")
+    await calls.begin(engine)
+    assert await calls.begin(engine) == 1
+    assert calls.begun == pytest.approx([0, 60])
+
+
+async def test_without_the_money_no_turn_is_used_up(engine: Engine) -> None:
+    calls = Attempts(4, 1, hedge=3, rate="1/s", usd="0.1")
+
+    @workflow(budget=Budget(usd="0.1"))
+    async def once() -> Any:
+        return await calls.tool()
+
+    assert await engine.run(once) == 0
+    assert await calls.begin(engine) == 1
+    assert calls.begun == [0, 4]
+
+
+async def test_a_second_attempt_is_told_of(engine: Engine) -> None:
+    told: list[Event] = []
+    engine.subscribe(told.append)
+    await Attempts(2, hedge=3).begin(engine)
+    assert not [event for event in told if isinstance(event, NodeHedged)]
+    await Attempts(100, 5, hedge=3).begin(engine)
+    (event,) = [event for event in told if isinstance(event, NodeHedged)]
+    assert (event.tool, event.at, event.after) == ("call", 5, 3)
+
+
 # With the cache
 
 
@@ -242,7 +336,48 @@ async def test_a_call_is_slow_when_it_takes_longer_than_most_have(engine: Engine
         await calls.begin(engine)
     began = now()
     assert await calls.begin(engine) == ENOUGH + 1
-    assert calls.begun[-2:] == [began, began + ENOUGH]
+    assert calls.begun[-2:] == [began, began + ENOUGH * LONGER]
+
+
+async def test_calls_that_all_take_as_long_are_none_of_them_slow(engine: Engine) -> None:
+    calls = Attempts(*[0.1] * (ENOUGH * 3), hedge=True)
+    for _ in range(ENOUGH * 3):
+        await calls.begin(engine)
+    assert len(calls.begun) == ENOUGH * 3
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda chance: chance.lognormvariate(0, 1),
+        lambda chance: chance.lognormvariate(0, 2),
+        lambda chance: chance.paretovariate(1.1),
+        lambda chance: chance.random(),
+    ],
+    ids=["lognormal", "wide lognormal", "pareto", "uniform"],
+)
+async def test_about_one_call_in_twenty_is_hedged(draw: Callable[[Random], float]) -> None:
+    chance, hedged = Random(7), 0
+
+    async def attempt(*_: Any) -> None:
+        await asyncio.sleep(draw(chance))
+
+    class Site(Unasked):
+        def hedged(self, after: float) -> None:
+            nonlocal hedged
+            hedged += 1
+
+    policy = DEFAULT.revised(hedge=True)
+    call = Hedge(attempt, policy, Gate(2), None, Latencies(), _task)
+    for _ in range(4000):
+        await call([], {}, Site("run", None))
+        await asyncio.sleep(0)  # who lost ends
+        await asyncio.sleep(0)
+    assert 0.04 < hedged / 4000 <= 0.05
+
+
+def _task(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    return asyncio.get_running_loop().create_task(work, name=name)
 
 
 async def test_while_few_calls_have_been_made_none_is_slow(engine: Engine) -> None:
