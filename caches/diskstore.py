@@ -15,12 +15,9 @@ from agentflow.caches.database import Busy, Database, Unusable
 from agentflow.caches.disk import SafeCache
 from agentflow.caches.envelope import Damaged, pack, unpack
 from agentflow.caches.pending import Pending, Write
-from agentflow.caches.store import Entry, StoreStats
+from agentflow.caches.store import SMALLEST_DISK, Entry, StoreStats
 from agentflow.caches.worker import Worker
 from agentflow.errors import DefinitionError
-
-SMALLEST = 4 << 20
-"""The least bytes a store may be limited to."""
 
 IN_DATABASE = 128 << 10
 """Bytes from which a value has a file of its own."""
@@ -76,8 +73,10 @@ class DiskStore:
         wall: Callable[[], float] = clock.wall,
         patience: float = 2.0,
     ) -> None:
-        if limit_bytes < SMALLEST:
-            raise DefinitionError(f"limit_bytes has to be {SMALLEST} or more, not {limit_bytes}")
+        if limit_bytes < SMALLEST_DISK:
+            raise DefinitionError(
+                f"limit_bytes has to be {SMALLEST_DISK} or more, not {limit_bytes}"
+            )
         self._limit = limit_bytes
         self._wall = wall
         self._patience = patience

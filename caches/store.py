@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+SMALLEST_DISK = 4 << 20
+"""The least bytes a store on disk may be limited to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
