@@ -52,7 +52,8 @@ class Policy:
             tool is pure, within its run if it reads.
         negative_ttl: Seconds for which a failure is remembered and raised again; 0 for never.
         hedge: Seconds after which a second attempt is made beside a slow first one, or True:
-            after the tool's own 95th percentile. False for never.
+            after the tool's own 95th percentile, for one call in twenty at most. False for
+            never. The second attempt takes a turn and costs what the first does.
         usd: Price of one attempt in USD, set aside in the run's budget before it.
     """
 
