@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 from agentflow.caches.speculation.recipes import Group, Part, Recipe
 from agentflow.caches.speculation.trail import Offer, Origin, Step, Trail, call_key
 
-BINDINGS = 24
+BINDINGS = 12
 """Values that one group of a recipe may take at a time."""
 
-SCANNED = 192
+SCANNED = 96
 """Values that are looked at for them: many are equal."""
 
 CHOICES = 6
 """Of these, values that are combined with those of other groups."""
 
-PRODUCTS = 12
+PRODUCTS = 8
 """Calls that one recipe of several groups may name at a time."""
 
 

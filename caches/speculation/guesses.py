@@ -14,6 +14,9 @@ from agentflow.caches.speculation.repertoire import Known, Repertoire
 FAR = 4
 """Calls in between from which on it does not matter how many."""
 
+APPLIED = 128
+"""Recipes that are applied at a time."""
+
 WEIGHED = 32
 """Calls that are weighed at a time."""
 
@@ -57,12 +60,12 @@ _FRESH = tuple([(min(place, FAR), FAR) for place in range(BINDINGS)])
 
 def gather(repertoire: Repertoire, history: History, finder: Finder) -> list[Guess]:
     """The calls that the recipes of a repertoire find, each once; the most promising ones."""
+    likely = repertoire.used_in(history.trail.workflow)
     applied = []
-    for tool, recipes in repertoire:
-        for known in recipes:
-            found = finder.find(known.recipe, history.trail)
+    for tool, known in _applicable(repertoire, likely):
+        if found := finder.find(known.recipe, history.trail):
             applied.append(_Applied(tool, known, found, _ranks(found, history.made)))
-    promising = _promising(applied, repertoire.used_in(history.trail.workflow))
+    promising = _promising(applied, likely)
     guesses: dict[str, Guess] = {}
     for tool, known, found, ranks in applied:
         for (key, binding), (fresh, ahead) in zip(found.items(), ranks, strict=False):
@@ -71,6 +74,14 @@ def gather(repertoire: Repertoire, history: History, finder: Finder) -> list[Gue
                     guess = guesses[key] = Guess(tool, binding, key)
                 guess.supports.append(Support(known, fresh, ahead))
     return list(guesses.values())
+
+
+def _applicable(repertoire: Repertoire, likely: Collection[str]) -> Sequence[tuple[str, Known]]:
+    """The recipes to apply; of too many, the best of the tools that the workflow uses."""
+    recipes = [(tool, known) for tool, its in repertoire for known in its]
+    if len(recipes) <= APPLIED:
+        return recipes
+    return nlargest(APPLIED, recipes, key=lambda entry: (entry[0] in likely, entry[1].share))
 
 
 class _Applied(NamedTuple):

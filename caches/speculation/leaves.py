@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import islice
+import re
 from typing import Any, NamedTuple
 
 LEAVES = 400
@@ -18,6 +17,8 @@ JSON_LIMIT = 200_000
 
 LONGEST = 120
 """Characters of a text that may be an argument elsewhere."""
+
+_DIGIT = re.compile(r"\d")
 
 
 class Leaf(NamedTuple):
@@ -36,7 +37,9 @@ class Leaf(NamedTuple):
 
 def leaves(value: Any) -> list[Leaf]:
     """The first `LEAVES` leaves of a value, in its order; text that is JSON is read as such."""
-    return list(islice(_walk(_parsed(value), (), ()), LEAVES))
+    found: list[Leaf] = []
+    _collect(_parsed(value), "", (), DEPTH, found)
+    return found
 
 
 def _parsed(value: Any) -> Any:
@@ -48,21 +51,29 @@ def _parsed(value: Any) -> Any:
     return value
 
 
-def _walk(value: Any, path: tuple[str, ...], at: tuple[int, ...]) -> Iterator[Leaf]:
-    if len(path) > DEPTH:
+def _collect(value: Any, path: str, at: tuple[int, ...], depth: int, found: list[Leaf]) -> None:
+    """Add the leaves of a value to those found; `depth` more levels are looked at."""
+    if depth < 0 or len(found) >= LEAVES:
         return
     if isinstance(value, dict):
         for place, (key, item) in enumerate(value.items()):
             if _is_data(key):
-                yield Leaf(".".join((*path, "*key")), (*at, place), key)
-                yield from _walk(item, (*path, "*"), (*at, place))
+                found.append(Leaf(_below(path, "*key"), (*at, place), key))
+                _collect(item, _below(path, "*"), (*at, place), depth - 1, found)
             else:
-                yield from _walk(item, (*path, key), at)
+                _collect(item, _below(path, key), at, depth - 1, found)
+            if len(found) >= LEAVES:
+                return
     elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from _walk(item, (*path, "*"), (*at, place))
+        below = _below(path, "*")
+        for place, item in enumerate(value[:LEAVES]):
+            _collect(item, below, (*at, place), depth - 1, found)
     elif _is_single(value):
-        yield Leaf(".".join(path), at, value)
+        found.append(Leaf(path, at, value))
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _is_single(value: Any) -> bool:
@@ -73,4 +84,4 @@ def _is_single(value: Any) -> bool:
 
 def _is_data(key: Any) -> bool:
     """Whether a key is a value of its own (an id, a date) and not the name of a field."""
-    return not isinstance(key, str) or any(map(str.isdigit, key))
+    return not isinstance(key, str) or _DIGIT.search(key) is not None

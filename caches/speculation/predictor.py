@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,9 @@ from agentflow.caches.speculation.trail import Step, Trail
 
 SETTLED = 0.001
 """Errors below this are not worth learning from."""
+
+SETTLING = 32
+"""Predictions that did not come true from which is learned at a time."""
 
 OPEN = 600
 """Predictions of one session that wait for their call."""
@@ -82,6 +86,7 @@ class Predictor:
         self._next_calibration = Calibration()
         self._later_calibration = Calibration()
         self._unlikely = 0
+        self._overdue: deque[_Waiting] = deque()
         self._sessions: WeakKeyDictionary[Trail, _Session] = WeakKeyDictionary()
 
     def candidates(self, trail: Trail, limit: int = 3) -> list[Candidate]:
@@ -94,6 +99,7 @@ class Predictor:
 
         Trails between whose steps it is not called are predicted, and not learned from.
         """
+        self._settle(SETTLING)
         session = self._session(trail)
         step = trail.steps[-1] if trail.steps else None
         if step is not None and not step.awaits:
@@ -110,9 +116,11 @@ class Predictor:
         if session.question is not None:
             self._answer(session, None)
         self._give_up(session)
+        self._settle(SETTLING)
 
     def dump(self) -> dict[str, Any]:
         """All that was learned, as JSON."""
+        self._settle(len(self._overdue))
         return {
             "format": FORMAT,
             "hash": mix(1, 2, 3),
@@ -211,10 +219,14 @@ class Predictor:
             self._repertoire.learn(session.workflow, step, question.steps)
 
     def _give_up(self, session: _Session) -> None:
-        """Learn that what was predicted has not been called while it was worth having."""
-        for waiting in session.waiting:
-            self._learn_later(waiting, False)
+        """Note that what was predicted has not been called while it was worth having."""
+        self._overdue += session.waiting
         session.waiting.clear()
+
+    def _settle(self, count: int) -> None:
+        """Learn from so many of the predictions that did not come true, the oldest first."""
+        for _ in range(min(count, len(self._overdue))):
+            self._learn_later(self._overdue.popleft(), False)
 
     def _learn_next(self, question: _Question, key: str | None) -> None:
         errors: dict[str, float] = {}
