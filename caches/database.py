@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -97,14 +98,14 @@ class Database:
         self.close()
         with suppress(OSError):
             self._move_aside("cleared")
-        for old in self.folder.parent.glob(f"{self.folder.name}.cleared-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        remove_aside(self.folder)
 
     def warn(self, kind: str, what: str, error: object = None) -> None:
         """Log a warning, once of its kind."""
         if kind not in self._warned:
             self._warned.add(kind)
-            _log.warning(what, folder=str(self.folder), error=error and str(error))
+            why = {} if error is None else {"error": str(error)}
+            _log.warning(what, folder=str(self.folder), **why)
 
     def _opened(self) -> SafeCache:
         if self._cache is not None:
@@ -134,7 +135,8 @@ class Database:
                 self._keep_only(self._move_aside("damaged"))
         elif not damaged:
             self._not_before = clock.monotonic() + self._pause
-            self.warn("refused", "the cache cannot be used, everything is a miss", error)
+            state = "is read-only" if is_read_only(error) else "cannot be used"
+            self.warn("refused", f"the cache {state}, everything is a miss", error)
         raise Unusable(str(error)) from error
 
     def _move_aside(self, why: str) -> Path:
@@ -164,6 +166,20 @@ def is_damage(error: Exception) -> bool:
     if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError):
         return isinstance(error, Refused)
     return primary_code(error) not in _OF_THE_MACHINE
+
+
+def is_read_only(error: Exception) -> bool:
+    """Whether an error says that nothing may be written there."""
+    if isinstance(error, sqlite3.Error):
+        return primary_code(error) == sqlite3.SQLITE_READONLY
+    return isinstance(error, OSError) and error.errno == errno.EROFS
+
+
+def remove_aside(folder: Path) -> None:
+    """Remove what was put aside of a database because it was damaged or cleared."""
+    for why in ("cleared", "damaged"):
+        for old in folder.parent.glob(f"{folder.name}.{why}-*"):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def own_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentflow.caches.database import identity
+from agentflow.caches.database import identity, remove_aside
 from agentflow.caches.disk import FILE
 from agentflow.caches.diskstore import DiskStore
 from agentflow.caches.shared_epochs import SharedEpochs
@@ -93,6 +93,8 @@ async def _clear(folder: Path, options: Any, screen: Screen) -> int:
         epochs = SharedEpochs(folder, patience=PATIENCE)
         cleared = await epochs.rise([()]) and cleared
         await epochs.aclose()
+    for name in ("values", "epochs"):
+        remove_aside(folder / name)
     (folder / LEARNT).unlink(missing_ok=True)
     if options.json:
         print_json({"ok": cleared, "directory": str(folder)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -338,6 +339,38 @@ async def test_the_limit_is_kept_and_the_oldest_go(tmp_path: Path) -> None:
     assert len(held) == stats.entries == 120 - stats.evicted
     assert stats.bytes > limit // 2
     assert stats.lost == 0
+
+
+@pytest.mark.parametrize("on_opening", [OSError(errno.EROFS, "read-only file system"), None])
+async def test_a_folder_that_is_read_only_is_said_to_be_so_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[EventDict],
+    on_opening: OSError | None,
+) -> None:
+    await fill(tmp_path / "cache")
+
+    def opened(folder: Path, **_settings: Any) -> None:
+        if on_opening is not None:
+            raise on_opening
+        uri = f"file:{folder / 'cache.db'}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as con:
+            con.execute("CREATE TABLE t (x)")
+
+    monkeypatch.setattr(database, "open_cache", opened)
+    async with aclosing(disk(tmp_path / "cache")) as store:
+        assert await store.get(KEYS[:2]) == [None, None]
+        store.put("new", entry("new"))
+
+    assert [event["event"] for event in logged] == ["the cache is read-only, everything is a miss"]
+    assert "read" in logged[0]["error"]
+
+
+async def test_a_warning_without_an_error_names_none(
+    tmp_path: Path, logged: list[EventDict]
+) -> None:
+    database.Database(tmp_path).warn("kind", "what")
+    assert logged == [{"event": "what", "log_level": "warning", "folder": str(tmp_path)}]
 
 
 def test_a_limit_that_holds_nothing_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_clear_removes_results_and_what_was_learnt_from_them(cli: Cli, kept: Pat
     assert not (kept / LEARNT).exists()
 
 
+def test_clear_removes_what_was_damaged(cli: Cli, kept: Path) -> None:
+    for name in ("values.damaged-0a1b2c3d", "epochs.damaged-0a1b2c3d", "values.cleared-00"):
+        (kept / name).mkdir()
+        (kept / name / "cache.db").write_bytes(b"damaged")
+    (kept / "notes.damaged-1").mkdir()
+
+    assert cli("cache", "clear", "--dir", "kept").code == codes.OK
+    assert [path.name for path in kept.iterdir() if "-" in path.name] == ["notes.damaged-1"]
+
+
 def test_clear_makes_what_others_hold_in_memory_old(cli: Cli, kept: Path) -> None:
     async def epoch() -> tuple[int, ...] | None:
         epochs = SharedEpochs(kept)
