@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentflow import Limits, events, said, tool, workflow
+from agentflow.errors import RunFailed
 
 
 @workflow
@@ -55,6 +56,25 @@ async def test_a_call_waits_until_the_guess_that_makes_way_for_it_has_ended(
 
     assert lab.made[:2] == [("y", 0.0), ("x", 4.0)]
     assert lab.cut[0] == "y"
+
+
+async def test_the_time_limit_of_a_call_begins_when_the_guess_before_it_has_ended(
+    lab: Any, maybe: Any
+) -> None:
+    @tool(reads="web", limit=1, timeout=4.5)
+    async def slow(query: str) -> str:
+        try:
+            return str(await lab.work(query, 100.0))
+        except asyncio.CancelledError:
+            await asyncio.sleep(3 if query == "y" else 0)
+            raise
+
+    engine = lab.start(maybe("slow", query="y"), tools=[slow])
+
+    with pytest.raises(RunFailed, match="took longer than"):
+        await engine.run(buy, 1.0, slow, "x")
+
+    assert asyncio.get_running_loop().time() == 4.0 + 4.5
 
 
 async def test_a_thread_that_others_wait_for_is_no_guess_for_it_could_not_make_way(
