@@ -12,6 +12,7 @@ from agentflow.caches.tool_cache import Found
 from agentflow.executor.billing import Bill
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.reuse import Asked, Reuse, written
 from agentflow.executor.site import CallSite
 from agentflow.executor.speculator import Speculator
@@ -103,7 +104,13 @@ class Answers:
         return self._asked.pop(slot, None) or self._ask(slot, call, copy_context())
 
     async def value(
-        self, slot: int, call: BoundCall, asked: Asked, site: CallSite | None, attempt: int
+        self,
+        slot: int,
+        call: BoundCall,
+        asked: Asked,
+        site: CallSite | None,
+        attempt: int,
+        owed: RateLimiter | None,
     ) -> Any:
         """A value that is kept, under way for somebody else, or made.
 
@@ -113,11 +120,14 @@ class Answers:
             asked: The call, as the cache knows it.
             site: Where it is made.
             attempt: Counted from 1.
+            owed: What the call has to wait for if it is made after all, or None.
 
         Raises:
             Remembered: The call failed not long ago, and is not made.
         """
         make = partial(call.make, asked.args, asked.kwargs, site)
+        if owed is not None:
+            make = partial(self._calls.in_turn, slot, call, owed, make)
 
         def final(error: Exception) -> bool:
             return not call.may_retry(attempt, error)

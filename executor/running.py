@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -209,13 +209,14 @@ class Running:
             self._time(slot, call)
 
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
-        if call.limiter is not None and not (self.answers and self.answers.coming(slot)):
+        coming = call.limiter is not None and self.answers and self.answers.coming(slot)
+        if call.limiter is not None and not coming:
             await self._take_turn(slot, call, call.limiter)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
         try:
             if call.reused is None and not call.policy.usd:
                 return await call.invoke(*self.arguments(slot), site)
-            return await self._value(slot, call, attempt, site)
+            return await self._value(slot, call, attempt, site, call.limiter if coming else None)
         except (Exception, asyncio.CancelledError) as error:
             if slot not in self._late or not self._resumes(slot):
                 raise
@@ -235,13 +236,28 @@ class Running:
         if (wait := limiter.delay(self.loop.time())) > 0:
             self.timers.stop(slot)
             await asyncio.sleep(wait)
-            self._time(slot, call)
+            if slot in self._tasks:  # else others wait for what it had begun
+                self._time(slot, call)
 
-    async def _value(self, slot: int, call: BoundCall, attempt: int, site: CallSite | None) -> Any:
+    async def in_turn(
+        self, slot: int, call: BoundCall, limiter: RateLimiter, make: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Make a call that has not taken its turn, because its value seemed to be coming."""
+        await self._take_turn(slot, call, limiter)
+        return await make()
+
+    async def _value(
+        self,
+        slot: int,
+        call: BoundCall,
+        attempt: int,
+        site: CallSite | None,
+        owed: RateLimiter | None,
+    ) -> Any:
         """The value of one attempt, or one from the cache in its place."""
         answers = None if call.reused is None else self.answers
         if answers is not None and (asked := answers.asked(slot, call)) is not None:
-            return await answers.value(slot, call, asked, site, attempt)
+            return await answers.value(slot, call, asked, site, attempt, owed)
         bill = Bill(self.ledger, call.policy.usd) if call.policy.usd else None
         try:
             return await call.invoke(*self.arguments(slot), site)

@@ -358,6 +358,24 @@ async def test_what_is_known_or_on_its_way_does_not_wait_for_its_turn(engine: En
     assert now() - began == pytest.approx(61.0)
 
 
+async def test_a_call_that_is_made_after_all_waits_for_its_turn(engine: Engine) -> None:
+    began: list[float] = []
+
+    @tool(pure=True, rate="1/m", timeout=30)
+    async def own() -> Any:
+        began.append(now())
+        await asyncio.sleep(1)
+        return object()  # nobody else can have it
+
+    @workflow
+    async def once() -> Any:
+        return await own()
+
+    first, second = await asyncio.gather(engine.run(once), engine.run(once))
+    assert first is not second
+    assert began[1] - began[0] == pytest.approx(60.0)
+
+
 async def test_the_cache_says_what_it_saved(engine: Engine) -> None:
     pure = Counted(pure=True)
     await asyncio.gather(*(pure.ask(engine, "a") for _ in range(3)))
