@@ -67,8 +67,8 @@ def gather(repertoire: Repertoire, history: History, finder: Finder) -> list[Gue
             applied.append(_Applied(tool, known, found, _ranks(found, history.made)))
     promising = _promising(applied, likely)
     guesses: dict[str, Guess] = {}
-    for tool, known, found, ranks in applied:
-        for (key, binding), (fresh, ahead) in zip(found.items(), ranks, strict=False):
+    for tool, known, calls, ranks in applied:
+        for (key, binding), (fresh, ahead) in zip(calls.items(), ranks, strict=False):
             if key in promising:
                 if (guess := guesses.get(key)) is None:
                     guess = guesses[key] = Guess(tool, binding, key)

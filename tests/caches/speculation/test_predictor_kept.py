@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.caches.speculation.predictor import OPEN, Predictor
+from agentflow.caches.speculation.predictor import OPEN, SETTLING, Predictor
 from agentflow.caches.speculation.repertoire import KEPT, TOOLS, Repertoire
 from agentflow.caches.speculation.trail import STEPS, Step, Trail
 
@@ -111,6 +112,32 @@ def test_a_long_session_is_bounded() -> None:
         step(predictor, trail, n)
     assert len(predictor._sessions[trail].waiting) <= OPEN
     assert len(trail.steps) == STEPS < trail.length
+
+
+def test_what_did_not_come_true_is_learned_from_a_little_at_a_time() -> None:
+    predictor = taught(3)
+    trail = Trail()
+    for n in range(12):
+        step(predictor, trail, n)
+    predictor.close(trail)
+    left = [len(predictor._overdue)]
+    assert left[0] > SETTLING
+    while predictor._overdue:
+        predictor.learn(Trail())
+        left.append(len(predictor._overdue))
+    assert all(0 <= before - after <= SETTLING for before, after in pairwise(left))
+
+
+def test_what_is_left_to_learn_from_is_not_lost_when_it_is_kept() -> None:
+    predictor = taught(3)
+    trail = Trail()
+    for n in range(12):
+        step(predictor, trail, n)
+    predictor.close(trail)
+    assert predictor._overdue
+    kept = predictor.dump()
+    assert not predictor._overdue
+    assert kept == predictor.dump()
 
 
 def test_a_session_that_is_gone_is_not_kept() -> None:

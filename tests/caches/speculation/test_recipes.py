@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from agentflow.caches.speculation.bindings import BINDINGS, Finder
+from agentflow.caches.speculation.bindings import BINDINGS, PRODUCTS, SCANNED, Binding, Finder
 from agentflow.caches.speculation.forms import SHORTEST, Form, forms
 from agentflow.caches.speculation.recipes import mine
 from agentflow.caches.speculation.trail import Trail
@@ -147,6 +147,10 @@ def test_what_a_recipe_finds_is_bounded_and_distinct() -> None:
     assert found == [f"o{n}" for n in range(BINDINGS)]
 
 
+def _ids(found: Mapping[str, Binding]) -> Iterator[object]:
+    return (binding.arguments["id"] for binding in found.values())
+
+
 def test_a_finder_sees_what_has_come_since() -> None:
     trail = Trail()
     finder = Finder()
@@ -155,6 +159,52 @@ def test_a_finder_sees_what_has_come_since() -> None:
     assert len(finder.find(recipe, trail)) == 1
     trail.called("profile", {}, {"orders": ["b"]})
     assert [b.arguments["order"] for b in finder.find(recipe, trail).values()] == ["b", "a"]
+
+
+def test_a_finder_of_a_supposed_trail_starts_from_what_is_known_and_keeps_its_own() -> None:
+    trail = Trail()
+    trail.called("list", {}, {"ids": ["a1"]})
+    [recipe] = mine("target", {"id": "a1"}, list(trail.steps))
+    known = Finder()
+    found = known.find(recipe, trail)
+    untouched, changed = (
+        trail.supposing("other", {}, 1),
+        trail.supposing("list", {}, {"ids": ["b2"]}),
+    )
+    assert Finder(known).find(recipe, untouched) is found
+    assert [*_ids(Finder(known).find(recipe, changed))] == ["b2", "a1"]
+    assert known.find(recipe, trail) is found
+
+
+def test_what_one_trail_supposes_is_not_found_in_another() -> None:
+    trail = Trail()
+    trail.called("list", {}, {"ids": ["a1"]})
+    [recipe] = mine("target", {"id": "a1"}, list(trail.steps))
+    known = Finder()
+    supposed = trail.supposing("list", {}, {"ids": ["b2"]})
+    trail.called("list", {}, {"ids": ["c3"]})
+    assert [*_ids(known.find(recipe, trail))] == ["c3", "a1"]
+    assert [*_ids(Finder(known).find(recipe, supposed))] == ["b2", "a1"]
+
+
+def test_of_many_equal_values_only_so_many_are_looked_at() -> None:
+    trail = Trail()
+    trail.called("list", {}, {"ids": ["a1"]})
+    [recipe] = mine("target", {"id": "a1"}, list(trail.steps))
+    trail.called("list", {}, {"ids": ["same"] * SCANNED})
+    assert [*_ids(Finder().find(recipe, trail))] == ["same"]
+
+
+def test_arguments_from_many_steps_are_combined_in_the_order_of_their_ranks() -> None:
+    trail, given = Trail(), {}
+    for name in "abcdefgh":
+        trail.called(name, {}, [f"{name}{number}" for number in range(9)])
+        given[name] = f"{name}0"
+    [*_, recipe] = mine("target", given, list(trail.steps))
+    found = [binding.arguments for binding in Finder().find(recipe, trail).values()]
+    assert len(found) == PRODUCTS
+    assert found[0] == given
+    assert all(sum(int(value[1:]) for value in each.values()) == 1 for each in found[1:])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentflow.caches.speculation.leaves import LEAVES, Leaf, leaves
 from agentflow.caches.speculation.trail import Origin, Trail, call_key
@@ -87,6 +91,29 @@ def test_leaves_are_bounded_in_number_length_and_depth() -> None:
 def test_equal_calls_have_one_key_whatever_the_order_of_arguments() -> None:
     assert call_key("t", {"a": 1, "b": 2}) == call_key("t", {"b": 2, "a": 1})
     assert len({call_key("t", {"a": value}) for value in (1, 1.0, True, "1")}) == 4
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.none())))
+def test_the_key_of_a_call_is_json(tool: str, arguments: dict[str, object]) -> None:
+    assert json.loads(call_key(tool, arguments)) == [tool, arguments]
+
+
+def test_a_step_knows_where_its_values_stand_and_what_belongs_together() -> None:
+    trail = Trail()
+    trail.called("look", {}, {"who": "Ada", "rows": [{"id": 1, "is": "A Lamp"}, {"id": 2}]})
+    [step] = trail.steps
+    who, row = Origin("result", "look", "who"), Origin("result", "look", "rows.*.id")
+    assert step.sources[int, 2] == [(row, ((1,), 2))]
+    assert step.folded["ada"] == ["Ada"]
+    assert [step.first(row, at) for at in [(1,), (1, 5), (), (2,)]] == [
+        ((1,), 2),
+        ((1,), 2),
+        ((0,), 1),
+        None,
+    ]
+    assert step.first(who, (1,)) == ((), "Ada")
+    assert step.words_of((0,)) == {"a", "lamp"}
+    assert not step.words_of(())
 
 
 def test_a_trail_forgets_its_oldest_steps() -> None:
