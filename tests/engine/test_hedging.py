@@ -257,7 +257,7 @@ async def test_a_thread_with_a_limit_is_not_hedged_for_it_cannot_be_stopped(
     @tool(**READS, limit=limit, hedge=1)
     def call() -> None: ...
 
-    assert engine.services.call(call, None).gate.admit_guest(Unasked) is hosted
+    assert engine.services.call(call, None).gate.hosts is hosted
 
 
 # Means
