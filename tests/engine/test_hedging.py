@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from decimal import Decimal
-from random import Random
 from typing import Any
 
 import pytest
@@ -14,9 +13,7 @@ from agentflow import Budget, Engine, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import CallTimeout, DefinitionError, RunCancelled, RunFailed
 from agentflow.events import Event, NodeEmitted, NodeHedged
-from agentflow.executor.gates import Gate
-from agentflow.executor.guesses import Unasked
-from agentflow.executor.hedging import ENOUGH, LONGER, WINDOW, Hedge, Latencies
+from agentflow.executor.hedging import ENOUGH, LONGER
 from agentflow.executor.run import Run
 from agentflow.testing import Timeline
 from agentflow.tools.policy import DEFAULT
@@ -346,68 +343,12 @@ async def test_calls_that_all_take_as_long_are_none_of_them_slow(engine: Engine)
     assert len(calls.begun) == ENOUGH * 3
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda chance: chance.lognormvariate(0, 1),
-        lambda chance: chance.lognormvariate(0, 2),
-        lambda chance: chance.paretovariate(1.1),
-        lambda chance: chance.random(),
-    ],
-    ids=["lognormal", "wide lognormal", "pareto", "uniform"],
-)
-async def test_about_one_call_in_twenty_is_hedged(draw: Callable[[Random], float]) -> None:
-    chance, hedged = Random(7), 0
-
-    async def attempt(*_: Any) -> None:
-        await asyncio.sleep(draw(chance))
-
-    class Site(Unasked):
-        def hedged(self, after: float) -> None:
-            nonlocal hedged
-            hedged += 1
-
-    policy = DEFAULT.revised(hedge=True)
-    call = Hedge(attempt, policy, Gate(2), None, Latencies(), _task)
-    for _ in range(4000):
-        await call([], {}, Site("run", None))
-        await asyncio.sleep(0)  # who lost ends
-        await asyncio.sleep(0)
-    assert 0.04 < hedged / 4000 <= 0.05
-
-
-def _task(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-    return asyncio.get_running_loop().create_task(work, name=name)
-
-
 async def test_while_few_calls_have_been_made_none_is_slow(engine: Engine) -> None:
     calls = Attempts(*[1.0] * (ENOUGH - 1), 100, hedge=True)
     for _ in range(ENOUGH - 1):
         await calls.begin(engine)
     assert await calls.begin(engine) == ENOUGH - 1
     assert len(calls.begun) == ENOUGH
-
-
-def test_a_quantile_is_of_the_last_attempts_only() -> None:
-    latencies = Latencies()
-    for seconds in range(WINDOW):
-        latencies.note(float(seconds))
-    assert latencies.quantile(0.0) == 0
-    assert latencies.quantile(0.5) == WINDOW / 2
-    assert latencies.quantile(1.0) == WINDOW - 1
-    assert latencies.mean == (WINDOW - 1) / 2
-    for _ in range(WINDOW):
-        latencies.note(7.0)
-    assert {latencies.quantile(share / 10) for share in range(11)} == {7.0}
-
-
-def test_a_few_attempts_have_a_mean_and_no_quantile() -> None:
-    assert Latencies().mean is None
-    latencies = Latencies()
-    for _ in range(ENOUGH - 1):
-        latencies.note(2.0)
-    assert latencies.quantile(0.5) is None
-    assert latencies.mean == 2.0
 
 
 @pytest.mark.parametrize("effect", [{}, {"writes": "web"}, {"writes": "web", "idempotent": True}])
