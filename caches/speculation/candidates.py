@@ -29,14 +29,27 @@ class Candidate:
 
 
 class CandidateSource(Protocol):
-    """Names calls that may come next; `Predictor` is one, a draft model can be another."""
+    """Names calls that may come next; `Predictor` is one, a draft model can be another.
+
+    Its methods are called in the event loop, between the steps of runs: they should take no
+    longer than a millisecond or so. A source that raises is not asked again.
+    """
 
     def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
-        """The likeliest next calls, best first, without I/O."""
+        """The likeliest next calls, best first, without I/O.
+
+        Args:
+            trail: What has happened, or a copy of it in which a call is supposed to have been
+                made (its `original` is then the trail it was copied from).
+            limit: Candidates at most.
+        """
         ...
 
     def learn(self, trail: Trail) -> None:
-        """Take note of the last step of a trail; called after each, and before the first."""
+        """Take note of the last step of a trail; called after each, and before the first.
+
+        It is never called with a trail that only supposes.
+        """
         ...
 
     def close(self, trail: Trail) -> None:

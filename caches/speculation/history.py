@@ -64,7 +64,8 @@ class History:
 
     def near(self, places: Iterable[tuple[Step, Offer]]) -> frozenset[str]:
         """The words of the records in which some values stand."""
-        return frozenset().union(*[step.words_of(offer.at) for step, offer in places])
+        records = {step.words_of(offer.at) for step, offer in places}
+        return records.pop() if len(records) == 1 else frozenset().union(*records)
 
     def _count(self, step: Step) -> None:
         self.made[step.key] = step.position

@@ -143,7 +143,7 @@ class Trail:
         workflow: Name of what the session runs; what is learned is kept for each and overall.
         length: Steps so far, those forgotten included.
         steps: The steps that are remembered, oldest first.
-        original: The trail that this one supposes more of; None for one of its own.
+        original: The trail this one was copied from to suppose a call; None if it is no copy.
     """
 
     original: Trail | None = None

@@ -140,6 +140,16 @@ def test_what_is_left_to_learn_from_is_not_lost_when_it_is_kept() -> None:
     assert kept == predictor.dump()
 
 
+def test_what_a_supposed_call_does_not_change_is_not_looked_for_again() -> None:
+    predictor = taught(12)
+    trail = visit(predictor, 1)
+    supposed = trail.supposing("other", {}, None)
+    predictor.candidates(supposed)
+    known, its = (predictor._sessions[one].finder._recipes for one in (trail, supposed))
+    assert known
+    assert all(its[recipe] is known[recipe] for recipe in known)
+
+
 def test_a_session_that_is_gone_is_not_kept() -> None:
     predictor = taught(1)
     trail = visit(predictor, 1)
