@@ -221,9 +221,13 @@ async def test_settings_that_are_not_ours_put_the_database_aside(
 ) -> None:
     tamper(folder, "INSERT OR REPLACE INTO Settings VALUES (?, ?)", key, value)
 
-    assert await read(folder) is None
-    assert "damaged" in logged[0]["event"]
-    assert [path.name[:15] for path in folder.parent.glob("values.*")] == ["values.damaged-"]
+    async with aclosing(disk(folder.parent)) as store:
+        assert await store.get(["k"]) == [None]
+        assert "damaged" in logged[0]["event"]
+        assert [path.name[:15] for path in folder.parent.glob("values.*")] == ["values.damaged-"]
+
+        await store.clear()
+        assert list(folder.parent.glob("values.*")) == []
 
 
 @pytest.mark.parametrize(

@@ -275,9 +275,6 @@ class Still(Epochs):
     def end(self, resources: Iterable[Any]) -> None:
         """Likewise."""
 
-    def raise_now(self, resources: Iterable[Any]) -> None:
-        pass
-
     async def raised(self, resources: Iterable[Any]) -> None:
         pass
 
