@@ -57,9 +57,9 @@ class Answers:
     def _known(self, slot: int, call: BoundCall) -> Found | None:
         if (asked := self._named(slot, call)) is None:
             return None
-        found = self.cache.find(asked.ask)
         guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
-        if found is None or (guessed and call.policy.usd):  # a guess that is used is paid for
+        owing = guessed and call.policy.usd  # a guess that is used is paid for
+        if owing or (found := self.cache.find(asked.ask)) is None:
             self._asked[slot] = asked
             return None
         return self._taken(slot, call, found)

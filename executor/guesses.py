@@ -87,11 +87,13 @@ class Guess:
         seconds: What it took; None while it is under way.
         value: What it gave, once it has.
         why: Why it was in vain, if it was ended.
+        made: It has made a call.
+        scope: Stands for the run meanwhile.
     """
 
     __slots__ = (
-        "asked", "began", "bill", "call", "epochs", "number", "seconds", "task", "value", "why",
-        "wish", "worth",
+        "asked", "began", "bill", "call", "epochs", "made", "number", "scope", "seconds", "task",
+        "value", "why", "wish", "worth",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +109,8 @@ class Guess:
         self.seconds: float | None = None
         self.value: Any = None
         self.why = Why.NOT_ASKED
+        self.made = False
+        self.scope = NoRun()
         self.bill: Advance | None = None
         self.task: asyncio.Task[Found]
 
@@ -127,6 +131,33 @@ class Guess:
         if self.bill is None:
             return Decimal(0)
         return self.bill.usd if self.seconds is None else self.bill.owed
+
+
+class Refused(Exception):
+    """A guess wanted more than to be made: a run of its own, or a model."""
+
+
+class NoRun:
+    """Stands for the run while a guess is made: it starts no runs, and asks no models.
+
+    Attributes:
+        refused: Something was refused; what the guess gave then is not what the call gives.
+    """
+
+    def __init__(self) -> None:
+        self.refused = False
+
+    def said(self, text: str, by: str = "user") -> None:
+        """Nobody hears it."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a run has costs money, or is seen.
+
+        Raises:
+            Refused: Always.
+        """
+        self.refused = True
+        raise Refused("a call that nobody has asked for cannot start a run or ask a model")
 
 
 class Unasked:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,17 @@ import structlog
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
 from agentflow.caches.speculation.trail import Trail
+from agentflow.caches.speculation.values import Recent
 from agentflow.caches.tool_cache import Ask, Found
-from agentflow.errors import BudgetExceeded, described
+from agentflow.context import run_scope
+from agentflow.errors import described
 from agentflow.executor.appraiser import Appraiser
-from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
-from agentflow.executor.guesses import Guess, Prospect, Unasked, Why, Wish
+from agentflow.executor.guesses import Guess, Prospect, Refused, Unasked, Why, Wish
 from agentflow.executor.records import Records
 from agentflow.executor.reuse import Reuse
+from agentflow.executor.room import Room
 from agentflow.executor.services import Services
 from agentflow.executor.supposing import Supposing
 from agentflow.tools.values import plain
@@ -88,12 +90,14 @@ class Speculator:
         self._postponed: dict[str, int] = {}  # numbers of those that found no room, by key
         self._asked: dict[int, str] = {}  # keys of calls under way, by slot
         self._claimed: dict[int, Guess] = {}  # by the slot that asked
-        self._vain: set[str] = set()  # not to be guessed at again before something is written
+        self._vain: Recent[str, None] = Recent(HELD)  # not again before something is written
+        self._had: Recent[str, tuple[int, ...]] = Recent(HELD)  # epochs of what was asked for
         self._foreseen: dict[int, Sequence[Candidate]] = {}  # after a guess; 0 is none
         self._count = 0
         self._due = False
         self._closed = False
         self._records = Records(foresight, run)
+        self._room = Room(foresight, services, run)
 
     @property
     def stats(self) -> SpeculationStats:
@@ -104,7 +108,7 @@ class Speculator:
 
     def said(self, text: str, by: str) -> None:
         """The user, or the model, said something; a tool may say so from its thread."""
-        self._news.append(partial(self._trail.said, text, by))
+        self._news.append(partial(self._said, text, by))
         if by == "model":
             return  # it speaks to the user, and the next word is theirs
         if asyncio._get_running_loop() is self._loop:
@@ -119,6 +123,10 @@ class Speculator:
         self._news.append(partial(self._called, call, plain(dict(arguments)), value, failed))
         self.soon()
 
+    def _said(self, text: str, by: str) -> None:
+        self._foreseen.clear()
+        self._trail.said(text, by)
+
     def _called(self, call: BoundCall, given: dict[str, Any], value: Any, failed: bool) -> None:
         data = str(value) if failed else plain(value)
         tool = call.tool.name
@@ -132,7 +140,7 @@ class Speculator:
     def _catch_up(self) -> None:
         """Learn from what has happened since the loop last had a turn."""
         if self._news:
-            self._foreseen.clear()
+            self._foreseen.pop(0, None)  # what follows a guess still does
         while self._news:
             try:
                 self._news.popleft()()
@@ -150,6 +158,7 @@ class Speculator:
     def claim(self, slot: int, ask: Ask) -> bool:
         """A call is asked for: whether a guess has its value, or is about to."""
         self._asked[slot] = ask.key
+        self._had[ask.key] = self._reuse.cache.epochs.here(ask.resources)
         guess = self._guesses.pop(ask.key, None)
         if guess is None:
             if (number := self._postponed.pop(ask.key, None)) is not None:
@@ -179,8 +188,10 @@ class Speculator:
         self._asked.pop(slot, None)
         if (guess := self._claimed.pop(slot, None)) is None:
             return False
+        if saved is None and not guess.made and guess.why == Why.NOT_ASKED:
+            saved = 0.0  # the call began before the guess did
         if saved is None:
-            self._vain.add(guess.key)
+            self._vain[guess.key] = None
             self._records.wasted(guess, Why.UNUSED if guess.why == Why.NOT_ASKED else guess.why)
             return False
         self._records.used(guess, saved)
@@ -205,6 +216,11 @@ class Speculator:
         self._due = False
         if self._closed or self._state.halted:
             return
+        began = self._loop.time()
+        self._think()
+        self._foresight.leisure.spend(began, self._loop.time())
+
+    def _think(self) -> None:
         self._catch_up()
         self._discard()
         ready = []
@@ -251,8 +267,16 @@ class Speculator:
         deepest = self._foresight.depth.allowed
         landed = [g for g in self._guesses.values() if g.seconds is not None]
         landed = [g for g in landed if g.wish.depth < deepest]
+        asked = False
         for guess in sorted(landed, key=lambda g: -g.wish.probability)[:CHAINED]:
             wish = guess.wish
+            if guess.number not in self._foreseen:
+                if asked or wish.probability < self._foresight.bar.level:
+                    continue
+                if not self._foresight.leisure.left(self._loop.time()):
+                    continue
+                asked = True
+                self.soon()  # for the others
             for found in self._after(guess):
                 likely = wish.probability * max(found.probability, found.later * LATER)
                 yield Wish(found.tool, found.arguments, likely, found.reason, wish.depth + 1)
@@ -262,12 +286,22 @@ class Speculator:
         found = self._appraiser.appraise(wish)
         if found is None or found.key in self._vain or self._is_asked(found.asked.ask):
             return None
+        old = self._guesses.get(found.key)
+        if old is not None and (old.seconds is None or self._trouble(old) is None):
+            return None
         being_written = self._reuse.cache.epochs.written(found.asked.ask.resources)
         return None if being_written else found
 
     def _is_asked(self, ask: Ask) -> bool:
-        """Whether the value of a call is there, or on its way, or about to be."""
-        return ask.key in self._asked.values() or self._reuse.cache.has(ask)
+        """Whether the value of a call is there, or on its way, or about to be.
+
+        Whether other processes have written is not always known; that it is the same here is.
+        """
+        cache = self._reuse.cache
+        if ask.key in self._asked.values() or cache.has(ask):
+            return True
+        had = self._had.get(ask.key) == cache.epochs.here(ask.resources)
+        return had and cache.memory.get_now(ask.key) is not None
 
     # Guessing
 
@@ -286,56 +320,31 @@ class Speculator:
             self._records.predicted(number, wish)
         epochs = self._reuse.cache.epochs.here(prospect.asked.ask.resources)
         guess = Guess(number, prospect, self._loop.time(), epochs)
-        if not self._has_room(guess):
+        if not self._room.admits(guess, self._guesses.values()):
             self._postponed[key] = number
             return
         self._guesses[key] = guess
-        guess.task = self._context.copy().run(
-            self._services.spawn, self._fly(guess), f"guess of {wish.tool}"
-        )
+        context = self._context.copy()
+        context.run(run_scope.set, guess.scope)
+        guess.task = context.run(self._services.spawn, self._fly(guess), f"guess of {wish.tool}")
         guess.task.add_done_callback(partial(self._landed, guess))
         self._records.started(guess)
         if wish.slot is not None:
             self.soon()  # what it will give can be supposed
-
-    def _has_room(self, guess: Guess) -> bool:
-        """Whether a guess may start: nothing that was asked for waits for what it takes."""
-        call, now = guess.call, self._loop.time()
-        under_way = sum(other.seconds is None for other in self._guesses.values())
-        if under_way >= self._policy.breadth or self._state.crowded:
-            return False
-        if call.tool.kind == "thread" and not self._has_threads():
-            return False
-        if call.policy.usd:
-            try:
-                guess.bill = Advance(self._foresight.room, self._foresight.ledger, call.policy.usd)
-            except BudgetExceeded:
-                return False
-        if call.gate.admit_guest(guess):
-            if call.limiter is None or call.limiter.delay(now) <= 0:
-                return True
-            call.limiter.give_back(now, 0, request=True)
-            call.gate.part(guess)
-        if guess.bill is not None:
-            guess.bill.waive()
-        return False
-
-    def _has_threads(self) -> bool:
-        """Whether a guess may take a thread: half of them are for calls that were asked for."""
-        guesses = [g for g in self._guesses.values() if g.call.tool.kind == "thread"]
-        under_way = sum(guess.seconds is None for guess in guesses)
-        services = self._services
-        return under_way < services.limits.threads // 2 and services.threads.spare
 
     async def _fly(self, guess: Guess) -> Found:
         make, bill = partial(self._make, guess), guess.bill
         async with asyncio.timeout(guess.call.policy.timeout):
             return await self._reuse.cache.obtain(guess.asked.ask, make, bill=bill, optional=True)
 
-    def _make(self, guess: Guess) -> Awaitable[Any]:
+    async def _make(self, guess: Guess) -> Any:
+        guess.made = True
         if guess.bill is not None:
             guess.bill.pay()
-        return guess.call.make(guess.asked.args, guess.asked.kwargs, self._site)
+        value = await guess.call.make(guess.asked.args, guess.asked.kwargs, self._site)
+        if guess.scope.refused:
+            raise Refused("it went on without what it was refused")
+        return value
 
     def _landed(self, guess: Guess, task: asyncio.Task[Found]) -> None:
         """A guess has ended, perhaps before it began."""
@@ -344,7 +353,9 @@ class Speculator:
             self._drop(guess)
         elif task.exception() is not None:
             guess.why = Why.FAILED
-            self._vain.add(guess.key)
+            self._vain[guess.key] = None
+            if guess.scope.refused:
+                self._foresight.unfit.add(guess.call.tool.name)
             self._drop(guess)
         else:
             self._take_in(guess, task.result())
@@ -362,7 +373,7 @@ class Speculator:
             guess.why = trouble
             if trouble != Why.STALE:
                 guess.why = Why.UNFIT
-                self._vain.add(key)
+                self._vain[key] = None
                 if guess.asked.ask.of.codec.encode(found.value) is None:
                     self._foresight.unfit.add(call.tool.name)
             self._drop(guess)
@@ -376,9 +387,9 @@ class Speculator:
         cache, ask = self._reuse.cache, guess.asked.ask
         if cache.epochs.here(ask.resources) != guess.epochs:
             return Why.STALE
-        if cache.has(ask):
-            return None
-        return Why.MADE_WAY if guess.seconds is None else Why.GONE
+        if guess.seconds is None:
+            return Why.MADE_WAY if guess.why == Why.MADE_WAY else None
+        return None if cache.memory.get_now(ask.key) is not None else Why.GONE
 
     def _drop(self, guess: Guess) -> None:
         """A guess has ended in vain, unless it was claimed: then who claimed it will see."""

@@ -17,7 +17,7 @@ from agentflow.budgets.ledger import Ledger
 from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.policy import Bar, Depth, Speculation
 from agentflow.caches.speculation.trail import Trail
-from agentflow.caches.speculation.values import GuardMemory, ValueMemory
+from agentflow.caches.speculation.values import GuardMemory, Recent, ValueMemory
 from agentflow.errors import described
 from agentflow.tools.tool import Tool
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from agentflow.caches.speculation.predictor import Predictor
 
 T = TypeVar("T")
+
+TOOLS = 1024
+"""Tools of earlier runs that are remembered."""
 
 _log = structlog.get_logger("agentflow.caches")
 
@@ -50,6 +53,28 @@ class SpeculationStats:
     usd_wasted: float = 0.0
 
 
+class Leisure:
+    """Time of the loop that may go into guesses that rest on guesses."""
+
+    SHARE = 0.05
+    MOST = 0.05  # seconds in stock, and in debt
+
+    def __init__(self) -> None:
+        self._stock = self.MOST
+        self._at = 0.0
+
+    def left(self, now: float) -> bool:
+        """Whether there is any."""
+        gained = max(0.0, now - self._at) * self.SHARE
+        self._stock, self._at = min(self.MOST, self._stock + gained), now
+        return self._stock > 0.0
+
+    def spend(self, began: float, ended: float) -> None:
+        """The loop was kept from its work."""
+        self.left(ended)
+        self._stock = max(-self.MOST, self._stock - (ended - began))
+
+
 class Foresight:
     """The part of speculation that the runs of an engine share.
 
@@ -64,6 +89,7 @@ class Foresight:
         bar: The least probability that is worth a guess.
         depth: How deep guesses may rest on one another.
         tools: Tools of earlier runs, by workflow and name.
+        leisure: How much thinking the loop can afford.
         unfit: Tools whose results cannot be kept, so that guessing them is in vain.
         stats: Of all runs together.
     """
@@ -80,7 +106,8 @@ class Foresight:
         self.bar = Bar(policy.waste)
         self.depth = Depth(policy.depth)
         self.unfit: set[str] = set()
-        self.tools: dict[tuple[str, str], Tool[..., Any]] = {}
+        self.tools: Recent[tuple[str, str], Tool[..., Any]] = Recent(TOOLS)
+        self.leisure = Leisure()
         self.stats = SpeculationStats()
 
     def remember(self, workflow: str, tool: Tool[..., Any]) -> None:

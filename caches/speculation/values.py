@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from agentflow.caches.speculation.trail import call_key
 
@@ -14,6 +14,9 @@ LIMIT = 2048
 
 LARGEST = 16384
 """Characters of the largest value that is remembered."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _encode = json.JSONEncoder(sort_keys=True).encode
 
@@ -31,11 +34,30 @@ class _Memory:
         return (self.same + 0.5) / (self.same + self.changed + 1.0)
 
 
+class Recent(OrderedDict[K, V]):
+    """A dict that keeps what was set last.
+
+    Args:
+        limit: The most items.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __setitem__(self, key: K, value: V) -> None:
+        """Set an item; the one that was set longest ago is forgotten if there are too many."""
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        if len(self) > self._limit:
+            self.popitem(last=False)
+
+
 class GuardMemory:
     """How often the guards of a tool's calls held."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: Recent[str, tuple[int, int]] = Recent()
 
     def note(self, tool: str, held: bool) -> None:
         """The guard of a call was decided."""

@@ -201,7 +201,7 @@ async def test_a_call_that_cannot_pay_does_not_get_a_guess_for_nothing(
         await asyncio.sleep(5)
         return await dear("x")
 
-    engine = lab.start(maybe("dear", query="x"), tools=[dear])
+    engine = lab.start(maybe("dear", query="x"), tools=[dear], budget=Budget(usd=1))
 
     with pytest.raises(RunFailed, match="do not fit"):
         await engine.run(poor)
