@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.speculation.policy import origins_in
+from agentflow.caches.speculation.values import Recent
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.guesses import Prospect, Wish
 from agentflow.executor.reuse import Reuse
 from agentflow.executor.services import Services
+from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import fresh, plain
 
@@ -47,10 +49,12 @@ class Appraiser:
         self._run = run
         self._context = context
         self._open = not run.tools  # a workflow, whose tools show as it calls them
+        self._options: Recent[str, Policy] = Recent()  # with which tools were called last
         self._origins = set(foresight.policy.origins)
 
-    def called(self, tool: Tool[..., Any], given: Mapping[str, Any]) -> None:
+    def called(self, tool: Tool[..., Any], policy: Policy, given: Mapping[str, Any]) -> None:
         """A committed call of the run has ended: what it contacted, guesses may contact too."""
+        self._options[tool.name] = policy
         self._origins.update(origins_in(given))
         if self._open:
             self._foresight.remember(self._run.name, tool)
@@ -83,7 +87,7 @@ class Appraiser:
         tool = self.tool(wish.tool)
         if tool is None or tool.name in self._foresight.unfit:
             return None
-        call = self._services.call(tool, tool.policy)
+        call = self._services.call(tool, wish.options or self._options.get(tool.name))
         origins = origins_in(plain(dict(wish.arguments)))
         if call.reused is None or not self._origins.issuperset(origins):
             return None

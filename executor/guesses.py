@@ -14,6 +14,7 @@ from agentflow.context import Context
 from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.reuse import Asked
+from agentflow.tools.policy import Policy
 
 
 class Why(StrEnum):
@@ -41,6 +42,7 @@ class Wish:
         reason: Why it is thought so, for people.
         depth: How many guesses it rests on, itself included.
         slot: The call of the plan it is meant for, or None.
+        options: Its own policy, if it has one.
     """
 
     tool: str
@@ -49,6 +51,7 @@ class Wish:
     reason: str
     depth: int = 1
     slot: int | None = None
+    options: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

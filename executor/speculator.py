@@ -130,7 +130,7 @@ class Speculator:
     def _called(self, call: BoundCall, given: dict[str, Any], value: Any, failed: bool) -> None:
         data = str(value) if failed else plain(value)
         tool = call.tool.name
-        self._appraiser.called(call.tool, given)
+        self._appraiser.called(call.tool, call.policy, given)
         if call.changes:
             self._vain.clear()
         self._trail.called(tool, given, data, failed=failed, changes=call.changes)

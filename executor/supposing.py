@@ -140,7 +140,7 @@ class Supposing:
         if arguments is None or depth > self._foresight.depth.allowed:
             return None
         why = "its guard mostly holds" if guard is not None else "what it uses is mostly the same"
-        return Wish(node.tool, arguments, probability, why, depth, slot)
+        return Wish(node.tool, arguments, probability, why, depth, slot, node.options)
 
     def _is_used(self, node: Node, slot: int) -> bool:
         """Whether a value is used as an argument, and not only as a guard."""

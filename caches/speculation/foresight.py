@@ -99,6 +99,8 @@ class Foresight:
         self.ledger = ledger
         self.room = Ledger(policy.budget)
         self._path = None if policy.memory is None else Path(policy.memory).expanduser()
+        self._found = _stamp(self._path)
+        self._learnt = False
         self._predictor = _predictor(self._path) if policy.source is None else None
         self._source: CandidateSource | None = policy.source or self._predictor
         self.values = ValueMemory()
@@ -131,6 +133,7 @@ class Foresight:
 
     def learn(self, trail: Trail) -> None:
         """A trail has one more step."""
+        self._learnt = True
         self._ask(lambda source: source.learn(trail))
 
     def close(self, trail: Trail) -> None:
@@ -149,11 +152,10 @@ class Foresight:
             return None
 
     async def aclose(self) -> None:
-        """Keep what was learnt."""
-        if self._path is not None and self._predictor is not None:
-            text = json.dumps(self._predictor.dump())
+        """Keep what was learnt, unless another process has kept more meanwhile."""
+        if self._path is not None and self._predictor is not None and self._learnt:
             try:
-                await asyncio.to_thread(_write, self._path, text)
+                await asyncio.to_thread(_keep, self._path, self._predictor.dump(), self._found)
             except OSError as error:
                 _log.warning("what was learnt is not kept", file=str(self._path), why=str(error))
 
@@ -177,13 +179,30 @@ def _predictor(path: Path | None) -> Predictor:
     """The predictor that was kept, or a new one if there is none or it cannot be read."""
     from agentflow.caches.speculation.predictor import Predictor
 
-    if path is None or not path.exists():
-        return Predictor()
     try:
+        if path is None or not path.exists():
+            return Predictor()
         return Predictor.load(json.loads(path.read_text("utf-8")))
     except Exception as error:  # noqa: BLE001  # a file may hold anything
         _log.warning("the predictor starts anew", file=str(path), why=described(error))
         return Predictor()
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    """What tells versions of a file apart: when it was written, and its size."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size)
+
+
+def _keep(path: Path, learnt: Any, found: tuple[int, int] | None) -> None:
+    """Write what was learnt; of two who learnt at the same time, who has more to say stays."""
+    text = json.dumps(learnt)
+    now = _stamp(path)
+    if now is None or now == found or now[1] < len(text):
+        _write(path, text)
 
 
 def _write(path: Path, text: str) -> None:

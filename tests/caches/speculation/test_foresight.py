@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from agentflow import Engine, Speculation, events, tool, workflow
+from agentflow.budgets.ledger import Ledger
+from agentflow.caches.speculation.foresight import Foresight
+from agentflow.caches.speculation.trail import Trail
 
 pytestmark = pytest.mark.virtual
 
@@ -115,3 +118,24 @@ async def test_a_memory_that_cannot_be_written_is_a_warning_and_no_error(
     await train(tmp_path / "file" / "memory.json", 1)
 
     assert "not kept" in capsys.readouterr().out
+
+
+async def test_who_learnt_nothing_does_not_overwrite_what_another_has_learnt(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "learnt.json"
+    first, idle = (Foresight(Speculation(memory=path), Ledger()) for _ in range(2))
+    trail = Trail("w")
+    trail.called("f", {"x": "a"}, "b")
+    first.learn(trail)
+    first.close(trail)
+    await first.aclose()
+    kept = path.read_text("utf-8")
+
+    idle.learn(Trail("w"))
+    await idle.aclose()
+
+    assert path.read_text("utf-8") == kept
+    before = path.stat().st_mtime_ns
+    await Foresight(Speculation(memory=path), Ledger()).aclose()
+    assert path.stat().st_mtime_ns == before

@@ -110,3 +110,26 @@ async def test_a_guess_that_had_no_time_to_begin_is_no_waste(lab: Any, maybe: An
     assert await engine.run(hasty) == "A"
     assert lab.calls == ["a"]
     assert lab.wasted() == []
+
+
+async def test_a_guess_is_made_with_the_options_of_the_calls_before(
+    lab: Any, maybe: Any, scripted: Any
+) -> None:
+    @tool(pure=True)
+    async def look(x: str) -> str:
+        return str(await lab.work(x, 1.0))
+
+    @workflow
+    async def twice() -> str:
+        await look.with_(ttl="1h")("a")
+        await asyncio.sleep(5)
+        return await look.with_(ttl="1h")("b")
+
+    def after(trail: Any) -> list[Any]:
+        return [maybe("look", x="b")] if trail.length else []
+
+    engine = lab.start(scripted(after=after), tools=[look])
+
+    assert await engine.run(twice) == "B"
+    assert lab.calls == ["a", "b"]
+    assert (lab.used(), lab.wasted()) == ([1.0], [])
