@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -147,7 +148,8 @@ class Foresight:
         try:
             return question(self._source)
         except Exception as error:  # noqa: BLE001  # a source may be the user's own
-            _log.warning("no more speculation: its source raised", why=described(error))
+            name, why = type(self._source).__name__, described(error)
+            _log.warning("no more speculation: its source raised", source=name, why=why)
             self._source = None
             return None
 
@@ -160,12 +162,15 @@ class Foresight:
                 _log.warning("what was learnt is not kept", file=str(self._path), why=str(error))
 
 
-def _checked(candidates: Iterable[Candidate], limit: int) -> list[Candidate]:
+def _checked(candidates: Any, limit: int) -> list[Candidate]:
     """Candidates that are what they should be.
 
     Raises:
         TypeError: One is not.
     """
+    if inspect.iscoroutine(candidates):
+        candidates.close()
+        raise TypeError("candidates() is async: it is asked between steps of the loop")
     found = list(islice(candidates, limit))
     for candidate in found:
         likely = candidate.probability, candidate.later

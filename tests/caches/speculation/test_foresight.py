@@ -139,3 +139,21 @@ async def test_who_learnt_nothing_does_not_overwrite_what_another_has_learnt(
     before = path.stat().st_mtime_ns
     await Foresight(Speculation(memory=path), Ledger()).aclose()
     assert path.stat().st_mtime_ns == before
+
+
+def test_an_async_source_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    class Waiting:
+        async def candidates(self, trail: Trail, limit: int) -> list[Any]:
+            return []
+
+        def learn(self, trail: Trail) -> None: ...
+
+        def close(self, trail: Trail) -> None: ...
+
+    source: Any = Waiting()
+    foresight = Foresight(Speculation(source=source), Ledger())
+
+    assert foresight.candidates(Trail("w"), 3) == ()
+    said = capsys.readouterr().out
+    assert "Waiting" in said
+    assert "candidates() is async" in said
