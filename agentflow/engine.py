@@ -87,7 +87,7 @@ class Engine:
         self.services = Services(
             limits or Limits(),
             _caching(cache),
-            _foresight(speculation, cache, self.ledger),
+            _foresight(speculation, cache),
             random.Random(seed),
         )
         self.plain_models: set[str] = set()
@@ -346,9 +346,7 @@ def _caching(given: Caching | str | Path | bool) -> Caching | None:
     return Caching(directory=given)
 
 
-def _foresight(
-    given: Speculation | bool, cache: Caching | str | Path | bool, ledger: Ledger
-) -> Foresight | None:
+def _foresight(given: Speculation | bool, cache: Caching | str | Path | bool) -> Foresight | None:
     if not given:
         return None
     if not isinstance(given, Speculation | bool):
@@ -356,7 +354,7 @@ def _foresight(
     if cache is False:
         raise DefinitionError("speculation keeps its guesses in the cache: leave cache=False out")
     policy = Speculation() if given is True else given
-    return Foresight(policy, ledger.child(policy.budget))
+    return Foresight(policy, Ledger(policy.budget))  # no call finds its money taken by a guess
 
 
 def _body_of(

@@ -187,8 +187,8 @@ async def test_the_run_pays_nothing_for_a_guess_in_vain(
     await run
     await asyncio.sleep(1)
 
-    assert run.ledger.spent.usd == 0
-    assert engine.ledger.spent.usd == Decimal("0.01")
+    assert run.ledger.spent.usd == engine.ledger.spent.usd == 0
+    assert engine.services.foresight.ledger.spent.usd == Decimal("0.01")
     (wasted,) = lab.told(events.SpeculationWasted)
     assert wasted.usd == "0.01"
 
@@ -206,7 +206,8 @@ async def test_a_call_that_cannot_pay_does_not_get_a_guess_for_nothing(
     with pytest.raises(RunFailed, match="do not fit"):
         await engine.run(poor)
 
-    assert engine.ledger.spent.usd == Decimal("0.01")
+    assert engine.ledger.spent.usd == 0
+    assert engine.services.foresight.ledger.spent.usd == Decimal("0.01")
 
 
 async def test_a_guess_that_fails_is_paid_for_though_a_call_had_taken_it_over(
@@ -224,8 +225,8 @@ async def test_a_guess_that_fails_is_paid_for_though_a_call_had_taken_it_over(
 
     assert await run == "fine"
 
-    assert run.ledger.spent.usd == Decimal("0.01")
-    assert engine.ledger.spent.usd == Decimal("0.02")
+    assert run.ledger.spent.usd == engine.ledger.spent.usd == Decimal("0.01")
+    assert engine.services.foresight.ledger.spent.usd == Decimal("0.01")
 
 
 async def test_the_budget_of_guesses_holds_under_concurrency(
