@@ -131,7 +131,8 @@ async def epochs(costs: Costs, rounds: int, folder: Path) -> None:
                     known.now(RESOURCE)
         with costs.of("write counted, one process", 1000):
             for _ in range(1000):
-                local.raise_now(RESOURCE)
+                local.begin(RESOURCE)
+                local.end(RESOURCE)
         with costs.of("write counted, shared", 100):
             for _ in range(100):
                 await shared.raised(RESOURCE)

@@ -16,6 +16,8 @@ from agentflow.executor.commands import (
     Finished,
     Halted,
     Happening,
+    MakeRoom,
+    Parked,
     Settle,
     Start,
     Status,
@@ -137,6 +139,10 @@ class Machine:
                 return f"stop {slot}"
             case Wake(_, slot):
                 return f"wake {slot}"
+            case Parked(slot):
+                return f"park {slot}"
+            case MakeRoom():
+                return "make room"
 
     # What must hold
 

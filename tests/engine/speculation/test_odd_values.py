@@ -101,7 +101,7 @@ CASES = (
 @pytest.mark.parametrize("what", CASES)
 def test_a_run_ends_as_it_would_without_speculation(what: Any) -> None:
     async def main(speculation: bool) -> str:
-        tools = [odd, locked, keyed, failing, takes]
+        tools: list[Any] = [odd, locked, keyed, failing, takes]
         async with Engine(tools=tools, speculation=speculation) as engine:
             return await outcome(engine, what)
 
