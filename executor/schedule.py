@@ -159,7 +159,7 @@ class Schedule:
 
     def _admit(self, slot: int, out: list[Command]) -> None:
         gate = self._gates[slot]
-        if gate.room > 0:
+        if gate.free > 0 or gate.room > 0:  # the first alone answers nearly always
             gate.free -= 1
             self._free -= 1
             self.status[slot] = RUNNING
