@@ -251,8 +251,7 @@ def tool(
         idempotent: Writing twice is the same as writing once.
         version: Version of the implementation, for caches.
         batch: Tool that does many of these calls as one.
-        **options: Fields of `Policy`: ``timeout``, ``idle``, ``retries``, ``retry_on``,
-            ``backoff``, ``backoff_limit``, ``limit``, ``rate``, ``fallback``.
+        **options: Fields of `Policy`, such as ``timeout``, ``retries``, ``ttl`` and ``usd``.
 
     Raises:
         DefinitionError: The declaration contradicts itself.
