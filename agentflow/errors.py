@@ -5,6 +5,7 @@ AgentflowError
   PlanError              kind, at: the plan cannot be run; raised before anything is spent
   CallError              tool, node: one call did not give a value
     ArgumentError        argument: an argument is not what the signature asks for
+      MalformedArguments position: the text of the arguments cannot be read
     PathError            a reference leads nowhere in a value (also a LookupError)
     ResultError          the tool returned what its annotation does not allow
     CallTimeout          seconds: an attempt took longer than its timeout (also a TimeoutError)
@@ -84,6 +85,20 @@ class ArgumentError(CallError, ValueError):
     ) -> None:
         self.argument = argument
         super().__init__(message, tool=tool, node=node)
+
+
+class MalformedArguments(ArgumentError):
+    """The text of a call's arguments cannot be read; nothing was called.
+
+    Attributes:
+        position: The character at fault, from 0; the length of a text that ends too early.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, position: int, argument: str = "", node: int | None = None
+    ) -> None:
+        self.position = position
+        super().__init__(message, tool=tool, argument=argument, node=node)
 
 
 class PathError(CallError, LookupError):

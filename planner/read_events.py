@@ -9,49 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agentflow.planner.plan import Arg
 from agentflow.planner.script import End, Line
+from agentflow.tools.arguments import ArgumentClosed, ArgumentGrew, ArgumentOpened, CallOpened, Key
 
-Key: TypeAlias = "int | str"
-"""An argument's position, from 0, or its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallOpened:
-    """The opening bracket of a call was read."""
-
-    id: int
-    tool: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArgumentOpened:
-    """The first character of an argument's value was read."""
-
-    id: int
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class ArgumentGrew:
-    """More of a quoted argument was read.
-
-    The pieces of one argument, put together, are the beginning of its value: they stop
-    before the first reference in it. Where the text is cut between them is not fixed.
-    """
-
-    id: int
-    key: Key
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArgumentClosed:
-    """An argument is complete."""
-
-    id: int
-    key: Key
-    value: Arg
+__all__ = [
+    "ArgumentClosed",
+    "ArgumentGrew",
+    "ArgumentOpened",
+    "CallClosed",
+    "CallOpened",
+    "Ended",
+    "Key",
+    "LineClosed",
+    "ReadEvent",
+    "Thought",
+]
 
 
 @dataclass(frozen=True, slots=True)
