@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentflow.planner.plan import Plan
     from agentflow.sync import run_sync
     from agentflow.tools.handle import Handle
+    from agentflow.tools.streaming import Commit, Late, Stream, Warm
     from agentflow.tools.tool import Tool, tool
     from agentflow.tools.values import Outcome
     from agentflow.workflows import Workflow, first, gather, quorum, said, settled, workflow
@@ -38,18 +39,22 @@ _HOME = {
     "Candidate": "caches.speculation.candidates",
     "CandidateSource": "caches.speculation.candidates",
     "Caching": "caches.caching",
+    "Commit": "tools.streaming",
     "Context": "context",
     "Engine": "engine",
     "Handle": "tools.handle",
+    "Late": "tools.streaming",
     "Limits": "executor.services",
     "Outcome": "tools.values",
     "Plan": "planner.plan",
     "Prices": "budgets.prices",
     "Run": "executor.run",
     "Speculation": "caches.speculation.policy",
+    "Stream": "tools.streaming",
     "Task": "executor.strategies.task",
     "Tool": "tools.tool",
     "Trail": "caches.speculation.trail",
+    "Warm": "tools.streaming",
     "Workflow": "workflows",
     "first": "workflows",
     "gather": "workflows",
@@ -68,18 +73,22 @@ __all__ = [
     "Caching",
     "Candidate",
     "CandidateSource",
+    "Commit",
     "Context",
     "Engine",
     "Handle",
+    "Late",
     "Limits",
     "Outcome",
     "Plan",
     "Prices",
     "Run",
     "Speculation",
+    "Stream",
     "Task",
     "Tool",
     "Trail",
+    "Warm",
     "Workflow",
     "first",
     "gather",

@@ -20,13 +20,15 @@ from typing import Any, Protocol
 from agentflow.caches.flights import Spawn
 from agentflow.caches.tool_cache import Reused
 from agentflow.context import Context
-from agentflow.errors import AgentflowError, BackendError, CallTimeout
+from agentflow.errors import AgentflowError, BackendError, CallTimeout, DefinitionError
 from agentflow.executor.gates import Gate
 from agentflow.executor.hedging import Hedge, Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.threads import DaemonThreads
 from agentflow.tools.policy import UNSET, Policy
+from agentflow.tools.roles import Roles
 from agentflow.tools.signature import Validate
+from agentflow.tools.streaming import Commit
 from agentflow.tools.tool import Tool
 
 
@@ -70,6 +72,7 @@ class BoundCall:
     Attributes:
         invoke: Makes one attempt.
         make: The same, with arguments that are valid.
+        work: The same, when what its warm-up gave is among the arguments.
         tool: The tool.
         policy: The policy, per-call overrides included.
         gate: Limits how many run at once.
@@ -83,6 +86,7 @@ class BoundCall:
 
     invoke: Invoke
     make: Invoke
+    work: Invoke
     tool: Tool[..., Any]
     policy: Policy
     gate: Gate
@@ -133,15 +137,18 @@ def bind_call(
     changes = may_write(tool)
     once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
     once = once and not policy.usd
-    make = _invoke(tool, threads, leave if changes else None)
+    work = _invoke(tool, threads, leave if changes else None)
     if tool.signature.check_result is not None:
-        make = _with_result(make, tool.signature.check_result)
+        work = _with_result(work, tool.signature.check_result)
+    roles = tool.signature.roles
+    make = work if roles.warm is None else _with_warm_up(work, tool, roles.warm)
     if policy.hedge:
         make = Hedge(make, policy, gate, limiter, latencies, spawn)
-    wants_site = tool.kind == "stream" or tool.signature.context is not None
+    wants_site = tool.kind == "stream" or roles.context is not None
     return BoundCall(
-        _checked(tool, make, quick=not policy.hedge and reused is None),
+        _checked(tool, make, quick=make is work and reused is None),
         make,
+        work,
         tool,
         policy,
         gate,
@@ -162,7 +169,12 @@ def may_write(tool: Tool[..., Any]) -> bool:
 
 
 def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -> Invoke:
-    fn, name = tool.implementation, tool.signature.context
+    fn, roles = tool.implementation, tool.signature.roles
+    name = roles.context
+    if roles.early:
+        fn = partial(_with_late, fn, roles, tool.signature.signature)
+    if roles.commit is not None:
+        fn = partial(fn, **{roles.commit: Commit()})
     if name is not None:
         fn = partial(_with_context, fn, name)
     if tool.kind == "thread":
@@ -172,6 +184,33 @@ def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -
     if name is not None:
         return lambda args, kwargs, site: fn(site, *args, **kwargs)
     return lambda args, kwargs, _site: fn(*args, **kwargs)
+
+
+def _with_late(
+    fn: Callable[..., Any],
+    roles: Roles,
+    signature: inspect.Signature,
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    return roles.call(fn, signature, args, kwargs)
+
+
+def _with_warm_up(work: Invoke, tool: Tool[..., Any], name: str) -> Invoke:
+    """Warming up first, for a call that no model was seen to write."""
+    if (warm_up := tool.origin.warm_up) is None:
+        raise DefinitionError(
+            f"tool {tool.name!r} takes {name!r} from its warm-up and has none: decorate one "
+            f"with @{tool.name}.warm"
+        )
+
+    async def warmed(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
+        context = Context() if site is None else site.context()
+        async with warm_up.open_for(args, kwargs, context) as value:
+            return await work(args, {**kwargs, name: value}, site)
+
+    return warmed
 
 
 def _with_context(fn: Callable[..., Any], name: str, site: Site, *args: Any, **kwargs: Any) -> Any:
@@ -248,7 +287,9 @@ def _checked(tool: Tool[..., Any], make: Invoke, *, quick: bool) -> Invoke:
     if not tool.signature.typed:
         return make
     validate = tool.signature.validate
-    if quick and tool.kind == "async" and tool.signature.context is None:
+    roles = tool.signature.roles
+    plain = roles.context is None and roles.commit is None and not roles.early
+    if quick and tool.kind == "async" and plain:
         return _checked_coroutine(tool.implementation, validate, tool.signature.check_result)
 
     async def checked(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:

@@ -13,14 +13,15 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
-from agentflow.context import Context
-from agentflow.errors import ArgumentError, DefinitionError, ResultError
+from agentflow.errors import ArgumentError, DefinitionError, ResultError, nearest
+from agentflow.tools.roles import Check, Roles, accepts
 from agentflow.tools.spec import Parameter
 
 Arguments: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 Validate: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Arguments]"
 
 _EMPTY = inspect.Parameter.empty
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _SECTION = re.compile(r"^\s*(Args|Arguments|Parameters):\s*$", re.MULTILINE)
 _ENTRY = re.compile(r"^(\s+)(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
 
@@ -32,24 +33,36 @@ class Signature:
         function: What the tool calls.
         name: Name of the tool, for messages.
         local: Names that annotations written as text may use besides the function's globals.
+        checks: What looks at single arguments, by parameter.
+
+    Attributes:
+        signature: What callers give, with the types of the values.
+        roles: What parameters are for that are more than values.
     """
 
     def __init__(
-        self, function: Callable[..., Any], name: str, local: Mapping[str, Any] | None = None
+        self,
+        function: Callable[..., Any],
+        name: str,
+        local: Mapping[str, Any] | None = None,
+        checks: Mapping[str, Check] | None = None,
     ) -> None:
         self.name = name
-        hints = _hints(function, name, local)
-        parameters = []
-        self.context: str | None = None
-        for parameter in inspect.signature(function).parameters.values():
-            annotation = hints.get(parameter.name, parameter.annotation)
-            if annotation is Context or annotation == (Context | None):
-                self.context = parameter.name
-            else:
-                parameters.append(parameter.replace(annotation=annotation))
+        hints = hints_of(function, name, local)
+        self.roles = Roles(name)
+        given = inspect.signature(function).parameters.values()
+        parameters = [
+            parameter.replace(annotation=kind)
+            for parameter in given
+            if (kind := self.roles.take(parameter, hints.get(parameter.name, parameter.annotation)))
+            is not None
+        ]
         self.signature = inspect.Signature(parameters)
         self.returns = hints.get("return", _EMPTY)
-        self.typed = any(p.annotation is not _EMPTY and p.annotation is not Any for p in parameters)
+        self._checks = dict(checks or {})
+        self.typed = bool(checks) or any(
+            p.annotation is not _EMPTY and p.annotation is not Any for p in parameters
+        )
         self.doc = inspect.getdoc(function) or ""
 
     @cached_property
@@ -80,7 +93,7 @@ class Signature:
         from pydantic_core import ArgsKwargs
 
         check, name = self._adapter.validator.validate_python, self.name
-        places = [p.name for p in self.signature.parameters.values() if p.kind < p.VAR_POSITIONAL]
+        places = self.places
 
         def validate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
             try:
@@ -92,19 +105,65 @@ class Signature:
         return validate
 
     @cached_property
+    def names(self) -> list[str]:
+        """The parameters that callers give by name or position."""
+        return [p.name for p in self.signature.parameters.values() if p.kind not in _VARIABLE]
+
+    @cached_property
+    def places(self) -> list[str]:
+        """The parameters that may be given by position, in order."""
+        return [p.name for p in self.signature.parameters.values() if p.kind < p.VAR_POSITIONAL]
+
+    def argument(self, name: str, value: Any) -> Any:
+        """One argument by itself, converted to its declared type.
+
+        Raises:
+            ArgumentError: It is of the wrong type, or there is no such parameter.
+        """
+        from pydantic import ValidationError
+        from pydantic_core import ArgsKwargs
+
+        if name not in self.names:
+            if self.open:
+                return value
+            hint = nearest(name, self.names) if self.names else "It takes none."
+            problem = f"{self.name} has no parameter {name!r}. {hint}"
+            raise ArgumentError(problem, tool=self.name, argument=name)
+        if (check := self._single.get(name)) is None:
+            parameter = self.signature.parameters[name]
+            alone = parameter.replace(kind=parameter.KEYWORD_ONLY, default=_EMPTY)
+            adapter = self._adapter_of((alone,))
+            check = self._single[name] = adapter.validator.validate_python
+        try:
+            return check(ArgsKwargs((), {name: value}))[1][name]
+        except ValidationError as error:
+            raise argument_error(self.name, error) from None
+
+    @cached_property
+    def _single(self) -> dict[str, Callable[[Any], Arguments]]:
+        """What validates one argument by itself, by parameter, as far as it was needed."""
+        return {}
+
+    @cached_property
     def _adapter(self) -> Any:
-        from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+        return self._adapter_of(tuple(self.signature.parameters.values()))
+
+    def _adapter_of(self, parameters: Sequence[inspect.Parameter]) -> Any:
+        from pydantic import AfterValidator, ConfigDict, PydanticUserError, TypeAdapter
 
         def collected(*args: Any, **kwargs: Any) -> Any:
             return args, kwargs
 
         collect: Any = collected
-
-        collect.__signature__ = self.signature
+        checked = []
+        for p in parameters:
+            if (check := self._checks.get(p.name)) is not None:
+                kind = Any if p.annotation is _EMPTY else p.annotation
+                p = p.replace(annotation=typing.Annotated[kind, AfterValidator(accepts(check))])
+            checked.append(p)
+        collect.__signature__ = inspect.Signature(checked)
         collect.__annotations__ = {
-            p.name: p.annotation
-            for p in self.signature.parameters.values()
-            if p.annotation is not _EMPTY
+            p.name: p.annotation for p in checked if p.annotation is not _EMPTY
         }
         collect.__name__ = collect.__qualname__ = self.name
         try:
@@ -218,13 +277,20 @@ def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
         return where, "it is required and was not given"
     if kind in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         return where, "there is no such parameter"
+    if kind == "value_error":  # what a check said
+        text = text.removeprefix("Value error, ")
     shown = repr(given)
     return where, f"{text[0].lower()}{text[1:]}, not {shown[:80]}{'...' if len(shown) > 80 else ''}"
 
 
-def _hints(
+def hints_of(
     function: Callable[..., Any], name: str, local: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    """The annotations of a function, those written as text too.
+
+    Raises:
+        DefinitionError: One of them cannot be understood.
+    """
     written: Any = function
     while isinstance(written, partial):
         written = written.func

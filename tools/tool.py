@@ -23,16 +23,21 @@ from agentflow.tools.effects import Effect, declared
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import ALL
 from agentflow.tools.policy import DEFAULT, UNSET, Options, Policy
+from agentflow.tools.roles import Check
 from agentflow.tools.signature import Signature
 from agentflow.tools.spec import ToolSpec
+from agentflow.tools.streaming import Commit
+from agentflow.tools.warmup import WarmUp
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 A = TypeVar("A")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
+_WRITES = {"writes": "writes", "undeclared": "does not say that it only reads"}
 _RESERVED = ("join", "return", "gather", "each", "if")
 
 
@@ -52,6 +57,7 @@ class Tool(Generic[P, R_co]):
         join: How `map` waits for its elements, as text; empty for ``all``.
         when: Reference that must be true for a call to be made, or None.
         batch: Tool that takes a list of this tool's argument and gives the list of results.
+        warm_up: What is made ready when a model has named the tool, or None; the original's.
     """
 
     fn: Callable[P, Any]
@@ -65,6 +71,7 @@ class Tool(Generic[P, R_co]):
         policy: Policy = DEFAULT,
         version: str = "",
         batch: Tool[..., Any] | None = None,
+        checks: Mapping[str, Check] | None = None,
         local: Mapping[str, Any] | None = None,
     ) -> None:
         functools.update_wrapper(self, fn)
@@ -84,7 +91,9 @@ class Tool(Generic[P, R_co]):
                 f"a tool cannot be called {self.name!r}: use letters, digits, '_', '.' and '-', "
                 f"and none of {', '.join(_RESERVED)}; @tool(name=...) sets the name"
             )
-        self.signature = Signature(fn, self.name, local)
+        self.signature = Signature(fn, self.name, local, checks)
+        self.warm_up: WarmUp | None = None
+        _check_roles(self, checks or {})
         for pattern, parameter in effect.holes:
             if not self.signature.open and parameter not in self.signature.signature.parameters:
                 raise DefinitionError(
@@ -159,13 +168,37 @@ class Tool(Generic[P, R_co]):
         """What a node of a plan calls: the undecorated function."""
         return self.fn
 
+    def warm(self, fn: F) -> F:
+        """Decorate what is made ready when a model has named the tool; see `WarmUp`.
+
+        Its value is handed to the parameter of the tool that is annotated `Warm`.
+
+        Raises:
+            DefinitionError: It is no function that can be one.
+        """
+        self.origin.warm_up = WarmUp(fn, self.signature, sys._getframe(1).f_locals)
+        return fn
+
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call the undecorated function, with a detached `Context` if it wants one."""
-        if self.signature.context and self.signature.context not in kwargs:
-            kwargs = {**kwargs, self.signature.context: Context()}
-        return self.fn(*args, **kwargs)
+        """Call the undecorated function, with a detached `Context` and so on if it wants them."""
+        roles = self.signature.roles
+        given = dict(kwargs)
+        if roles.context is not None:
+            given.setdefault(roles.context, Context())
+        if roles.commit is not None:
+            given.setdefault(roles.commit, Commit())
+        if roles.early:
+            return roles.call(self.fn, self.signature.signature, args, given)
+        return self.fn(*args, **given)
 
     async def _plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        role, warm_up = self.signature.roles.warm, self.origin.warm_up
+        if role is None or warm_up is None or role in kwargs:
+            return await self._work(args, kwargs)
+        async with warm_up.open_for(args, kwargs, Context()) as value:
+            return await self._work(args, {**kwargs, role: value})
+
+    async def _work(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self.kind == "async":
             return await self.invoke(args, kwargs)
         if self.kind == "stream":
@@ -222,6 +255,7 @@ def tool(
     idempotent: bool = False,
     version: str = "",
     batch: Tool[..., Any] | None = None,
+    check: Mapping[str, Check] | None = None,
     **options: Unpack[Options],
 ) -> Decorator: ...
 def tool(
@@ -235,6 +269,7 @@ def tool(
     idempotent: bool = False,
     version: str = "",
     batch: Tool[..., Any] | None = None,
+    check: Mapping[str, Check] | None = None,
     **options: Unpack[Options],
 ) -> Any:
     """Make a function a tool.
@@ -251,6 +286,8 @@ def tool(
         idempotent: Writing twice is the same as writing once.
         version: Version of the implementation, for caches.
         batch: Tool that does many of these calls as one.
+        check: What looks at single arguments, by parameter: true or None accepts a value, false
+            or a reason does not, nor does a ValueError.
         **options: Fields of `Policy`, such as ``timeout``, ``retries``, ``ttl`` and ``usd``.
 
     Raises:
@@ -269,7 +306,14 @@ def tool(
         policy = DEFAULT.revised(**options) if options else DEFAULT
         _check_policy(label, effect, policy)
         made: Tool[..., Any] = Tool(
-            fn, name=name, effect=effect, policy=policy, version=version, batch=batch, local=local
+            fn,
+            name=name,
+            effect=effect,
+            policy=policy,
+            version=version,
+            batch=batch,
+            checks=check,
+            local=local,
         )
         return made
 
@@ -291,6 +335,30 @@ def _check_policy(name: str, effect: Effect, policy: Policy) -> None:
         raise DefinitionError(
             f"tool {name!r} cannot have a ttl, its results are not kept: declare pure=True or "
             "reads=... if that is what it is"
+        )
+
+
+def _check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
+    """Refuse what could not be kept: effects before a commit, streams in threads."""
+    roles, name = tool.signature.roles, tool.name
+    for parameter, check in checks.items():
+        if parameter not in tool.signature.names:
+            raise DefinitionError(f"tool {name!r}: check= names no parameter {parameter!r} of it")
+        if inspect.iscoroutinefunction(check) or not callable(check):
+            raise DefinitionError(f"tool {name!r}: a check is a plain function, not {check!r}")
+    if not (roles.early or roles.commit or roles.warm):
+        return
+    if tool.implementation is not tool.fn:
+        raise DefinitionError(f"{name!r} takes Stream, Late, Commit or Warm: only a @tool can")
+    if not roles.early:
+        return
+    if tool.kind == "thread":
+        raise DefinitionError(f"tool {name!r} takes Stream or Late: make it 'async def'")
+    if not tool.effect.starts_early and roles.commit is None:
+        raise DefinitionError(
+            f"tool {name!r} {_WRITES[tool.effect.kind]}, and would begin before its call is "
+            "certain: add a parameter 'commit: Commit' and await commit() before the effect, or "
+            "declare pure=True or reads=..."
         )
 
 

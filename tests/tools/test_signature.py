@@ -118,7 +118,7 @@ def test_the_context_is_no_parameter() -> None:
         return n
 
     signature = sign(work)
-    assert signature.context in ("ctx", "maybe")
+    assert signature.roles.context in ("ctx", "maybe")
     assert [p.name for p in signature.parameters] == ["n"]
     with pytest.raises(ArgumentError):
         signature.validate((1,), {"ctx": Context()})

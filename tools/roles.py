@@ -1,0 +1,119 @@
+"""What the parameters of a tool are for that are more than values a caller gives."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from agentflow.context import Context
+from agentflow.errors import DefinitionError
+from agentflow.tools.streaming import WARM, Commit, Late, LateValue, Stream, TextStream
+
+Check: TypeAlias = Callable[[Any], "bool | str | None"]
+"""Looks at a value: true or None accepts it, false or a reason does not, nor does a ValueError."""
+
+Early: TypeAlias = Literal["late", "stream"]
+"""How a tool takes an argument that may come while it works."""
+
+
+class Roles:
+    """The parameters of one function that the engine fills in, or may fill before they are known.
+
+    Args:
+        tool: Name of the tool, for messages.
+
+    Attributes:
+        context: The parameter that takes the `Context`, or None.
+        commit: The parameter that takes the `Commit`, or None.
+        warm: The parameter that takes what the warm-up gave, or None.
+        early: Parameters that may come while the tool works, and how.
+    """
+
+    def __init__(self, tool: str) -> None:
+        self._tool = tool
+        self.context: str | None = None
+        self.commit: str | None = None
+        self.warm: str | None = None
+        self.early: dict[str, Early] = {}
+
+    def take(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        """The type of the value that callers give for a parameter; None if they give none."""
+        name = parameter.name
+        if _is(annotation, Context):
+            self.context = name
+        elif _is(annotation, Commit):
+            self.commit = name
+        elif WARM in getattr(annotation, "__metadata__", ()):
+            self.warm = name
+        else:
+            return self._value_of(name, annotation)
+        return None
+
+    def _value_of(self, name: str, annotation: Any) -> Any:
+        origin = typing.get_origin(annotation) or annotation
+        if origin is Late:
+            self.early[name] = "late"
+            return (*typing.get_args(annotation), Any)[0]
+        if origin is Stream:
+            self.early[name] = "stream"
+            kind = (*typing.get_args(annotation), str)[0]
+            if kind is not str and (typing.get_args(kind) or (kind,))[0] is not str:
+                raise DefinitionError(
+                    f"tool {self._tool!r}: {name!r} is a stream of text: annotate it Stream[str]"
+                )
+            return kind
+        if any(typing.get_origin(part) in (Late, Stream) for part in typing.get_args(annotation)):
+            raise DefinitionError(
+                f"tool {self._tool!r}: {name!r} may be left out: give it a default, and annotate "
+                "it Stream[str] or Late[...] alone"
+            )
+        return annotation
+
+    def call(
+        self,
+        fn: Callable[..., Any],
+        signature: inspect.Signature,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a function; arguments that it may take late, and that are there, are given so.
+
+        Args:
+            fn: The function.
+            signature: What callers give.
+            args: Arguments by position.
+            kwargs: Arguments by name, and what the engine fills in.
+        """
+        own = (self.context, self.commit, self.warm)
+        filled = {name: value for name, value in kwargs.items() if name in own}
+        given = {name: value for name, value in kwargs.items() if name not in own}
+        bound = signature.bind(*args, **given)
+        for name, how in self.early.items():
+            value = bound.arguments.get(name, signature.parameters[name].default)
+            bound.arguments[name] = there(value, how)
+        return fn(*bound.args, **bound.kwargs, **filled)
+
+
+def there(value: Any, how: Early) -> TextStream | LateValue[Any]:
+    """A value as an argument that has come already; one that may still come is kept."""
+    if isinstance(value, TextStream | LateValue):
+        return value
+    return LateValue.of(value) if how == "late" else TextStream.of(value or "")
+
+
+def accepts(check: Check) -> Callable[[Any], Any]:
+    """A check, as pydantic calls it: gives the value back, or raises ValueError."""
+
+    def checked(value: Any) -> Any:
+        verdict = check(value)
+        if verdict is None or (verdict and not isinstance(verdict, str)):
+            return value
+        raise ValueError(verdict if isinstance(verdict, str) else "it was not accepted")
+
+    return checked
+
+
+def _is(annotation: Any, kind: type) -> bool:
+    return annotation is kind or annotation == (kind | None)

@@ -1,0 +1,81 @@
+"""What a tool makes ready when a model has named it, before there are arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from agentflow.context import Context
+from agentflow.errors import DefinitionError
+from agentflow.tools.roles import Roles, there
+from agentflow.tools.signature import Signature, hints_of
+
+
+class WarmUp:
+    """The warm-up of one tool.
+
+    Args:
+        fn: An async function that gives a value, or an async generator that yields one and
+            cleans up after it when the call has ended. It may take a `Context`, and any
+            parameters of the tool, annotated ``Stream[str]`` or ``Late[T]``.
+        tool: The signature of the tool.
+        local: Names that annotations may use besides the function's globals.
+
+    Attributes:
+        needs: How it takes parameters of the tool: ``late`` or ``stream``, by name.
+
+    Raises:
+        DefinitionError: It is no such function.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], tool: Signature, local: Mapping[str, Any] | None = None
+    ) -> None:
+        name = f"{tool.name}.warm"
+        self._generates = inspect.isasyncgenfunction(fn)
+        if not self._generates and not inspect.iscoroutinefunction(fn):
+            raise DefinitionError(f"@{name} decorates an 'async def', not {fn!r}")
+        self._fn = fn
+        self._tool = tool
+        self._roles = Roles(name)
+        hints = hints_of(fn, name, local)
+        for parameter in inspect.signature(fn).parameters.values():
+            annotation = hints.get(parameter.name, parameter.annotation)
+            kind = self._roles.take(parameter, annotation)
+            early = self._roles.early.get(parameter.name)
+            if kind is not None and (early is None or parameter.name not in tool.names):
+                raise DefinitionError(
+                    f"@{name} takes {parameter.name!r}: it may take a Context, and parameters "
+                    f"of {tool.name} annotated Stream[str] or Late[...]"
+                )
+        if self._roles.commit or self._roles.warm:
+            raise DefinitionError(f"@{name} comes before the call: it has no Commit and no Warm")
+        self.needs = self._roles.early
+
+    def open(
+        self, arguments: Mapping[str, Any], context: Context
+    ) -> AbstractAsyncContextManager[Any]:
+        """Warm up, and clean up in the end.
+
+        Args:
+            arguments: A stream, or a late value, for each of `needs`.
+            context: For the function, if it wants one.
+        """
+        given = dict(arguments)
+        if self._roles.context is not None:
+            given[self._roles.context] = context
+        return asynccontextmanager(self._fn if self._generates else self._once)(**given)
+
+    def open_for(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], context: Context
+    ) -> AbstractAsyncContextManager[Any]:
+        """Warm up for a call whose arguments are all there."""
+        bound = self._tool.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = {name: there(bound.arguments[name], how) for name, how in self.needs.items()}
+        return self.open(given, context)
+
+    async def _once(self, **given: Any) -> AsyncIterator[Any]:
+        yield await self._fn(**given)
