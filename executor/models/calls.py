@@ -1,37 +1,18 @@
-"""Puts streamed tool calls together, and says at once when one is complete.
-
-The events are those of a streamed plan (call opened, arguments grew, call closed), so
-whoever consumes arguments while they are being written needs one reader only.
-"""
+"""Puts streamed tool calls together, and reads their arguments while they come."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
 from agentflow.executor.models.base import CallPiece, CallRequest
+from agentflow.tools.arguments import ArgumentEvent, CallOpened
+from agentflow.tools.arguments import CallClosed as ArgumentsClosed
+from agentflow.tools.json_arguments import ArgumentsReader
 
-_MARKS = re.compile(r'["\\{}\[\]]')
 _JSON_TYPES = {list: "array", str: "string", bool: "boolean", type(None): "null"}
-
-
-@dataclass(slots=True)
-class CallOpened:
-    """The model began a call; `position` counts the calls of the reply from 0."""
-
-    position: int
-    id: str
-    name: str
-
-
-@dataclass(slots=True)
-class CallGrew:
-    """More of a call's arguments, as JSON text."""
-
-    position: int
-    fragment: str
 
 
 @dataclass(slots=True)
@@ -42,7 +23,7 @@ class CallClosed:
     call: CallRequest
 
 
-CallEvent: TypeAlias = "CallOpened | CallGrew | CallClosed"
+CallEvent: TypeAlias = "ArgumentEvent | CallClosed"
 
 
 @dataclass(slots=True)
@@ -66,54 +47,131 @@ class BadArguments:
         )
 
 
-class CallAssembler:
-    """Accumulates the tool-call pieces of one reply.
+@dataclass(slots=True)
+class CallText:
+    """A call as far as it has come.
+
+    Attributes:
+        position: Its place among the calls of the reply, from 0.
+    """
+
+    position: int
+    id: str = ""
+    name: str = ""
+    fragments: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        """All text that came as its arguments."""
+        return "".join(self.fragments)
+
+    def request(self, end: int | None) -> CallRequest:
+        """The call, of whose text so many characters are its arguments; None for all."""
+        return CallRequest(self.id or f"call_{self.position}", self.name, self.arguments[:end])
+
+
+class CallTexts:
+    """The calls of one reply, put together from pieces and not read.
 
     Pieces belong together by index; id and name are needed once; calls may be interleaved.
     Some servers give every call index 0: a new id together with a name begins a new call.
-    Whatever follows the brace that closes a call's arguments belongs to no call.
     """
 
     __slots__ = ("_by_index", "_calls")
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
+        self._calls: list[CallText] = []
+        self._by_index: dict[int, CallText] = {}
 
-    def feed(self, piece: CallPiece) -> list[CallEvent]:
-        """What this piece brought about."""
-        call = self._call_of(piece)
-        call.id = call.id or piece.id or ""
-        call.name = call.name or piece.name or ""
-        if call.closed:
-            return []
-        grown = call.extend(piece.arguments)
-        events: list[CallEvent] = []
-        if call.name and not call.opened:
-            call.opened = True
-            events.append(CallOpened(call.position, call.request().id, call.name))
-            grown = "".join(call.fragments)
-        if call.opened and grown:
-            events.append(CallGrew(call.position, grown))
-        if call.opened and call.end.reached:
-            events.append(call.close())
-        return events
+    def __iter__(self) -> Iterator[CallText]:
+        return iter(self._calls)
 
-    def finish(self) -> list[CallEvent]:
-        """The reply has ended: close what is still open."""
-        return [call.close() for call in self._calls if not call.closed]
+    def __getitem__(self, position: int) -> CallText:
+        return self._calls[position]
 
-    def calls(self) -> tuple[CallRequest, ...]:
-        """The calls so far, in the order they were opened."""
-        return tuple(call.request() for call in self._calls)
-
-    def _call_of(self, piece: CallPiece) -> _Call:
+    def add(self, piece: CallPiece) -> CallText:
+        """Take a piece in, and give the call it belongs to."""
         call = self._by_index.get(piece.index)
         if call is None or (piece.name and piece.id and call.id and piece.id != call.id):
-            call = _Call(len(self._calls))
+            call = CallText(len(self._calls))
             self._calls.append(call)
             self._by_index[piece.index] = call
+        call.id = call.id or piece.id or ""
+        call.name = call.name or piece.name or ""
+        call.fragments.append(piece.arguments)
         return call
+
+    def calls(self) -> tuple[CallRequest, ...]:
+        """The calls so far, in the order they were begun, without what follows their end."""
+        return tuple(call.request(_end(call)) for call in self._calls)
+
+
+class CallAssembler:
+    """Reads the tool calls of one reply from their pieces, as `CallTexts` puts them together.
+
+    The events are those of a streamed plan too; the id in them is the call's position.
+    Whatever follows the brace that closes a call's arguments belongs to no call.
+    """
+
+    __slots__ = ("_readers", "_texts")
+
+    def __init__(self) -> None:
+        self._texts = CallTexts()
+        self._readers: dict[int, ArgumentsReader] = {}
+
+    def feed(self, piece: CallPiece) -> list[CallEvent]:
+        """What this piece brought about; a call whose name is not known waits for it."""
+        call = self._texts.add(piece)
+        if reader := self._readers.get(call.position):
+            return self._also_whole(reader.feed(piece.arguments))
+        return self._also_whole(self._opened(call)) if call.name else []
+
+    def finish(self) -> list[CallEvent]:
+        """The reply has ended: every call is opened, and closed or broken."""
+        events: list[ArgumentEvent] = []
+        for call in self._texts:
+            if call.position not in self._readers:
+                events += self._opened(call)
+            events += self._readers[call.position].finish()
+        broken = [p for p, reader in self._readers.items() if not reader.ended]
+        return [*self._also_whole(events), *(CallClosed(p, self.call(p)) for p in broken)]
+
+    def _also_whole(self, events: list[ArgumentEvent]) -> list[CallEvent]:
+        found: list[CallEvent] = []
+        for event in events:
+            found.append(event)
+            if isinstance(event, ArgumentsClosed):
+                found.append(CallClosed(event.id, self.call(event.id)))
+        return found
+
+    def call(self, position: int) -> CallRequest:
+        """One call, as far as it has come.
+
+        Raises:
+            IndexError: There are not so many.
+        """
+        reader = self._readers.get(position)
+        return self._texts[position].request(reader.end if reader else None)
+
+    def calls(self) -> tuple[CallRequest, ...]:
+        """The calls so far, in the order they were begun."""
+        return tuple(self.call(text.position) for text in self._texts)
+
+    def arguments(self, position: int) -> dict[str, Any]:
+        """The arguments of one call that are closed; the reader's own dict."""
+        reader = self._readers.get(position)
+        return reader.arguments if reader else {}
+
+    def _opened(self, call: CallText) -> list[ArgumentEvent]:
+        reader = self._readers[call.position] = ArgumentsReader(call.position, call.name)
+        return [CallOpened(call.position, call.name), *reader.feed(call.arguments)]
+
+
+def _end(call: CallText) -> int | None:
+    """Where the arguments end, if they are complete."""
+    reader = ArgumentsReader(call.position, call.name)
+    reader.feed(call.arguments)
+    return reader.end
 
 
 def read_arguments(call: CallRequest) -> dict[str, Any] | BadArguments:
@@ -131,70 +189,6 @@ def read_arguments(call: CallRequest) -> dict[str, Any] | BadArguments:
     if not isinstance(value, dict):
         return BadArguments(call, f"they are a JSON {_JSON_TYPES.get(type(value), 'number')}")
     return value
-
-
-class _ObjectEnd:
-    """Finds the bracket that closes a JSON object or array, in time linear in its text."""
-
-    __slots__ = ("_backslash", "_depth", "_in_string", "_read", "reached")
-
-    def __init__(self) -> None:
-        self.reached = False
-        self._depth = 0
-        self._in_string = False
-        self._backslash = -2  # where the last backslash stood that escapes what follows it
-        self._read = 0
-
-    def feed(self, fragment: str) -> str:
-        """The part of the fragment that belongs to the object."""
-        for mark in _MARKS.finditer(fragment):
-            self._step(mark.group(), self._read + mark.start())
-            if self.reached:
-                return fragment[: mark.end()]
-        self._read += len(fragment)
-        return fragment
-
-    def _step(self, mark: str, at: int) -> None:
-        if self._in_string:
-            if self._backslash == at - 1:
-                return
-            if mark == "\\":
-                self._backslash = at
-            elif mark == '"':
-                self._in_string = False
-        elif mark == '"':
-            self._in_string = True
-        elif mark in "{[":
-            self._depth += 1
-        elif mark in "}]":
-            self._depth -= 1
-            self.reached = self._depth <= 0
-
-
-@dataclass(slots=True)
-class _Call:
-    position: int
-    id: str = ""
-    name: str = ""
-    fragments: list[str] = field(default_factory=list)
-    end: _ObjectEnd = field(default_factory=_ObjectEnd)
-    opened: bool = False
-    closed: bool = False
-
-    def extend(self, fragment: str) -> str:
-        if not fragment:
-            return ""
-        kept = self.end.feed(fragment)
-        self.fragments.append(kept)
-        return kept
-
-    def close(self) -> CallClosed:
-        self.closed = True
-        return CallClosed(self.position, self.request())
-
-    def request(self) -> CallRequest:
-        text = "".join(self.fragments)
-        return CallRequest(self.id or f"call_{self.position}", self.name, text)
 
 
 def _not_json(constant: str) -> NoReturn:

@@ -17,7 +17,7 @@ from agentflow.executor.models.base import (
     TextPiece,
     Usage,
 )
-from agentflow.executor.models.calls import CallAssembler
+from agentflow.executor.models.calls import CallTexts
 from agentflow.executor.models.usage import estimate
 
 
@@ -37,7 +37,7 @@ class Collected:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
-        self._calls = CallAssembler()
+        self._calls = CallTexts()
         self._count = 0
         self._usage: Usage | None = None
         self._model = ""
@@ -91,7 +91,7 @@ class Collected:
         if isinstance(piece, TextPiece):
             self._text.append(piece.text)
         elif isinstance(piece, CallPiece):
-            self._calls.feed(piece)
+            self._calls.add(piece)
         elif isinstance(piece, ReasoningPiece):
             self._reasoning.append(piece.text)
         elif isinstance(piece, RefusalPiece):
