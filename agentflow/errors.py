@@ -6,6 +6,7 @@ AgentflowError
   CallError              tool, node: one call did not give a value
     ArgumentError        argument: an argument is not what the signature asks for
       MalformedArguments position: the text of the arguments cannot be read
+      UnknownArgument      there is no such parameter
     PathError            a reference leads nowhere in a value (also a LookupError)
     ResultError          the tool returned what its annotation does not allow
     CallTimeout          seconds: an attempt took longer than its timeout (also a TimeoutError)
@@ -91,7 +92,8 @@ class MalformedArguments(ArgumentError):
     """The text of a call's arguments cannot be read; nothing was called.
 
     Attributes:
-        position: The character at fault, from 0; the length of a text that ends too early.
+        position: The character at fault, from 0. In a text that ends too early it is the
+            one where its last string or word begins, or its length.
     """
 
     def __init__(
@@ -99,6 +101,10 @@ class MalformedArguments(ArgumentError):
     ) -> None:
         self.position = position
         super().__init__(message, tool=tool, argument=argument, node=node)
+
+
+class UnknownArgument(ArgumentError):
+    """There is no such parameter."""
 
 
 class PathError(CallError, LookupError):

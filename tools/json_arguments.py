@@ -1,7 +1,7 @@
 """Reads a call's arguments, one JSON object, while they are being written.
 
 Whole texts are read as `json.loads` reads them, except that ``NaN`` and ``Infinity``, which
-are not JSON, are refused.  Every character is looked at once, however the text is cut; what
+are not JSON, are refused. Every character is looked at once, however the text is cut; what
 is kept is the values themselves.
 """
 
@@ -118,7 +118,7 @@ class ArgumentsReader:
         except _Unreadable as found:
             at = found.at + 1
             position = self._base + found.at if found.position is None else found.position
-            self._break(str(found), text[:at], position)
+            self._break(f"{found}, at character {position}", text[:at], position)
         at -= len(self._held)
         self._base += at
         self._tail = (self._tail + text[:at])[-_EXCERPT:]
@@ -132,7 +132,8 @@ class ArgumentsReader:
         if self._step is ArgumentsReader._beginning:
             self._complete(self._base)
         else:
-            self._break("they end too early", self._held, self._unfinished())
+            count = self._base + len(self._held)
+            self._break(f"they end too early, after {count} characters", self._held, self._fault())
         return self._events
 
     def _beginning(self, text: str, at: int) -> int:
@@ -215,9 +216,7 @@ class ArgumentsReader:
             raise _Unreadable(f"{text[end]!r} has to be escaped in a string", end)
         if ESCAPE_BEGUN.match(text, end):
             return self._hold(text, end)
-        raise _Unreadable(
-            f"{text[end : end + 2]} begins no escape of JSON", end + 1, self._base + end
-        )
+        raise self._no_escape(text[end + 1], end)
 
     def _string_opens(self, text: str, at: int) -> int:
         self._growing = len(self._open) == 1
@@ -328,8 +327,8 @@ class ArgumentsReader:
         self._over = True
         excerpt = (self._tail + text)[-_EXCERPT:]
         message = (
-            f"{self._tool}: the arguments cannot be read: {problem}, at character"
-            f" {position}, in {excerpt!r}. Write one JSON object."
+            f"{self._tool}: the arguments cannot be read: {problem}, in {excerpt!r}."
+            " Write one JSON object."
         )
         error = MalformedArguments(message, tool=self._tool, position=position)
         self._events.append(CallBroken(self.id, error))
@@ -342,8 +341,14 @@ class ArgumentsReader:
     def _trailing_comma(self, at: int) -> _Unreadable:
         return _Unreadable("a comma stands before the closing bracket", at, self._comma)
 
-    def _unfinished(self) -> int:
-        """The character at which a text that ends here is at fault, as `json` counts."""
+    def _no_escape(self, char: str, at: int) -> _Unreadable:
+        problem = f"a backslash before {char!r} begins no escape of JSON"
+        if char == "u":
+            problem = "the escape \\u needs four hexadecimal digits"
+        return _Unreadable(problem, at + 1, self._base + at)
+
+    def _fault(self) -> int:
+        """Where a text that ends too early is at fault: where its last token begins."""
         if self._step is ArgumentsReader._number:
             return self._start + good_figures("".join(self._parts))
         if self._held or self._step is ArgumentsReader._string:
