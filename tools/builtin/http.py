@@ -8,21 +8,33 @@ in the TLS handshake. A name that changes its address in between changes nothing
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
-import socket
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from functools import cached_property
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import unquote
+from email.message import Message
+from typing import TYPE_CHECKING, Any
 
 from agentflow.clock import seconds
-from agentflow.errors import AgentflowError
-from agentflow.tools.builtin.addresses import AddressPolicy, check_spelling
+from agentflow.context import Context
+from agentflow.tools.builtin.addresses import AddressPolicy
+from agentflow.tools.builtin.http_connect import (
+    Answer,
+    Connector,
+    Limits,
+    Resolver,
+    system_resolver,
+)
+from agentflow.tools.builtin.http_urls import (
+    FetchFailed,
+    authorization,
+    origin_of,
+    parse,
+    shown,
+)
+from agentflow.tools.builtin.http_warm import Contacts, Ready, connected
+from agentflow.tools.streaming import Stream, Warm
 from agentflow.tools.tool import Tool, tool
 
 if TYPE_CHECKING:
@@ -30,11 +42,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Gives the addresses of a host name, for a port."""
-
-MAX_ADDRESSES = 4
-"""Addresses of one name that are tried."""
+__all__ = ["FetchFailed", "Page", "http_tools"]
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset=[\"']?([\w-]{1,20})", re.IGNORECASE)
@@ -43,18 +51,6 @@ _CHARSETS = re.compile(  # others take quadratic time (punycode), or are no text
     r"|gbk|gb2312|gb18030|big5|euc-(jp|kr)|shift_jis|iso-2022-jp",
     re.IGNORECASE,
 )
-
-
-class FetchFailed(AgentflowError, OSError):
-    """A page could not be had.
-
-    Attributes:
-        url: Without credentials and query.
-    """
-
-    def __init__(self, message: str, *, url: str) -> None:
-        self.url = url
-        super().__init__(f"{url}: {message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +74,11 @@ class Page:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a fetch may take: decompressed bytes, redirects, and seconds."""
-
-    max_bytes: int
-    max_redirects: int
-    total: float
-    connect: float
-    idle: float
-
-
 def http_tools(
     *,
     allow_private: bool = False,
     allow: Iterable[str] = (),
+    origins: Iterable[str] = (),
     max_bytes: int = 2**20,
     max_redirects: int = 5,
     timeout: float | str = "30s",
@@ -103,9 +89,13 @@ def http_tools(
 ) -> tuple[Tool[..., Any], ...]:
     """`http_get` with these limits.
 
+    It connects while a model still writes the URL, as soon as the host is complete, if the run
+    has fetched from that origin before or it is one of `origins`.
+
     Args:
         allow_private: Whether loopback and private networks may be reached.
         allow: Networks that may be reached besides, such as ``10.1.0.0/16``.
+        origins: Such as ``https://api.example.com``: connected to before a call is certain.
         max_bytes: Length of a body, decompressed; what is longer is cut.
         max_redirects: Redirects followed.
         timeout: Seconds (or ``"30s"``) for everything.
@@ -115,217 +105,121 @@ def http_tools(
         ssl_context: Which servers are trusted; httpx's default.
 
     Raises:
-        DefinitionError: `allow` holds what is no network.
+        DefinitionError: `allow` holds what is no network, or `origins` what is no origin.
     """
     limits = Limits(
         max_bytes, max_redirects, seconds(timeout), seconds(connect_timeout), seconds(idle_timeout)
     )
     policy = AddressPolicy(allow_private, allow)
-    fetcher = Fetcher(policy, limits, resolver or system_resolver, ssl_context)
+    connector = Connector(policy, limits, resolver or system_resolver, ssl_context)
+    contacts = Contacts(origins)
+    fetcher = Fetcher(connector, limits, contacts)
 
-    @tool(reads="web", timeout=limits.total + 5)
-    async def http_get(url: str) -> Page:
+    @tool(reads="web", timeout=limits.total + limits.connect + 5)
+    async def http_get(url: str, *, ctx: Context, ready: Warm[Ready]) -> Page:
         """Fetch a page by its http or https URL; redirects are followed."""
-        return await fetcher.fetch(url)
+        return await fetcher.fetch(url, ready, ctx.run)
+
+    @http_get.warm
+    async def connect(url: Stream[str], ctx: Context) -> AsyncIterator[Ready]:
+        async with connected(connector, contacts, url, ctx.run, limits.connect) as ready:
+            yield ready
 
     return (http_get,)
 
 
-async def system_resolver(host: str, port: int) -> list[str]:
-    """The addresses the system knows for a name, each once."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class Fetcher:
-    """Fetches pages within limits; every connection is made for one request."""
+    """Fetches pages within limits; every connection serves one request."""
 
-    def __init__(
-        self,
-        policy: AddressPolicy,
-        limits: Limits,
-        resolver: Resolver,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._policy = policy
+    def __init__(self, connector: Connector, limits: Limits, contacts: Contacts) -> None:
+        self._connector = connector
         self._limits = limits
-        self._resolver = resolver
-        self._given_context = ssl_context
+        self._contacts = contacts
 
-    async def fetch(self, url: str) -> Page:
+    async def fetch(self, url: str, ready: Ready, run: str) -> Page:
         """Fetch a page, following redirects.
+
+        Args:
+            url: As it was written.
+            ready: May hold a connection that has been made already.
+            run: Id of the run, which knows the origin from now on.
 
         Raises:
             AddressRefused: It, or a redirect, leads to an address that is not allowed.
             FetchFailed: It is no URL, or the server cannot be reached or breaks off.
         """
-        import httpx
+        import httpcore
 
-        target = _parse(url)
+        target = parse(url)
         try:
             async with asyncio.timeout(self._limits.total):
-                return await self._follow(target)
+                return await self._follow(target, ready, run)
         except TimeoutError:
             message = f"no complete answer within {self._limits.total:g} s"
-            raise FetchFailed(message, url=_shown(target)) from None
-        except httpx.HTTPError as error:
-            raise FetchFailed(_explain(error), url=_shown(target)) from error
+            raise FetchFailed(message, url=shown(target)) from None
+        except (
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.TimeoutException,
+        ) as error:
+            raise FetchFailed(_explain(error), url=shown(target)) from error
 
-    async def _follow(self, target: httpx.URL) -> Page:
-        origin, authorization = _origin(target), _authorization(target)
+    async def _follow(self, target: httpx.URL, ready: Ready, run: str) -> Page:
+        origin, credentials = origin_of(target), authorization(target)
         for _ in range(self._limits.max_redirects + 1):
-            headers = authorization if _origin(target) == origin else {}
-            async with self._request(target, headers) as response:
-                location = response.headers.get("location")
-                if response.status_code not in _REDIRECTS or location is None:
-                    return await self._page(target, response)
-            target = _parse(location, base=target)
+            headers = credentials if origin_of(target) == origin else {}
+            async with aclosing(await self._ask(target, headers, ready)) as answer:
+                self._contacts.add(run, origin)
+                location = answer.headers.get("location")
+                if answer.status not in _REDIRECTS or location is None:
+                    return await self._page(target, answer)
+            target = parse(location, base=target)
         message = f"more than {self._limits.max_redirects} redirects"
-        raise FetchFailed(message, url=_shown(target))
+        raise FetchFailed(message, url=shown(target))
 
-    @asynccontextmanager
-    async def _request(
-        self, target: httpx.URL, headers: dict[str, str]
-    ) -> AsyncIterator[httpx.Response]:
-        """Send the request to a checked address of the host; the body is still to be read."""
-        import httpx
+    async def _ask(self, target: httpx.URL, headers: dict[str, str], ready: Ready) -> Answer:
+        """The head of the answer, over the connection that is ready or a new one."""
+        import httpcore
 
-        limits = self._limits
-        addresses = await self._addresses(target)
-        # Proxies of the environment would resolve the name themselves: trust_env stays off.
-        async with httpx.AsyncClient(
-            verify=self._ssl_context,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(limits.idle, connect=limits.connect),
-        ) as client:
-            response = await self._send(client, target, addresses, headers)
-            try:
-                yield response
-            finally:
-                await response.aclose()
+        stream = ready.take(target)
+        if stream is not None:
+            # The server may have closed it meanwhile; a GET may be sent twice.
+            with suppress(httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
+                return await self._connector.send(target, headers, stream)
+        return await self._connector.send(target, headers, await self._connector.connect(target))
 
-    async def _send(
-        self,
-        client: httpx.AsyncClient,
-        target: httpx.URL,
-        addresses: Sequence[str],
-        headers: dict[str, str],
-    ) -> httpx.Response:
-        import httpx
-
-        for number, address in enumerate(addresses, start=1):
-            request = client.build_request(
-                "GET",
-                target.copy_with(userinfo=b"", host=address, fragment=None),
-                headers={
-                    "Host": target.netloc.decode("ascii"),
-                    "User-Agent": "agentflow",
-                    "Accept-Encoding": "gzip, deflate",
-                    **headers,
-                },
-                extensions={"sni_hostname": target.raw_host.decode("ascii")},
-            )
-            try:
-                return await client.send(request, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                if number == len(addresses):
-                    raise
-        raise FetchFailed("the name has no address", url=_shown(target))
-
-    async def _addresses(self, target: httpx.URL) -> list[str]:
-        """Addresses of the host, all of them allowed.
-
-        One that is not allowed refuses the host: a mixture is how names are made to lead
-        to different places.
-        """
-        host = target.raw_host.decode("ascii")
-        check_spelling(host)
+    async def _page(self, target: httpx.URL, answer: Answer) -> Page:
         try:
-            found: Sequence[str] = [str(ip_address(host))]
-        except ValueError:
-            try:
-                found = await self._resolver(host, target.port or _default_port(target))
-            except (OSError, UnicodeError):
-                raise FetchFailed("the name was not found", url=_shown(target)) from None
-        return [str(self._policy.check(each, host)) for each in found][:MAX_ADDRESSES]
-
-    async def _page(self, target: httpx.URL, response: httpx.Response) -> Page:
-        try:
-            body, truncated = await self._body(response)
+            body, truncated = await self._body(answer)
         except zlib.error:
             message = "the compressed body is damaged"
-            raise FetchFailed(message, url=_shown(target)) from None
+            raise FetchFailed(message, url=shown(target)) from None
+        declared = Message()
+        declared["content-type"] = answer.headers.get("content-type", "")
         return Page(
             url=str(target.copy_with(userinfo=b"")),
-            status=response.status_code,
-            content_type=response.headers.get("content-type", "").partition(";")[0].strip(),
-            text=_text(body, response.charset_encoding),
+            status=answer.status,
+            content_type=str(declared["content-type"]).partition(";")[0].strip(),
+            text=_text(body, declared.get_content_charset()),
             bytes=len(body),
             truncated=truncated,
         )
 
-    async def _body(self, response: httpx.Response) -> tuple[bytes, bool]:
+    async def _body(self, answer: Answer) -> tuple[bytes, bool]:
         """The body, decompressed no further than the limit, and whether there is more."""
         limit = self._limits.max_bytes
-        inflate = _inflater(response)
+        inflate = _inflater(answer)
         body = bytearray()
-        async for chunk in response.aiter_raw():
+        async for chunk in answer.body:
             body += inflate.decompress(chunk, limit + 1 - len(body)) if inflate else chunk
             if len(body) > limit:
                 return bytes(body[:limit]), True
         return bytes(body), inflate is not None and not inflate.eof and len(body) > 0
 
-    @cached_property
-    def _ssl_context(self) -> ssl.SSLContext:
-        import httpx
 
-        return self._given_context or httpx.create_ssl_context(trust_env=False)
-
-
-def _parse(text: str, base: httpx.URL | None = None) -> httpx.URL:
-    import httpx
-
-    try:
-        url = httpx.URL(text) if base is None else base.join(text)
-    except (httpx.InvalidURL, ValueError):
-        shown = _redacted(text)
-        raise FetchFailed("this is not a URL", url=shown) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        message = "only absolute http:// and https:// URLs can be fetched"
-        raise FetchFailed(message, url=_redacted(text))
-    return url
-
-
-def _redacted(text: str) -> str:
-    """A text that may be a URL, without what may be credentials."""
-    return re.sub(r"//.*@", "//", text.partition("?")[0])[:200]
-
-
-def _shown(url: httpx.URL) -> str:
-    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
-
-
-def _default_port(url: httpx.URL) -> int:
-    return 443 if url.scheme == "https" else 80
-
-
-def _origin(url: httpx.URL) -> tuple[str, bytes, int]:
-    return url.scheme, url.raw_host, url.port or _default_port(url)
-
-
-def _authorization(url: httpx.URL) -> dict[str, str]:
-    if not url.userinfo:
-        return {}
-    user, _, password = url.userinfo.decode("ascii").partition(":")
-    given = f"{unquote(user)}:{unquote(password)}".encode()
-    return {"Authorization": f"Basic {base64.b64encode(given).decode('ascii')}"}
-
-
-def _inflater(response: httpx.Response) -> Any:
+def _inflater(answer: Answer) -> Any:
     """What decompresses the body step by step; None where there is nothing to decompress."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip", "deflate"):
@@ -346,14 +240,14 @@ def _text(body: bytes, declared: str | None) -> str:
         return body.decode("utf-8", "replace")
 
 
-def _explain(error: httpx.HTTPError) -> str:
-    """What happened, in words; httpx's own text is often empty."""
-    import httpx
+def _explain(error: Exception) -> str:
+    """What happened, in words; httpcore's own text is often empty."""
+    import httpcore
 
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, httpcore.ConnectTimeout):
         return "could not connect in time"
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException):
         return "the server fell silent"
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, httpcore.ConnectError):
         return f"could not connect: {error}"
     return f"the answer broke off: {error}" if str(error) else "the answer broke off"
