@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.executor.models.base import CallPiece, CallRequest
-from agentflow.executor.models import calls
-from agentflow.executor.models.calls import CallTexts
+from agentflow.executor.models.calls import CallAssembler, CallTexts
 from agentflow.tools.arguments import (
     ArgumentClosed,
     ArgumentEvent,
@@ -23,14 +22,6 @@ from agentflow.tools.arguments import (
     CallClosed,
     CallOpened,
 )
-
-
-class CallAssembler(calls.CallAssembler):
-    def feed(self, piece: CallPiece) -> list[Any]:
-        return [e for e in super().feed(piece) if not isinstance(e, calls.CallClosed)]
-
-    def finish(self) -> list[Any]:
-        return [e for e in super().finish() if not isinstance(e, calls.CallClosed)]
 
 
 def first(index: int, arguments: str = "", *, id: str | None = None, name: str = "f") -> CallPiece:

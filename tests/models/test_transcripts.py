@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentflow.executor.models.base import CallPiece, ChatRequest, TextPiece, Usage
-from agentflow.executor.models.calls import BadArguments, read_arguments
+from agentflow.executor.models.calls import CallAssembler
+from agentflow.tools.arguments import (
+    ArgumentClosed,
+    ArgumentEvent,
+    ArgumentGrew,
+    ArgumentOpened,
+    CallBroken,
+    CallClosed,
+    CallOpened,
+)
 
 pytestmark = pytest.mark.virtual
 
@@ -74,45 +85,102 @@ async def test_a_recording_reads_as_it_was_meant(
         assert reply.usage == wanted["usage"]
 
 
-async def reply_of(wire: Any, backend: Any, transcripts: Path, name: str) -> Any:
-    wire.reply((transcripts / f"{name}.sse.txt").read_bytes())
-    return await backend().complete(ASK)
+@dataclass
+class Recorded:
+    """A recording as the client gives it, its calls read while they come."""
+
+    reply: Any
+    pieces: list[Any]
+    events: list[ArgumentEvent]
+    assembler: CallAssembler
+
+    def of(self, *kinds: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kinds)]
 
 
-async def test_several_calls_are_told_apart(wire: Any, backend: Any, transcripts: Path) -> None:
-    reply = await reply_of(wire, backend, transcripts, "llamacpp_two_calls")
+@pytest.fixture
+def replay(wire: Any, backend: Any, transcripts: Path) -> Callable[[str], Awaitable[Recorded]]:
+    async def read(name: str) -> Recorded:
+        wire.reply((transcripts / f"{name}.sse.txt").read_bytes())
+        pieces: list[Any] = []
+        reply = await backend().complete(ASK, pieces.append)
+        assembler = CallAssembler()
+        calls = [piece for piece in pieces if isinstance(piece, CallPiece)]
+        events = [event for piece in calls for event in assembler.feed(piece)]
+        return Recorded(reply, pieces, events + assembler.finish(), assembler)
 
-    assert len({call.id for call in reply.calls}) == len(reply.calls) >= 2
-    assert all(isinstance(read_arguments(call), dict) for call in reply.calls)
+    return read
 
 
-async def test_text_before_a_call_is_kept(wire: Any, backend: Any, transcripts: Path) -> None:
-    reply = await reply_of(wire, backend, transcripts, "llamacpp_text_then_call")
+@pytest.mark.parametrize("name", NAMES)
+async def test_calls_read_while_they_come_are_those_of_the_reply(replay: Any, name: str) -> None:
+    recorded = await replay(name)
 
-    assert reply.text and reply.calls
+    assert recorded.assembler.calls() == recorded.reply.calls
+    for place, call in enumerate(recorded.reply.calls):
+        about = [event for event in recorded.events if event.id == place]
+        assert about[0] == CallOpened(place, call.name)
+        assert isinstance(about[-1], CallClosed | CallBroken)
+        if isinstance(about[-1], CallClosed):
+            assert recorded.assembler.arguments(place) == json.loads(call.arguments_text)
 
 
-async def test_arguments_that_are_no_object_are_an_error_the_model_can_be_told(
-    wire: Any, backend: Any, transcripts: Path
-) -> None:
-    reply = await reply_of(wire, backend, transcripts, "nonstrict_vllm_named")
+async def test_several_calls_are_told_apart(replay: Any) -> None:
+    recorded = await replay("llamacpp_two_calls")
 
-    bad = read_arguments(reply.calls[0])
-    assert reply.finish_reason == "stop"
-    assert isinstance(bad, BadArguments)
-    assert "false" in str(bad) and "JSON boolean" in str(bad)
+    assert len({call.id for call in recorded.reply.calls}) == 2
+    assert recorded.of(CallOpened, CallClosed) == [
+        CallOpened(0, "read_file"),
+        CallClosed(0),
+        CallOpened(1, "run_tests"),
+        CallClosed(1),
+    ]
+    assert recorded.assembler.arguments(0) == {"path": "", "limit": 99}
+
+
+async def test_text_before_a_call_is_kept_and_is_no_part_of_it(replay: Any) -> None:
+    recorded = await replay("llamacpp_text_then_call")
+
+    kinds = [type(piece) for piece in recorded.pieces]
+    assert kinds.index(TextPiece) < kinds.index(CallPiece)
+    assert recorded.reply.text
+    assert recorded.events[:2] == [CallOpened(0, "read_file"), ArgumentOpened(0, "path")]
+    assert recorded.events[-1] == CallClosed(0)
+    path = "".join(event.text for event in recorded.of(ArgumentGrew))
+    assert recorded.assembler.arguments(0) == {"path": path, "limit": 90}
+
+
+async def test_arguments_that_are_no_object_are_an_error_the_model_can_be_told(replay: Any) -> None:
+    recorded = await replay("nonstrict_vllm_named")
+
+    opened, broken = recorded.events
+    assert recorded.reply.finish_reason == "stop"
+    assert opened == CallOpened(0, "run_tests")
+    assert isinstance(broken, CallBroken)
+    assert broken.error.position == 0
+    assert str(broken.error) == (
+        "run_tests: the arguments cannot be read: they are a JSON boolean, not an object,"
+        " at character 0, in 'f'. Write one JSON object."
+    )
 
 
 @pytest.mark.parametrize("name", ["vllm_endtag_in_string", "vllm_truncated_arguments"])
 async def test_arguments_that_were_cut_off_are_an_error_although_the_reply_ended_well(
-    wire: Any, backend: Any, transcripts: Path, name: str
+    replay: Any, name: str
 ) -> None:
-    reply = await reply_of(wire, backend, transcripts, name)
+    recorded = await replay(name)
 
-    bad = read_arguments(reply.calls[0])
-    assert reply.finish_reason == "tool_calls"
-    assert isinstance(bad, BadArguments)
-    assert bad.call.name in str(bad) and "character" in str(bad)
+    *before, broken = recorded.events
+    assert recorded.reply.finish_reason == "tool_calls"
+    assert isinstance(broken, CallBroken)
+    assert [type(event) for event in before[:2]] == [CallOpened, ArgumentOpened]
+    assert not recorded.of(ArgumentClosed, CallClosed)
+    assert recorded.assembler.arguments(0) == {}
+    assert "they end too early" in str(broken.error)
+    text = recorded.reply.calls[0].arguments_text
+    with pytest.raises(json.JSONDecodeError) as python:
+        json.loads(text)
+    assert broken.error.position == python.value.pos
 
 
 async def test_progress_of_the_prompt_is_no_piece(

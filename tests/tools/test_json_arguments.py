@@ -57,7 +57,7 @@ def test_an_argument_opens_grows_and_closes_as_it_is_written() -> None:
         ArgumentClosed(7, "query", "two words"),
     ]
     assert reader.feed(": 1") == [ArgumentOpened(7, "k")]
-    assert not reader.ended
+    assert reader.end is None
     assert reader.feed("}") == [ArgumentClosed(7, "k", 1), CallClosed(7)]
     assert reader.ended
     assert reader.arguments == {"query": "two words", "k": 1}

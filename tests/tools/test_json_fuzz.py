@@ -32,7 +32,15 @@ NUMBERS = ["0", "-0", "7", "-31", "1234567890123456789", "0.5", "-0.0", "1.25", 
            "-3e-7", "0e0", "1E400", "2.5E-400"]  # fmt: skip
 KEYS = ['"a"', '"b"', '"query"', '""', '"\\u0061"', '"é"', '"a\\nb"', '"\\ud83d\\ude00"']
 BLANKS = ("", "", "", "", " ", "\n", "\t \r")
-NOISE = [*'{}[]",:\\tfn-0123.eE+ \n\x00\x1fu', "NaN", "-Infinity", "\\u12", "\\ud83d", "true", "é"]
+NOISE: list[str] = [
+    *'{}[]",:\\tfn-0123.eE+ \n\x00\x1fu',
+    "NaN",
+    "-Infinity",
+    "\\u12",
+    "\\ud83d",
+    "true",
+    "é",
+]
 
 Outcome = tuple[list[Any], str, int | None]
 """Events with their pieces joined; what was closed; the end of the object."""
