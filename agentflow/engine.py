@@ -62,6 +62,8 @@ class Engine:
             memory alone, False for not at all.
         speculation: What may be started before it is asked for: `Speculation`, True for its
             defaults, False for nothing.
+        partial: Whether tools that can begin while a model still writes their arguments do, and
+            a model is stopped when it writes an argument that is rejected.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -79,6 +81,7 @@ class Engine:
         budget: Budget | None = None,
         cache: Caching | str | Path | bool = True,
         speculation: Speculation | bool = False,
+        partial: bool = True,
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class Engine:
             _caching(cache),
             _foresight(speculation, cache),
             random.Random(seed),
+            early=partial,
         )
         self.plain_models: set[str] = set()
         self._backends = Backends(

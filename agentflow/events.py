@@ -182,6 +182,54 @@ class SpeculationOvertaken(SpeculationEvent):
 
 
 @dataclass(slots=True)
+class PartialEvent(Event):
+    """Something about a call that a model still writes. `number` counts such calls in a run."""
+
+    number: int
+    tool: str
+
+
+@dataclass(slots=True)
+class PartialWarmed(PartialEvent):
+    """The name of a tool is known, and its warm-up began."""
+
+
+@dataclass(slots=True)
+class PartialStarted(PartialEvent):
+    """A tool began with the arguments that are complete; the others come while it works."""
+
+    arguments: dict[str, Any]
+
+
+@dataclass(slots=True)
+class PartialCommitted(PartialEvent):
+    """The call is certain and is `node` of the plan; `hidden` seconds of its work were done."""
+
+    node: int
+    hidden: float
+
+
+@dataclass(slots=True)
+class PartialRetracted(PartialEvent):
+    """What had begun was cancelled after `seconds`; `why` says what became of the call."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(slots=True)
+class ReplyStopped(Event):
+    """A model was stopped while it wrote, because a call in its reply could not be made.
+
+    `tokens` had been written; it was allowed `spared` more.
+    """
+
+    why: str
+    tokens: int
+    spared: int
+
+
+@dataclass(slots=True)
 class TextDelta(Event):
     """More text of a model's reply. `role` is ``plan``, ``answer``, ``thought`` or ``call``."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -171,7 +171,7 @@ class ToolCache:
 
     def has(self, ask: Ask) -> bool:
         """Whether the value of a call is in memory, or on its way; no waiting."""
-        epochs = self._epochs_now(ask)
+        epochs = self._epochs_now(ask.resources)
         if epochs is None:
             return False
         entry = self.memory.peek(ask.key)
@@ -180,7 +180,7 @@ class ToolCache:
 
     def find(self, ask: Ask) -> Found | None:
         """The value of a call, if it is in memory and certainly still good; no waiting."""
-        epochs = self._epochs_now(ask)
+        epochs = self._epochs_now(ask.resources)
         if epochs is None or (found := self._in_memory(ask, epochs)) is None:
             return None
         self.stats.note(found)
@@ -211,7 +211,7 @@ class ToolCache:
                 caller's own (its limits, its end) are not shared: the others call again.
         """
         while True:
-            epochs = await self._epochs(ask)
+            epochs = await self.look(ask.resources)
             if epochs is None:
                 return await _made(make, bill)
             if (found := self._in_memory(ask, epochs)) is None:
@@ -275,21 +275,22 @@ class ToolCache:
         data = ask.of.codec.encode(value)
         if data is None:
             self.warn(ask.of.name, UNFAITHFUL)
-        elif await self._epochs(ask) == epochs:
+        elif await self.look(ask.resources) == epochs:
             self._keep(ask, Entry(data, seconds, self._expiry(ask.of.ttl), epochs, ask.of.name))
         return _Flown(value, data, "call", seconds)
 
-    async def _epochs(self, ask: Ask) -> Epoch | None:
-        epochs = self._epochs_now(ask)
-        return await self.epochs.look(ask.resources) if epochs is None else epochs
+    async def look(self, resources: Sequence[Resource]) -> Epoch | None:
+        """The epochs of what a call reads; None while it is written, or if nobody can tell."""
+        epochs = self._epochs_now(resources)
+        return await self.epochs.look(resources) if epochs is None else epochs
 
-    def _epochs_now(self, ask: Ask) -> Epoch | None:
-        if not ask.resources:
+    def _epochs_now(self, resources: Sequence[Resource]) -> Epoch | None:
+        if not resources:
             return ()
         if not self.listening:
             self.listening = True
             self.heard()
-        return self.epochs.now(ask.resources)
+        return self.epochs.now(resources)
 
     def _in_memory(self, ask: Ask, epochs: Epoch) -> Found | None:
         return self._read(ask, self.memory.get_now(ask.key), epochs, "memory")

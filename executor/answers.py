@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.caches.tool_cache import Found
-from agentflow.executor.billing import Bill
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -125,14 +124,16 @@ class Answers:
         Raises:
             Remembered: The call failed not long ago, and is not made.
         """
-        make = partial(call.make, asked.args, asked.kwargs, site)
+        begun = self._calls.parts.begun(slot)
+        make: Callable[[], Awaitable[Any]]
+        make = partial(self._calls.parts.make, slot, call, asked.args, asked.kwargs, site)
         if owed is not None:
             make = partial(self._calls.in_turn, slot, call, owed, make)
 
         def final(error: Exception) -> bool:
             return not call.may_retry(attempt, error)
 
-        bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
+        bill = self._calls.bill(slot, call)
         try:
             found = await self.cache.obtain(asked.ask, make, bill=bill, final=final)
             if bill is not None and self.speculator is not None and self.speculator.owes(slot):
@@ -142,7 +143,7 @@ class Answers:
                 bill.waive()
         if found.source != "call":
             self._tell(slot, found)
-        elif not call.policy.hedge:
+        elif not call.policy.hedge and not begun:
             call.latencies.note(found.seconds)
         return found.value
 

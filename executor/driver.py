@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentflow.executor.calls import BoundCall
@@ -223,6 +223,12 @@ class Driver(Running):
         return not guarded and all(
             name in nullable and arg == Ref(used) for name, arg in users.items()
         )
+
+    def being_written(self) -> Iterator[Resource]:
+        """What calls write to that have not ended."""
+        for node, status in zip(self.state.nodes, self.state.status, strict=True):
+            if status < DONE and node.tool != GATHER:
+                yield from self._writes(node)
 
     def _writes(self, node: Node) -> tuple[Resource, ...]:
         """The resources that a call writes to."""

@@ -22,6 +22,7 @@ from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Known, Stopped
 from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.partial.parts import Parts
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
@@ -40,6 +41,7 @@ class Running:
         deadline: Loop time after which the run gives up, or None.
         key: Idempotency key of a plan id.
         answers: Answers calls that need not be made, or None.
+        parts: Calls that began while a model still wrote them.
         ledger: What the run may spend.
         belongs: Whether a plan id is part of the plan, and not only held.
         state: Knows what the calls are.
@@ -76,6 +78,7 @@ class Running:
         self.deadline: float | None = None
         self.teller: Teller | None = None
         self.answers: Answers | None = None
+        self.parts = Parts(self)
 
     def _pump(self) -> None:
         """Tell the run state what is in the inbox, and do what it commands."""
@@ -104,8 +107,12 @@ class Running:
             and (call.reused is not None or answers.cache.listening)
             and (found := answers.before(slot, call)) is not None
         ):
+            if self.parts.waiting:
+                self.parts.known(slot)
             self._inbox.append(Finished(slot, found.value))
             return
+        if self.parts.waiting:
+            self.parts.claim(slot, call)
         if self.teller is not None:
             self.teller.started(slot, 1)
         if call.policy.timeout is not None:
@@ -119,6 +126,7 @@ class Running:
         if self.answers is None or call is None or call.reused is None:
             return
         if (found := self.answers.looked_up(slot, call)) is not None:
+            self.parts.known(slot)
             self._inbox.append(Known(slot, found.value))
 
     def context_of(self, slot: int) -> contextvars.Context:
@@ -140,7 +148,7 @@ class Running:
         try:
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
                 await self._take_place(slot, call)
-            if call.simple:
+            if call.simple and slot not in self.parts.claimed:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self.arguments(slot)
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
@@ -210,18 +218,19 @@ class Running:
 
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
         coming = call.limiter is not None and self.answers and self.answers.coming(slot)
-        if call.limiter is not None and not coming:
+        if call.limiter is not None and not coming and not self.parts.begun(slot):
             await self._take_turn(slot, call, call.limiter)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
         try:
             if call.reused is None and not call.policy.usd:
-                return await call.invoke(*self.arguments(slot), site)
+                return await self._invoked(slot, call, site)
             return await self._value(slot, call, attempt, site, call.limiter if coming else None)
         except (Exception, asyncio.CancelledError) as error:
             if slot not in self._late or not self._resumes(slot):
                 raise
             raise self._timeout(slot, call, error) from None
         finally:
+            self.parts.forgo(slot)
             if site is not None:
                 site.close()
 
@@ -258,12 +267,29 @@ class Running:
         answers = None if call.reused is None else self.answers
         if answers is not None and (asked := answers.asked(slot, call)) is not None:
             return await answers.value(slot, call, asked, site, attempt, owed)
-        bill = Bill(self.ledger, call.policy.usd) if call.policy.usd else None
+        bill = self.bill(slot, call)
         try:
-            return await call.invoke(*self.arguments(slot), site)
+            return await self._invoked(slot, call, site)
         finally:
             if bill is not None:
                 bill.pay()
+
+    def bill(self, slot: int, call: BoundCall) -> Bill | None:
+        """The price of one attempt, set aside; None if it has none, or its part has paid.
+
+        Raises:
+            BudgetExceeded: It does not fit.
+        """
+        if not call.policy.usd or self.parts.begun(slot):
+            return None
+        return Bill(self.ledger, call.policy.usd)
+
+    async def _invoked(self, slot: int, call: BoundCall, site: CallSite | None) -> Any:
+        args, kwargs = self.arguments(slot)
+        if slot not in self.parts.claimed:
+            return await call.invoke(args, kwargs, site)
+        valid, named = call.tool.signature.validate(tuple(args), kwargs)
+        return await self.parts.make(slot, call, valid, named, site)
 
     def _resumes(self, slot: int) -> bool:
         """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""

@@ -107,8 +107,10 @@ class Services:
         caching: How results of tools are kept; None for not at all.
         foresight: What may be started before it is asked for; None for nothing.
         chance: Jitter of what is shared.
+        early: Whether calls begin while a model still writes them.
 
     Attributes:
+        early: As given.
         limits: Ceilings on what runs at once.
         threads: For plain functions.
         cache: Results of tools, or None.
@@ -122,8 +124,11 @@ class Services:
         caching: Caching | None = None,
         foresight: Foresight | None = None,
         chance: random.Random | None = None,
+        *,
+        early: bool = True,
     ) -> None:
         self.limits = limits
+        self.early = early
         self.cache: ToolCache | None = None
         self.foresight = foresight
         self._scope: Scope = ""

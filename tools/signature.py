@@ -13,7 +13,13 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
-from agentflow.errors import ArgumentError, DefinitionError, ResultError, nearest
+from agentflow.errors import (
+    ArgumentError,
+    DefinitionError,
+    ResultError,
+    UnknownArgument,
+    nearest,
+)
 from agentflow.tools.roles import Check, Roles, accepts
 from agentflow.tools.spec import Parameter
 
@@ -118,7 +124,8 @@ class Signature:
         """One argument by itself, converted to its declared type.
 
         Raises:
-            ArgumentError: It is of the wrong type, or there is no such parameter.
+            ArgumentError: It is of the wrong type, or a check rejects it.
+            UnknownArgument: There is no such parameter.
         """
         from pydantic import ValidationError
         from pydantic_core import ArgsKwargs
@@ -128,7 +135,7 @@ class Signature:
                 return value
             hint = nearest(name, self.names) if self.names else "It takes none."
             problem = f"{self.name} has no parameter {name!r}. {hint}"
-            raise ArgumentError(problem, tool=self.name, argument=name)
+            raise UnknownArgument(problem, tool=self.name, argument=name)
         if (check := self._single.get(name)) is None:
             parameter = self.signature.parameters[name]
             alone = parameter.replace(kind=parameter.KEYWORD_ONLY, default=_EMPTY)

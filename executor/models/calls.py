@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
 
 from agentflow.executor.models.base import CallPiece, CallRequest
 from agentflow.tools.arguments import ArgumentEvent, CallOpened
-from agentflow.tools.arguments import CallClosed as ArgumentsClosed
 from agentflow.tools.json_arguments import ArgumentsReader
-
-_JSON_TYPES = {list: "array", str: "string", bool: "boolean", type(None): "null"}
-
-
-@dataclass(slots=True)
-class CallClosed:
-    """A call is complete: its arguments' closing brace has come, or the reply has ended."""
-
-    position: int
-    call: CallRequest
-
-
-CallEvent: TypeAlias = "ArgumentEvent | CallClosed"
-
-
-@dataclass(slots=True)
-class BadArguments:
-    """Arguments that cannot be used; a value, because the model is told and may try again.
-
-    Attributes:
-        call: The call as the model wrote it.
-        problem: What is wrong with it, in words.
-    """
-
-    call: CallRequest
-    problem: str
-
-    def __str__(self) -> str:
-        text = self.call.arguments_text
-        shown = text if len(text) <= 200 else text[:200] + "..."
-        return (
-            f"The arguments of {self.call.name} are not usable: {self.problem}. "
-            f"They were: {shown}. Call it again with one JSON object."
-        )
 
 
 @dataclass(slots=True)
@@ -119,30 +83,21 @@ class CallAssembler:
         self._texts = CallTexts()
         self._readers: dict[int, ArgumentsReader] = {}
 
-    def feed(self, piece: CallPiece) -> list[CallEvent]:
+    def feed(self, piece: CallPiece) -> list[ArgumentEvent]:
         """What this piece brought about; a call whose name is not known waits for it."""
         call = self._texts.add(piece)
         if reader := self._readers.get(call.position):
-            return self._also_whole(reader.feed(piece.arguments))
-        return self._also_whole(self._opened(call)) if call.name else []
+            return reader.feed(piece.arguments)
+        return self._opened(call) if call.name else []
 
-    def finish(self) -> list[CallEvent]:
+    def finish(self) -> list[ArgumentEvent]:
         """The reply has ended: every call is opened, and closed or broken."""
         events: list[ArgumentEvent] = []
         for call in self._texts:
             if call.position not in self._readers:
                 events += self._opened(call)
             events += self._readers[call.position].finish()
-        broken = [p for p, reader in self._readers.items() if not reader.ended]
-        return [*self._also_whole(events), *(CallClosed(p, self.call(p)) for p in broken)]
-
-    def _also_whole(self, events: list[ArgumentEvent]) -> list[CallEvent]:
-        found: list[CallEvent] = []
-        for event in events:
-            found.append(event)
-            if isinstance(event, ArgumentsClosed):
-                found.append(CallClosed(event.id, self.call(event.id)))
-        return found
+        return events
 
     def call(self, position: int) -> CallRequest:
         """One call, as far as it has come.
@@ -172,24 +127,3 @@ def _end(call: CallText) -> int | None:
     reader = ArgumentsReader(call.position, call.name)
     reader.feed(call.arguments)
     return reader.end
-
-
-def read_arguments(call: CallRequest) -> dict[str, Any] | BadArguments:
-    """The arguments of a call; an empty text is no arguments."""
-    if not call.arguments_text.strip():
-        return {}
-    try:
-        value = json.loads(call.arguments_text, parse_constant=_not_json)
-    except RecursionError:
-        return BadArguments(call, "they are nested too deeply")
-    except json.JSONDecodeError as error:
-        return BadArguments(call, f"{error.msg} at character {error.pos}")
-    except ValueError as error:  # NaN, or a number with too many digits
-        return BadArguments(call, str(error))
-    if not isinstance(value, dict):
-        return BadArguments(call, f"they are a JSON {_JSON_TYPES.get(type(value), 'number')}")
-    return value
-
-
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

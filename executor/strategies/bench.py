@@ -12,11 +12,20 @@ from agentflow.clock import now
 from agentflow.errors import AnswerInvalid, ModelRefusal, described
 from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
-from agentflow.executor.models.base import ChatRequest, Delta, ReasoningPiece, Reply, TextPiece
+from agentflow.executor.models.base import (
+    ChatRequest,
+    Delta,
+    ReasoningPiece,
+    Reply,
+    ReplyStream,
+    TextPiece,
+)
+from agentflow.executor.partial.decoding import Decoding, Waits
+from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
 from agentflow.planner.builder import Builder, effect_of
-from agentflow.planner.plan import Node
+from agentflow.planner.plan import Node, Ref
 from agentflow.planner.prompting import shown
 from agentflow.tools.effects import Effect
 from agentflow.tools.spec import ToolSpec
@@ -38,6 +47,7 @@ class Workbench:
         model: The model, paid by the run.
         builder: Grows the run's plan.
         limits: Ceilings on what a model may ask for.
+        early: Whether calls begin while they are written, and a reply is stopped at a mistake.
     """
 
     def __init__(self, run: Run[Any], model: str | None) -> None:
@@ -46,20 +56,35 @@ class Workbench:
         self.model = MeteredModel(run.host.model(model), run)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
+        self.early = run.host.services.early
+        self._expected: list[int] = []  # calls whose part waits for them to be started
 
     # Calls
 
-    def add(self, node: Node) -> int:
-        """Start a call; the id of its node."""
+    def add(self, node: Node, part: Part | None = None) -> int:
+        """Start a call, which goes on from its part if it has one; the id of its node."""
         index = self.builder.add(node)
+        self.expect(index, part)
         self.flush()
         return index
+
+    def expect(self, node: int, part: Part | None) -> None:
+        """A call is about to start, and goes on from its part unless it was there before."""
+        if part is None:
+            return
+        if node < len(self._run.driver.state.slots):
+            part.retract(Why.KNOWN)
+        else:
+            self._run.driver.parts.waiting[node] = part
+            self._expected.append(node)
 
     def flush(self, *, held: bool = False) -> None:
         """Start what was added to the builder; nobody hears of `held` calls before `commit`."""
         plan = self.builder.cut()
         if plan.nodes:
             self._run.extend(plan, held=held)
+        while self._expected:
+            self._run.driver.parts.watch(self._run.driver, self._expected.pop())
 
     def commit(self, node: int) -> None:
         """A held call belongs to the plan."""
@@ -113,6 +138,17 @@ class Workbench:
         return f"{outcome.status}: {shown(str(error), ERROR_LIMIT)}"
 
     # The model
+
+    def decoding(self, waits: Waits, node: Callable[[Ref], Ref] | None = None) -> Decoding:
+        """What follows the calls of one reply; see `Decoding`."""
+        return Decoding(self._run, waits, node)
+
+    def stopped(self, stream: ReplyStream, request: ChatRequest, *why: str) -> None:
+        """A reply is not read to its end, because a call in it cannot be made."""
+        if self._run.watched:
+            tokens = stream.usage.completion_tokens
+            spared = max(0, request.max_tokens - tokens)
+            self._run.emit(events.ReplyStopped(self._run.id, now(), why[-1], tokens, spared))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task beside the strategy."""

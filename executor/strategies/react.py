@@ -6,18 +6,23 @@ starts as soon as its arguments are complete; the others when the turn is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from agentflow.errors import AnswerInvalid, PlanError
-from agentflow.executor.models.base import CallPiece, CallRequest, ChatRequest, Message, Reply
-from agentflow.executor.models.calls import (
-    BadArguments,
-    CallAssembler,
-    CallClosed,
-    CallEvent,
-    read_arguments,
+from agentflow.errors import AnswerInvalid, ArgumentError, PlanError
+from agentflow.executor.models.base import (
+    CallPiece,
+    CallRequest,
+    ChatRequest,
+    Delta,
+    Message,
+    Reply,
+    TextPiece,
 )
+from agentflow.executor.models.calls import CallAssembler
+from agentflow.executor.partial.part import Why
 from agentflow.executor.run import Run
 from agentflow.executor.strategies.bench import Workbench, refuse, usable
 from agentflow.executor.strategies.deferral import Deferral
@@ -25,10 +30,16 @@ from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Node
 from agentflow.planner.prompting import prompt, tool_definitions
 from agentflow.planner.verify import verify_call
+from agentflow.tools.arguments import ArgumentEvent, CallBroken, CallClosed, CallOpened
 from agentflow.tools.spec import unknown_tool
 
 ROUNDS = 12
 """Turns at most, unless the task says otherwise."""
+
+NOT_ACCEPTED = (
+    "the turn ended at another call that was rejected; make this call again if it is still wanted"
+)
+"""What a model is told of a call that was to wait for the end of a turn that had none."""
 
 
 async def react_task(run: Run[Any], task: Task) -> str:
@@ -59,8 +70,8 @@ async def react_task(run: Run[Any], task: Task) -> str:
             tool_choice="none" if last and tools else None,
             max_tokens=task.max_tokens,
         )
-        turn = _Turn(bench)
-        reply = await turn.take(request)
+        turn = _Turn(bench, request)
+        reply = await turn.take()
         text = reply.text.strip()
         if text:
             run.said(text, by="model")
@@ -76,31 +87,41 @@ async def react_task(run: Run[Any], task: Task) -> str:
 
 
 class _Turn:
-    """One turn of the model: its calls, and a node for each or why there is none."""
+    """One turn of the model: its calls, and a node for each or why there is none.
 
-    def __init__(self, bench: Workbench) -> None:
+    An argument that is rejected ends the turn: what had been called stays, and what is written
+    after it is no part of the turn, whether it is still read or not.
+    """
+
+    def __init__(self, bench: Workbench, request: ChatRequest) -> None:
         self._bench = bench
+        self._request = request
         self._deferral = Deferral(bench.specs)
+        self._decoding = bench.decoding(lambda tool, given: self._deferral.waits(tool, (), given))
+        self._assembler = CallAssembler()
+        self._texts: list[str] = []
         self._calls: dict[int, CallRequest] = {}
         self._nodes: dict[int, int] = {}
         self._deferred: dict[int, Node] = {}
         self._refused: dict[int, str] = {}
+        self._ended = False  # the model has written all of its reply
+        self._over = False  # a call was rejected before it was complete
 
-    async def take(self, request: ChatRequest) -> Reply:
+    async def take(self) -> Reply:
         """Have the model speak; its calls start meanwhile, as far as they may."""
-        assembler = CallAssembler()
-        async with self._bench.model.stream(request) as stream:
-            async for piece in stream:
-                if not isinstance(piece, CallPiece):
-                    self._bench.show(piece, "answer")
-                elif request.tool_choice != "none":
-                    self._note(assembler.feed(piece))
-            reply = stream.reply
-        refuse(reply)
-        self._note(assembler.finish(), cut_off=reply.finish_reason == "length")
-        for place, node in self._deferred.items():
-            self._nodes[place] = self._bench.add(node)
-        return reply
+        try:
+            reply = await self._read()
+            refuse(reply)
+            if not self._over:
+                self._ended = True
+                self._note(self._assembler.finish(), cut_off=reply.finish_reason == "length")
+            self._make_deferred()
+        finally:
+            await self._decoding.aclose()
+        if self._request.tool_choice == "none":
+            return reply
+        calls = tuple(call for _, call in sorted(self._calls.items()))
+        return replace(reply, text="".join(self._texts), calls=calls)
 
     async def results(self) -> list[Message]:
         """Wait for the calls; what the model is told of them, in the order it made them."""
@@ -115,44 +136,104 @@ class _Turn:
             return f"not called: {self._refused[place]}"
         return self._bench.report(self._nodes[place])
 
-    def _note(self, found: Iterable[CallEvent], *, cut_off: bool = False) -> None:
-        for event in found:
-            if not isinstance(event, CallClosed):
-                continue
-            self._calls[event.position] = event.call
-            try:
-                if cut_off:
-                    raise PlanError("cut_off", "the reply was too long and ended in this call")
-                node = self._node(event.call)
-            except PlanError as error:
-                self._refused[event.position] = str(error)
-            else:
-                self._start_or_defer(event.position, node)
+    # What the model writes
 
-    def _start_or_defer(self, place: int, node: Node) -> None:
+    async def _read(self) -> Reply:
+        """The reply, to its end or to where the turn ends."""
+        async with self._bench.model.stream(self._request) as stream:
+            async for piece in stream:
+                if not self._goes_on(piece) and self._bench.early:
+                    self._bench.stopped(stream, self._request, *self._refused.values())
+                    return Reply(text="", finish_reason="tool_calls", usage=stream.usage)
+            return stream.reply
+
+    def _goes_on(self, piece: Delta) -> bool:
+        """Take a piece in; whether the turn goes on."""
+        if self._over:
+            return False
+        if not isinstance(piece, CallPiece):
+            if isinstance(piece, TextPiece):
+                self._texts.append(piece.text)
+            self._bench.show(piece, "answer")
+        elif self._request.tool_choice != "none":
+            self._note(self._assembler.feed(piece))
+        return not self._over
+
+    def _note(self, found: Iterable[ArgumentEvent], *, cut_off: bool = False) -> None:
+        """Deal with what was read."""
+        for event in found:
+            try:
+                self._take(event, cut_off)
+            except (ArgumentError, PlanError) as error:
+                self._reject(event.id, str(error), ends=not isinstance(event, CallClosed))
+            if self._over:
+                return
+        self._decoding.advance()
+
+    def _take(self, event: ArgumentEvent, cut_off: bool) -> None:
+        if isinstance(event, CallOpened):
+            if event.id < self._bench.limits.turn:
+                self._decoding.opened(event.id, event.tool)
+        elif cut_off and isinstance(event, CallClosed | CallBroken):
+            self._reject(event.id, "the reply was too long and ended in this call", ends=False)
+        elif isinstance(event, CallClosed):
+            self._close(event.id)
+        elif isinstance(event, CallBroken):
+            self._reject(event.id, str(event.error), ends=not self._ended)
+        else:
+            self._decoding.take(event)
+
+    def _close(self, place: int) -> None:
+        """A call is complete.
+
+        Raises:
+            PlanError: It cannot be made.
+        """
+        self._calls[place] = self._assembler.call(place)
+        node = self._node(place)
         kwargs = dict(node.kwargs)
         if self._deferral.waits(node.tool, (), kwargs):
             self._deferral.note(node.tool, (), kwargs)
             self._deferred[place] = node
         else:
-            self._nodes[place] = self._bench.add(node)
+            self._nodes[place] = self._bench.add(node, self._decoding.part(place))
 
-    def _node(self, call: CallRequest) -> Node:
-        """The call as a node.
+    def _node(self, place: int) -> Node:
+        """A call as a node.
 
         Raises:
             PlanError: It cannot be made.
         """
-        specs, most = self._bench.specs, self._bench.limits.turn
+        specs, most, call = self._bench.specs, self._bench.limits.turn, self._calls[place]
         if len(self._calls) > most:
             raise PlanError(
                 "too_many_calls", f"a turn makes at most {most} calls; make it in the next"
             )
         if call.name not in specs:
             raise PlanError("unknown_tool", unknown_tool(call.name, list(specs)))
-        arguments = read_arguments(call)
-        if isinstance(arguments, BadArguments):
-            raise PlanError("bad_args", str(arguments))
-        node = Node(call.name, (), tuple(arguments.items()))
+        node = Node(call.name, (), tuple(self._assembler.arguments(place).items()))
         verify_call(node, specs, None)
         return node
+
+    def _reject(self, place: int, why: str, *, ends: bool) -> None:
+        """A call cannot be made; where it was not complete the turn ends with it.
+
+        Of its arguments those that were complete go into the conversation: backends cannot
+        read what is no JSON.
+        """
+        call = self._assembler.call(place)
+        if place not in self._calls:
+            text = json.dumps(self._assembler.arguments(place), ensure_ascii=False)
+            self._calls[place] = replace(call, arguments_text=text)
+        self._refused[place] = why
+        self._decoding.retract(place, Why.REJECTED)
+        self._over = ends
+
+    def _make_deferred(self) -> None:
+        """Make the calls that waited for the end of the turn, if it was accepted."""
+        for place, node in self._deferred.items():
+            if self._over:
+                self._refused[place] = NOT_ACCEPTED
+                self._decoding.retract(place, Why.NOT_MADE)
+            else:
+                self._nodes[place] = self._bench.add(node, self._decoding.part(place))

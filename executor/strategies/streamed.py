@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from agentflow.errors import PlanError
+from agentflow.errors import ArgumentError, PlanError, UnknownArgument
 from agentflow.executor.models.base import ChatRequest, ReplyStream, TextPiece
 from agentflow.executor.strategies.bench import Workbench, refuse
 from agentflow.executor.strategies.deferral import Deferral
@@ -22,6 +23,7 @@ from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Node, Ref
 from agentflow.planner.read_events import CallClosed, CallOpened, Ended, LineClosed, ReadEvent
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import Line
+from agentflow.tools.arguments import ArgumentClosed, ArgumentGrew, ArgumentOpened
 from agentflow.tools.spec import ToolSpec
 
 FURTHER_PIECES = 16
@@ -60,6 +62,7 @@ class PlanStream:
     Attributes:
         plan: What became of it so far.
         ids: Node id by line id of every call that was started, in earlier plans too.
+        decoding: Follows its calls while they are written.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class PlanStream:
         self._checker = LineChecker(bench.specs, known)
         self._lowering = Lowering(bench.builder, bench.specs, known, checked=True)
         self._deferral = Deferral(bench.specs)
+        self.decoding = bench.decoding(self._must_wait, self._node)
         self._deferred: dict[int, Line] = {}
         self._held: int | None = None  # a line that was started and is not committed yet
         self._texts: list[str] = []
@@ -112,6 +116,7 @@ class PlanStream:
         """
         if self._held is not None:
             self._retract(self._held)
+        self.decoding.close()
         self.plan.text = "".join(self._texts)
         self.plan.error = error
         return self.plan
@@ -125,6 +130,9 @@ class PlanStream:
             for event in found:
                 if isinstance(event, CallOpened):
                     self._checker.opened(event.id, event.tool)
+                    self.decoding.opened(event.id, event.tool)
+                elif isinstance(event, ArgumentOpened | ArgumentGrew | ArgumentClosed):
+                    self._follow(event)
                 elif isinstance(event, CallClosed):
                     self._close_call(event.line, committed)
                 elif isinstance(event, LineClosed):
@@ -132,9 +140,22 @@ class PlanStream:
                 elif isinstance(event, Ended):
                     self._end(event)
                     return True
+            self.decoding.advance()
             return False
         finally:
             self._bench.flush()
+
+    def _follow(self, event: ArgumentOpened | ArgumentGrew | ArgumentClosed) -> None:
+        """Part of an argument was read.
+
+        Raises:
+            PlanError: It is complete, and cannot be used.
+        """
+        try:
+            self.decoding.take(event)
+        except ArgumentError as error:
+            kind = "unknown_param" if isinstance(error, UnknownArgument) else "bad_args"
+            raise PlanError(kind, str(error), event.id) from None
 
     def _close_call(self, line: Line, committed: Collection[int]) -> None:
         """The bracket is closed: check, and start what may start before its line is committed."""
@@ -151,7 +172,7 @@ class PlanStream:
         if early and line.id not in committed and not self._waits(line):
             self._bench.flush()
             self._held = line.id
-            self._lowering.line(line)
+            self._lower(line)
             self._bench.flush(held=True)
 
     def _commit(self, line: Line) -> None:
@@ -172,13 +193,17 @@ class PlanStream:
             self._deferred[line.id] = line
             self._deferral.note(line.tool, line.args, dict(line.kwargs))
         else:
-            self._lowering.line(line)
+            self._lower(line)
+
+    def _lower(self, line: Line) -> None:
+        """Make the call of a line; it goes on from its part, if it has one."""
+        self._bench.expect(self._lowering.line(line), self.decoding.part(line.id))
 
     def _end(self, event: Ended) -> None:
         """The plan is complete: what waited for that starts, in program order."""
         self._checker.end(event.end)
         for line in self._deferred.values():
-            self._lowering.line(line)
+            self._lower(line)
         self.plan.result = self._lowering.end(event.end)
 
     def _retract(self, line: int) -> None:
@@ -196,6 +221,10 @@ class PlanStream:
         if any(ref.node in self._deferred for ref in line.refs()):
             return True
         return self._deferral.waits(line.tool, line.args, dict(line.kwargs))
+
+    def _must_wait(self, tool: str, given: Mapping[str, Any]) -> bool:
+        """Whether a call that is still written will have to wait, as far as is known."""
+        return not self._commit_lines and self._deferral.waits(tool, (), given)
 
     def _check_repeated(self, line: Line) -> None:
         """Check that a write is not one that an earlier plan has made.
@@ -245,7 +274,8 @@ class PlanWriter:
         self._stream = stream
         loop = asyncio.get_running_loop()
         self._complete: asyncio.Future[StreamedPlan] = loop.create_future()
-        self._task = bench.spawn(self._write(request))
+        self._request = request
+        self._task = bench.spawn(self._write())
 
     async def plan(self) -> StreamedPlan:
         """The plan, as soon as it has been read to its end.
@@ -270,10 +300,11 @@ class PlanWriter:
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self._stream.decoding.aclose()
 
-    async def _write(self, request: ChatRequest) -> None:
+    async def _write(self) -> None:
         try:
-            async with self._bench.model.stream(request) as reply:
+            async with self._bench.model.stream(self._request) as reply:
                 await self._read(reply)
         except PlanError as error:
             self._settle(error)
@@ -296,10 +327,17 @@ class PlanWriter:
                     return
                 continue
             self._bench.show(piece, "plan")
-            if isinstance(piece, TextPiece) and self._stream.feed(piece.text):
+            if isinstance(piece, TextPiece) and self._feed(piece.text, reply):
                 self._settle()
         if not self._complete.done():
             self._end(reply)
+
+    def _feed(self, text: str, reply: ReplyStream) -> bool:
+        try:
+            return self._stream.feed(text)
+        except PlanError as error:
+            self._bench.stopped(reply, self._request, str(error))
+            raise
 
     def _end(self, reply: ReplyStream) -> None:
         """The reply has ended, and the plan only with it."""

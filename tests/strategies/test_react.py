@@ -159,20 +159,20 @@ async def test_every_request_begins_with_the_one_before_byte_for_byte(lab: Any) 
         (Call("search", {"query": 7}), "search: argument 'query'"),
         (Call("search", {}), "search needs 'query'"),
         (Call("search", {"query": "x", "n": 1}), "search has no parameter 'n'"),
-        (Call("search", '{"query": "x"'), "not usable"),
+        (Call("search", '{"query": "x"'), "they end too early, after 13 characters"),
         (Call("search", '{"query": nope}'), "at character"),
         (Call("search", "false"), "they are a JSON boolean"),
         (Call("search", '["x"]'), "they are a JSON array"),
-        (Call("search", '{"query": NaN}'), "NaN is not JSON"),
+        (Call("search", '{"query": NaN}'), "a value is expected, at character 10"),
     ],
 )
 async def test_a_call_that_cannot_be_made_is_told_with_what_to_do(
     lab: Any, call: Call, told: str
 ) -> None:
-    both = Reply(call, Call("look", {"key": "a"}))
+    both = Reply(Call("look", {"key": "a"}), call)
 
     assert await react(lab, both, "Done.") == "Done."
-    refused, other = results(lab, 1)
+    other, refused = results(lab, 1)
     assert refused.startswith("not called: ") and told in refused
     assert "line $" not in refused
     assert other == "apple"

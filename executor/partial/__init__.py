@@ -1,0 +1,1 @@
+"""Partial execution: calls that begin while a model still writes them."""

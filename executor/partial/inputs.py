@@ -1,0 +1,151 @@
+"""The arguments of a call, as far as they are known while a model writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentflow.tools.roles import Early
+from agentflow.tools.streaming import Commit, LateValue, Patience, TextBuffer, TextStream
+from agentflow.tools.tool import Tool
+from agentflow.tools.values import fresh
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Inputs:
+    """The arguments of one call.
+
+    Args:
+        tool: What is called.
+
+    Attributes:
+        certain: Done when the call is certain.
+        patience: How long the tool has waited for arguments, and to be called at all.
+        given: Complete arguments by name, as the model wrote them.
+        valid: The same, converted to their declared types.
+        spoiled: An argument came twice, or after the tool had begun without it.
+    """
+
+    def __init__(self, tool: Tool[..., Any]) -> None:
+        self._tool = tool
+        self._parameters = tool.signature.signature.parameters
+        self._early = tool.signature.roles.early
+        needs = tool.origin.warm_up.needs if tool.origin.warm_up is not None else {}
+        self.patience = Patience()
+        self.given: dict[str, Any] = {}
+        self.valid: dict[str, Any] = {}
+        self.spoiled = False
+        self._opened: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+        hows = [*self._early.items(), *needs.items()]
+        self._texts = {name: TextBuffer(self.patience) for name, how in hows if how == "stream"}
+        self._coming: dict[str, asyncio.Future[Any]] = {
+            name: self._loop.create_future() for name, how in hows if how == "late"
+        }
+        self._frozen: frozenset[str] | None = None  # what the tool has begun with
+        self.certain: asyncio.Future[None] = self._loop.create_future()
+
+    # What the model writes
+
+    def open(self, name: str) -> None:
+        """The value of an argument begins."""
+        if name in self._opened:
+            self.spoiled = True
+        self._opened.add(name)
+
+    def grow(self, name: str, text: str) -> None:
+        """More of a text."""
+        if (buffer := self._texts.get(name)) is not None and not buffer.ended:
+            buffer.add(text)
+
+    def close(self, name: str, raw: Any, valid: Any) -> None:
+        """An argument is complete, as it was written and as the tool takes it."""
+        if self._frozen is not None and name not in self._frozen and name not in self._early:
+            self.spoiled = True
+        self.given[name] = raw
+        self.valid[name] = valid
+        self._settle(name, valid)
+
+    def _settle(self, name: str, valid: Any) -> None:
+        """Whoever waits for an argument has it now."""
+        if (buffer := self._texts.get(name)) is not None and not buffer.ended:
+            text, so_far = str(valid), buffer.text
+            if text.startswith(so_far):
+                buffer.add(text[len(so_far) :])
+                buffer.end()
+            else:
+                self.spoiled = True
+        if (coming := self._coming.get(name)) is not None and not coming.done():
+            coming.set_result(valid)
+
+    # What the tool may begin with
+
+    @property
+    def ready(self) -> bool:
+        """Whether the tool can begin: all is there but what may come late.
+
+        An argument that may be left out is waited for until one that may come late begins.
+        """
+        if not self._early or self.spoiled:
+            return False
+        missing = [
+            p
+            for p in self._parameters.values()
+            if p.name not in self._early and p.name not in self.given and p.kind not in _VARIABLE
+        ]
+        if any(p.default is p.empty for p in missing):
+            return False
+        return not missing or not self._opened.isdisjoint(self._early)
+
+    def late(self, needs: Mapping[str, Early]) -> dict[str, Any]:
+        """Arguments that may still come, as whoever takes them sees them."""
+        return {
+            name: LateValue(self._coming[name], self.patience)
+            if how == "late"
+            else TextStream(self._texts[name])
+            for name, how in needs.items()
+        }
+
+    def known(self) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments to call the tool with now; from now on only late ones may come."""
+        self._frozen = frozenset(self.given)
+        values = {name: fresh(valid) for name, valid in self.valid.items()}
+        values.update(self.late(self._early))
+        args = [values.pop(name) for name in self._by_position if name in values]
+        if (role := self._tool.signature.roles.commit) is not None:
+            values[role] = Commit(self.certain, self.patience)
+        return args, values
+
+    @property
+    def _by_position(self) -> list[str]:
+        return [p.name for p in self._parameters.values() if p.kind is p.POSITIONAL_ONLY]
+
+    # The call is made
+
+    def fit(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the tool may have begun so, for a call with these arguments (not converted)."""
+        if self.spoiled or not self.given.keys() <= arguments.keys():
+            return False
+        if any(not _same(raw, arguments[name]) for name, raw in self.given.items()):
+            return False
+        further = arguments.keys() - self.given.keys()
+        return further <= self._early.keys() and all(
+            str(arguments[name]).startswith(self._texts[name].text)
+            for name in further & self._texts.keys()
+        )
+
+    def complete(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The call is certain: these are its arguments, converted."""
+        bound = self._tool.signature.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name in self._early:
+            self._settle(name, bound.arguments[name])
+        if not self.certain.done():
+            self.certain.set_result(None)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)

@@ -1,0 +1,233 @@
+"""A part: one call, made while a model still writes it.
+
+It is the call itself, early, and outside of the plan: a guest at the gate of its tool, its price
+set aside, heard by nobody. The call that is made in the end adopts it, if its arguments are the
+same; otherwise the part is retracted and the call is made as if there had been none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from agentflow.context import run_scope
+from agentflow.errors import BudgetExceeded
+from agentflow.executor.billing import Bill
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.partial.inputs import Inputs
+from agentflow.executor.partial.records import Records
+from agentflow.executor.partial.stage import Stage, Uncommitted
+from agentflow.tools.effects import Resource
+
+if TYPE_CHECKING:
+    from agentflow.executor.run import Run
+    from agentflow.executor.site import CallSite
+
+
+class Why(StrEnum):
+    """Why a part was of no use."""
+
+    NOT_COMPLETED = "its call was not completed"
+    NOT_MADE = "its call was not made"
+    REJECTED = "an argument was rejected"
+    KNOWN = "the value was there already"
+    OTHER_ARGUMENTS = "the call was made with other arguments"
+    STALE = "what it read has been written since"
+    MADE_WAY = "it made way for a call"
+    REFUSED = "it wanted a run or a model before its call was certain"
+
+
+class Part:
+    """One call that has begun to exist. A guest at its tool's gate.
+
+    Args:
+        number: Counts in its run.
+        call: The tool, ready to be called.
+        run: The run.
+        records: Told how it goes.
+
+    Attributes:
+        worth: More than any guess: of several guests the least makes way.
+        inputs: The arguments, as far as they are known.
+        task: Its work, or None until there is any.
+        started: The tool itself has been called, not only its warm-up.
+        adopted: The call that was made is this one.
+        why: Why it is of no use; None while it may be.
+    """
+
+    worth = math.inf
+
+    def __init__(self, number: int, call: BoundCall, run: Run[Any], records: Records) -> None:
+        self.number = number
+        self.call = call
+        self.inputs = Inputs(call.tool)
+        self.task: asyncio.Task[Any] | None = None
+        self.started = False
+        self.adopted = False
+        self.why: Why | None = None
+        self._run = run
+        self._records = records
+        self._loop = asyncio.get_running_loop()
+        self._stage = Stage(run)
+        self._scope = Uncommitted()
+        self._context = contextvars.Context()
+        self._go: asyncio.Future[None] = self._loop.create_future()
+        self._bill: Bill | None = None
+        self._began = 0.0
+        self._ended: float | None = None
+        self._reads: tuple[tuple[Resource, ...], tuple[int, ...] | None] | None = None
+        self._final: tuple[Any, dict[str, Any], Any] | None = None  # what the call is made with
+
+    # Beginning
+
+    def begin(self, context: contextvars.Context) -> bool:
+        """Begin with the warm-up, or with the call if there is none; False if there is no room."""
+        if not self.call.gate.admit_guest(self):
+            return False
+        self._context = context
+        context.run(run_scope.set, self._scope)
+        self._began = self._loop.time()
+        name = f"{self.call.tool.name} (part of run {self._run.id})"
+        self.task = context.run(self._run.host.services.spawn, self._work(), name)
+        self.task.add_done_callback(self._done)
+        if self.call.tool.origin.warm_up is not None:
+            self._records.warmed(self)
+        return True
+
+    def start(self) -> bool:
+        """Call the tool with what is known of its arguments; False if it cannot be paid now."""
+        limiter, usd = self.call.limiter, self.call.policy.usd
+        try:
+            bill = Bill(self._run.ledger, usd) if usd else None
+        except BudgetExceeded:
+            return False
+        if limiter is not None and limiter.delay(now := self._loop.time()) > 0:
+            limiter.give_back(now, 0, request=True)
+            if bill is not None:
+                bill.waive()
+            return False
+        self._bill, self.started = bill, True
+        self._go.set_result(None)
+        self._records.started(self)
+        return True
+
+    async def _work(self) -> Any:
+        async with self._warm() as warm:
+            with self.inputs.patience:
+                await self._go
+            if self.started:
+                await self._note_epochs()
+            args, kwargs, site = self._final or (*self.inputs.known(), self._stage)
+            if (role := self.call.tool.signature.roles.warm) is not None:
+                kwargs = {**kwargs, role: warm}
+            return await self.call.work(args, kwargs, site)
+
+    def _warm(self) -> AbstractAsyncContextManager[Any]:
+        warm_up = self.call.tool.origin.warm_up
+        if warm_up is None:
+            return nullcontext()
+        return warm_up.open(self.inputs.late(warm_up.needs), self._stage.context())
+
+    async def _note_epochs(self) -> None:
+        """Remember how old what it reads is, as far as it is known what that is."""
+        cache, effect = self._run.host.services.cache, self.call.tool.effect
+        if cache is not None and effect.kind == "reads":
+            resources = effect.touched(self.inputs.given)
+            self._reads = resources, await cache.look(resources)
+
+    # The call is made
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was refused what only a call may have, or was cancelled."""
+        return self._scope.refused or (self.task is not None and self.task.cancelled())
+
+    def claim(self, arguments: Mapping[str, Any]) -> bool:
+        """The call starts, with these arguments: whether it is this one; it is retracted if not."""
+        if self.task is None or self.why is not None:
+            self.retract(Why.NOT_COMPLETED)
+        elif self.failed:
+            self.retract(Why.REFUSED)
+        elif self.started and not self.inputs.fit(arguments):
+            self.retract(Why.OTHER_ARGUMENTS)
+        else:
+            self.call.gate.part(self)
+            return True
+        return False
+
+    async def adopt(
+        self, node: int, place: int | str, args: Any, kwargs: dict[str, Any], site: CallSite | None
+    ) -> Any:
+        """The value of the call, of which this is the beginning.
+
+        Args:
+            node: Plan id of the call.
+            place: The same for the log.
+            args: The call's arguments by position, validated.
+            kwargs: Likewise by name.
+            site: Where the call is made.
+        """
+        if not await self._is_fresh():
+            self.retract(Why.STALE)
+            return await self._anew(args, kwargs, site)
+        assert self.task is not None, "it was claimed"
+        hidden = (self._ended or self._loop.time()) - self._began - self.inputs.patience.seconds
+        self.adopted = True
+        self._records.committed(self, node, max(0.0, hidden))
+        self._stage.join(site)
+        self._context.run(self._scope.commit, self._run, place)
+        if self.started:
+            self.inputs.complete(args, kwargs)
+        else:
+            self._final = args, kwargs, site
+            self._go.set_result(None)
+        if self._bill is not None:
+            self._bill.pay()
+        return await self.task
+
+    async def _is_fresh(self) -> bool:
+        """Whether nothing that it read has been written since."""
+        if self._reads is None:
+            return True
+        resources, before = self._reads
+        cache = self._run.host.services.cache
+        assert cache is not None, "it was asked before"
+        return before is not None and await cache.look(resources) == before
+
+    async def _anew(self, args: Any, kwargs: dict[str, Any], site: CallSite | None) -> Any:
+        usd = self.call.policy.usd
+        bill = Bill(self._run.ledger, usd) if usd else None
+        try:
+            return await self.call.make(args, kwargs, site)
+        finally:
+            if bill is not None:
+                bill.pay()
+
+    # The end
+
+    def leave(self) -> None:
+        """Make way for a call that was asked for."""
+        self.retract(Why.MADE_WAY)
+
+    def retract(self, why: Why) -> None:
+        """It is of no use: nothing of it remains once it has ended."""
+        if self.adopted or self.why is not None:
+            return
+        self.why = why
+        if self._bill is not None:
+            self._bill.pay()  # the tool was called
+        if self.task is None:
+            return
+        self._records.retracted(self, self._loop.time() - self._began, why)
+        if not self.task.done():
+            self.task.cancel()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._ended = self._loop.time()
+        self.call.gate.ended(self)
+        self._stage.close()

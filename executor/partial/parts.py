@@ -1,0 +1,98 @@
+"""The parts of one run whose calls are complete, until those calls are made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.partial.part import Part, Why
+from agentflow.executor.partial.records import Records
+from agentflow.executor.site import CallSite
+from agentflow.executor.state import RunState
+from agentflow.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agentflow.executor.driver import Driver
+    from agentflow.executor.run import Run
+    from agentflow.executor.running import Running
+
+
+class Parts:
+    """Hands parts to the calls they are the beginning of.
+
+    Args:
+        calls: The calls that are under way.
+
+    Attributes:
+        waiting: Parts whose call has not started, by plan id.
+        claimed: Parts whose call has started, by slot, until it adopts them.
+    """
+
+    def __init__(self, calls: Running) -> None:
+        self._calls = calls
+        self._records: Records | None = None
+        self._numbers = count(1)
+        self.waiting: dict[int, Part] = {}
+        self.claimed: dict[int, Part] = {}
+
+    def make_part(self, run: Run[Any], tool: Tool[..., Any]) -> Part:
+        """A part for a call that a model begins to write."""
+        self._records = self._records or Records(run)
+        call = run.host.services.call(tool, None)
+        return Part(next(self._numbers), call, run, self._records)
+
+    def watch(self, driver: Driver, node: int) -> None:
+        """Retract a part in the end if its call ends without it."""
+
+        def ended(_state: RunState, slot: int) -> None:
+            if (part := self.waiting.pop(node, None)) is not None:
+                part.retract(Why.NOT_MADE)
+            self.forgo(slot)
+
+        if node in self.waiting:
+            driver.watch(node, ended)
+
+    def claim(self, slot: int, call: BoundCall) -> None:
+        """A call starts: a part of it is its own from now on, if its arguments are the same."""
+        part = self.waiting.pop(self._calls.state.where(slot)[0], None)
+        if part is None:
+            return
+        try:
+            arguments = call.tool.spec.bind(*self._calls.arguments(slot))
+        except Exception:  # noqa: BLE001  # the call itself will raise it
+            part.retract(Why.NOT_MADE)
+            return
+        if part.claim(arguments):
+            self.claimed[slot] = part
+
+    def known(self, slot: int) -> None:
+        """A call needs not be made: its value is there."""
+        part = self.waiting.pop(self._calls.state.where(slot)[0], None)
+        if part is not None:
+            part.retract(Why.KNOWN)
+
+    def begun(self, slot: int) -> bool:
+        """Whether a call was begun by its part, which has taken its turn and pays for it."""
+        part = self.claimed.get(slot)
+        return part is not None and part.started
+
+    def make(
+        self,
+        slot: int,
+        call: BoundCall,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        site: CallSite | None,
+    ) -> Awaitable[Any]:
+        """Make a call with arguments that are valid, or go on with its part."""
+        if (part := self.claimed.pop(slot, None)) is None:
+            return call.make(args, kwargs, site)
+        state = self._calls.state
+        return part.adopt(state.where(slot)[0], state.place(slot), args, kwargs, site)
+
+    def forgo(self, slot: int) -> None:
+        """An attempt has ended; if it had no use for its part, nothing else will."""
+        if (part := self.claimed.pop(slot, None)) is not None:
+            part.retract(Why.KNOWN)

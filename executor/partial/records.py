@@ -1,0 +1,71 @@
+"""What partial execution has brought one run: counted, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentflow import events
+
+if TYPE_CHECKING:
+    from agentflow.executor.partial.part import Part
+    from agentflow.executor.run import Run
+
+
+@dataclass(slots=True)
+class PartialStats:
+    """What partial execution has done in one run.
+
+    Attributes:
+        started: Tools that were called before their arguments were complete.
+        committed: Calls that were made by what had begun before, warm-ups included.
+        retracted: What had begun and was of no use.
+        seconds_hidden: Work that was done while the model still wrote.
+    """
+
+    started: int = 0
+    committed: int = 0
+    retracted: int = 0
+    seconds_hidden: float = 0.0
+
+
+class Records:
+    """Keeps the books of the parts of one run.
+
+    Args:
+        run: Whose subscribers are told.
+
+    Attributes:
+        stats: Of this run.
+    """
+
+    def __init__(self, run: Run[Any]) -> None:
+        self._run = run
+        self.stats = PartialStats()
+
+    def warmed(self, part: Part) -> None:
+        """A warm-up began."""
+        self._tell(events.PartialWarmed, part)
+
+    def started(self, part: Part) -> None:
+        """A tool was called with what is known of its arguments."""
+        self.stats.started += 1
+        self._tell(events.PartialStarted, part, dict(part.inputs.given))
+
+    def committed(self, part: Part, node: int, hidden: float) -> None:
+        """The call was made, and this is its beginning."""
+        self.stats.committed += 1
+        self.stats.seconds_hidden += hidden
+        if self._run.driver.teller is not None:
+            self._run.driver.teller.adopted(part.number, part.call.tool.name, node, hidden)
+
+    def retracted(self, part: Part, took: float, why: str) -> None:
+        """What had begun is of no use."""
+        self.stats.retracted += 1
+        self._tell(events.PartialRetracted, part, took, str(why))
+
+    def _tell(self, kind: Callable[..., events.Event], part: Part, *about: Any) -> None:
+        if self._run.watched:
+            tool = part.call.tool.name
+            self._run.emit(kind(self._run.id, self._run.now(), part.number, tool, *about))
