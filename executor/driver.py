@@ -101,7 +101,7 @@ class Driver(Running):
     def close(self) -> None:
         """No further nodes will come; the run is over when all are settled."""
         self._closed = True
-        self._check_over()
+        self.check_over()
 
     async def finished(self) -> None:
         """Wait until all calls are settled; whoever is cancelled here cancels none of them."""
@@ -157,7 +157,7 @@ class Driver(Running):
             raise
         self._pumping = False
         if not self.state.open:
-            self._check_over()
+            self.check_over()
 
     def fail(self, error: BaseException) -> None:
         """The state cannot be trusted any more: end the run rather than let it hang."""
@@ -169,8 +169,9 @@ class Driver(Running):
         if self.broken is not None:
             self.broken(error)
 
-    def _check_over(self) -> None:
-        if self._closed and not self.state.open and not self.over.done():
+    def check_over(self) -> None:
+        """See whether the run is over: nothing runs, and nothing further comes."""
+        if self._closed and not (self.state.open or self.parts.ending or self.over.done()):
             self.timers.close()
             self.over.set_result(None)
 

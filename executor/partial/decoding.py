@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -47,7 +46,6 @@ class Decoding:
         self._node = node
         self._tools: dict[int, Tool[..., Any]] = {}
         self._open: dict[int, Part] = {}
-        self._parts: list[Part] = []
 
     # What the model writes
 
@@ -58,8 +56,7 @@ class Decoding:
             return
         self._tools[at] = made
         if self._may_begin(made):
-            part = self._open[at] = self._run.driver.parts.make_part(self._run, made)
-            self._parts.append(part)
+            self._open[at] = self._run.driver.parts.make_part(self._run, made)
 
     def take(self, event: ArgumentOpened | ArgumentGrew | ArgumentClosed) -> None:
         """An argument began, grew, or is complete.
@@ -97,13 +94,6 @@ class Decoding:
         """Nothing more is read: what was not made by now is retracted."""
         for at in list(self._open):
             self.retract(at, Why.NOT_COMPLETED)
-
-    async def aclose(self) -> None:
-        """The same, and wait until it has ended."""
-        self.close()
-        left = [part.task for part in self._parts if part.task is not None and part.why is not None]
-        if left := [task for task in left if not task.done()]:
-            await asyncio.wait(left, timeout=self._run.host.services.limits.grace)
 
     # Arguments
 

@@ -226,6 +226,7 @@ class Part:
         self._records.retracted(self, self._loop.time() - self._began, why)
         if not self.task.done():
             self.task.cancel()
+            self._run.driver.parts.await_end(self._run, self.task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._ended = self._loop.time()

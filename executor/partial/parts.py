@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ class Parts:
     Attributes:
         waiting: Parts whose call has not started, by plan id.
         claimed: Parts whose call has started, by slot, until it adopts them.
+        ending: Work of retracted parts that has not ended, and when to give up on it.
     """
 
     def __init__(self, calls: Running) -> None:
@@ -36,6 +39,7 @@ class Parts:
         self._numbers = count(1)
         self.waiting: dict[int, Part] = {}
         self.claimed: dict[int, Part] = {}
+        self.ending: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
 
     def make_part(self, run: Run[Any], tool: Tool[..., Any]) -> Part:
         """A part for a call that a model begins to write."""
@@ -96,3 +100,19 @@ class Parts:
         """An attempt has ended; if it had no use for its part, nothing else will."""
         if (part := self.claimed.pop(slot, None)) is not None:
             part.retract(Why.KNOWN)
+
+    def await_end(self, run: Run[Any], task: asyncio.Task[Any]) -> None:
+        """A part was cancelled: its run is not over before it has ended, or the grace has."""
+        services = run.host.services
+
+        def give_up() -> None:
+            services.abandon(task, task.get_name())
+            self._ended(run, task)
+
+        self.ending[task] = run.driver.loop.call_later(services.limits.grace, give_up)
+        task.add_done_callback(partial(self._ended, run))
+
+    def _ended(self, run: Run[Any], task: asyncio.Task[Any]) -> None:
+        if (timer := self.ending.pop(task, None)) is not None:
+            timer.cancel()
+            run.driver.check_over()

@@ -117,7 +117,7 @@ class _Turn:
                 self._note(self._assembler.finish(), cut_off=reply.finish_reason == "length")
             self._make_deferred()
         finally:
-            await self._decoding.aclose()
+            self._decoding.close()
         if self._request.tool_choice == "none":
             return reply
         calls = tuple(call for _, call in sorted(self._calls.items()))

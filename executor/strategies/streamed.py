@@ -140,7 +140,8 @@ class PlanStream:
                 elif isinstance(event, Ended):
                     self._end(event)
                     return True
-            self.decoding.advance()
+            self._bench.flush()
+            self.decoding.advance()  # with all earlier calls known to the run
             return False
         finally:
             self._bench.flush()
@@ -300,7 +301,6 @@ class PlanWriter:
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._stream.decoding.aclose()
 
     async def _write(self) -> None:
         try:
