@@ -24,6 +24,7 @@ from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import ALL
 from agentflow.tools.policy import DEFAULT, UNSET, Options, Policy
 from agentflow.tools.roles import Check
+from agentflow.tools.rules import check_policy, check_roles
 from agentflow.tools.signature import Signature
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.streaming import Commit
@@ -37,7 +38,6 @@ A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
-_WRITES = {"writes": "writes", "undeclared": "does not say that it only reads"}
 _RESERVED = ("join", "return", "gather", "each", "if")
 
 
@@ -93,7 +93,7 @@ class Tool(Generic[P, R_co]):
             )
         self.signature = Signature(fn, self.name, local, checks)
         self.warm_up: WarmUp | None = None
-        _check_roles(self, checks or {})
+        check_roles(self, checks or {})
         for pattern, parameter in effect.holes:
             if not self.signature.open and parameter not in self.signature.signature.parameters:
                 raise DefinitionError(
@@ -158,7 +158,7 @@ class Tool(Generic[P, R_co]):
         twin.__dict__.update(self.__dict__)
         if options:
             twin.policy = self.policy.revised(**options)
-            _check_policy(self.name, self.effect, twin.policy)
+            check_policy(self.name, self.effect, twin.policy)
         twin.join = join or self.join
         twin.when = self.when if when is None else when
         return twin
@@ -304,7 +304,7 @@ def tool(
         except ValueError as error:
             raise DefinitionError(f"tool {label!r}: {error}") from None
         policy = DEFAULT.revised(**options) if options else DEFAULT
-        _check_policy(label, effect, policy)
+        check_policy(label, effect, policy)
         made: Tool[..., Any] = Tool(
             fn,
             name=name,
@@ -318,48 +318,6 @@ def tool(
         return made
 
     return decorate if fn is None else decorate(fn)
-
-
-def _check_policy(name: str, effect: Effect, policy: Policy) -> None:
-    if policy.retries and effect.kind == "writes" and not effect.repeats_safely:
-        raise DefinitionError(
-            f"tool {name!r} writes and would be repeated by retries={policy.retries}: "
-            "declare idempotent=True, or leave retries out"
-        )
-    if policy.hedge and not effect.starts_early:
-        raise DefinitionError(
-            f"tool {name!r} would be called twice at once by hedge={policy.hedge}: "
-            "only tools that are pure or read may be, and model calls"
-        )
-    if (policy.ttl or policy.negative_ttl) and effect.kind not in ("pure", "reads"):
-        raise DefinitionError(
-            f"tool {name!r} cannot have a ttl, its results are not kept: declare pure=True or "
-            "reads=... if that is what it is"
-        )
-
-
-def _check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
-    """Refuse what could not be kept: effects before a commit, streams in threads."""
-    roles, name = tool.signature.roles, tool.name
-    for parameter, check in checks.items():
-        if parameter not in tool.signature.names:
-            raise DefinitionError(f"tool {name!r}: check= names no parameter {parameter!r} of it")
-        if inspect.iscoroutinefunction(check) or not callable(check):
-            raise DefinitionError(f"tool {name!r}: a check is a plain function, not {check!r}")
-    if not (roles.early or roles.commit or roles.warm):
-        return
-    if tool.implementation is not tool.fn:
-        raise DefinitionError(f"{name!r} takes Stream, Late, Commit or Warm: only a @tool can")
-    if not roles.early:
-        return
-    if tool.kind == "thread":
-        raise DefinitionError(f"tool {name!r} takes Stream or Late: make it 'async def'")
-    if not tool.effect.starts_early and roles.commit is None:
-        raise DefinitionError(
-            f"tool {name!r} {_WRITES[tool.effect.kind]}, and would begin before its call is "
-            "certain: add a parameter 'commit: Commit' and await commit() before the effect, or "
-            "declare pure=True or reads=..."
-        )
 
 
 def has_each(value: Any) -> bool:

@@ -1,0 +1,68 @@
+"""What a tool may declare together."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from agentflow.errors import DefinitionError
+from agentflow.tools.effects import Effect
+from agentflow.tools.policy import Policy
+from agentflow.tools.roles import Check
+
+if TYPE_CHECKING:
+    from agentflow.tools.tool import Tool
+
+_WHAT = {"writes": "writes", "undeclared": "does not say that it only reads"}
+
+
+def check_policy(name: str, effect: Effect, policy: Policy) -> None:
+    """Refuse what would repeat a write, or keep what is not kept.
+
+    Raises:
+        DefinitionError: The policy does not go with the effect.
+    """
+    if policy.retries and effect.kind == "writes" and not effect.repeats_safely:
+        raise DefinitionError(
+            f"tool {name!r} writes and would be repeated by retries={policy.retries}: "
+            "declare idempotent=True, or leave retries out"
+        )
+    if policy.hedge and not effect.starts_early:
+        raise DefinitionError(
+            f"tool {name!r} would be called twice at once by hedge={policy.hedge}: "
+            "only tools that are pure or read may be, and model calls"
+        )
+    if (policy.ttl or policy.negative_ttl) and effect.kind not in ("pure", "reads"):
+        raise DefinitionError(
+            f"tool {name!r} cannot have a ttl, its results are not kept: declare pure=True or "
+            "reads=... if that is what it is"
+        )
+
+
+def check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
+    """Refuse effects before a commit, streams in threads, checks of nothing.
+
+    Raises:
+        DefinitionError: The parameters, or their checks, do not go with the tool.
+    """
+    roles, name = tool.signature.roles, tool.name
+    for parameter, check in checks.items():
+        if parameter not in tool.signature.names:
+            raise DefinitionError(f"tool {name!r}: check= names no parameter {parameter!r} of it")
+        if inspect.iscoroutinefunction(check) or not callable(check):
+            raise DefinitionError(f"tool {name!r}: a check is a plain function, not {check!r}")
+    if not (roles.early or roles.commit or roles.warm):
+        return
+    if tool.implementation is not tool.fn:
+        raise DefinitionError(f"{name!r} takes Stream, Late, Commit or Warm: only a @tool can")
+    if not roles.early:
+        return
+    if tool.kind == "thread":
+        raise DefinitionError(f"tool {name!r} takes Stream or Late: make it 'async def'")
+    if not tool.effect.starts_early and roles.commit is None:
+        raise DefinitionError(
+            f"tool {name!r} {_WHAT[tool.effect.kind]}, and would begin before its call is "
+            "certain: add a parameter 'commit: Commit' and await commit() before the effect, or "
+            "declare pure=True or reads=..."
+        )
