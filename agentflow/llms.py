@@ -26,14 +26,12 @@ from agentflow.executor.models.typed import AnswerType, feedback
 from agentflow.executor.run import Run
 from agentflow.tools.effects import SAMPLES
 from agentflow.tools.policy import DEFAULT, Options
+from agentflow.tools.roles import Check
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import as_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Check = Callable[[Any], "bool | str | None"]
-"""Looks at an answer: true or None accepts it, false or a reason does not."""
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")
 _ALMOST_FIELD = re.compile(r"(?<!\{)\{(?:[^\W\d]\w*[.\[!:][^{}]*)?\}")

@@ -44,6 +44,7 @@ class Decoding:
         self._run = run
         self._waits = waits
         self._node = node
+        self._context = contextvars.copy_context()
         self._tools: dict[int, Tool[..., Any]] = {}
         self._open: dict[int, Part] = {}
 
@@ -148,7 +149,7 @@ class Decoding:
         ready = part.inputs.ready and self._is_clear(part)
         warms = part.call.tool.origin.warm_up is not None
         if part.task is None and (ready or warms) and not self._run.driver.state.crowded:
-            part.begin(contextvars.copy_context())
+            part.begin(self._context.copy())
         if ready and part.task is not None:
             part.start()
 
