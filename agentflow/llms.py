@@ -26,7 +26,7 @@ from agentflow.executor.models.typed import AnswerType, feedback
 from agentflow.executor.run import Run
 from agentflow.tools.effects import SAMPLES
 from agentflow.tools.policy import DEFAULT, Options
-from agentflow.tools.roles import Check
+from agentflow.tools.roles import Check, refusal
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import as_text
 
@@ -206,10 +206,10 @@ class Prompted(Tool[P, R]):
             value = self._type.read(reply.text)
         except AnswerInvalid as error:
             raise self._unusable(error.problems, reply) from None
-        verdict = None if self._check is None else self._check(value)
-        if verdict is None or verdict is True:
+        why = None if self._check is None else refusal(self._check(value))
+        if why is None:
             return value
-        raise self._unusable(verdict or "it did not pass the check", reply)
+        raise self._unusable(why, reply)
 
     def _unusable(self, problem: str, reply: Reply) -> AnswerInvalid:
         return AnswerInvalid(

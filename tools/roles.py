@@ -103,14 +103,20 @@ def there(value: Any, how: Early) -> TextStream | LateValue[Any]:
     return LateValue.of(value) if how == "late" else TextStream.of(value or "")
 
 
+def refusal(verdict: bool | str | None) -> str | None:
+    """Why a check does not accept a value; None if it does."""
+    if verdict is None or verdict is True:
+        return None
+    return verdict or "it did not pass the check"
+
+
 def accepts(check: Check) -> Callable[[Any], Any]:
     """A check, as pydantic calls it: gives the value back, or raises ValueError."""
 
     def checked(value: Any) -> Any:
-        verdict = check(value)
-        if verdict is None or (verdict and not isinstance(verdict, str)):
-            return value
-        raise ValueError(verdict if isinstance(verdict, str) else "it was not accepted")
+        if (why := refusal(check(value))) is not None:
+            raise ValueError(why)
+        return value
 
     return checked
 
