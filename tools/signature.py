@@ -44,6 +44,7 @@ class Signature:
     Attributes:
         signature: What callers give, with the types of the values.
         roles: What parameters are for that are more than values.
+        checks: What looks at single arguments, by parameter.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Signature:
         ]
         self.signature = inspect.Signature(parameters)
         self.returns = hints.get("return", _EMPTY)
-        self._checks = dict(checks or {})
+        self.checks = dict(checks or {})
         self.typed = bool(checks) or any(
             p.annotation is not _EMPTY and p.annotation is not Any for p in parameters
         )
@@ -164,7 +165,7 @@ class Signature:
         collect: Any = collected
         checked = []
         for p in parameters:
-            if (check := self._checks.get(p.name)) is not None:
+            if (check := self.checks.get(p.name)) is not None:
                 kind = Any if p.annotation is _EMPTY else p.annotation
                 p = p.replace(annotation=typing.Annotated[kind, AfterValidator(accepts(check))])
             checked.append(p)
