@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agentflow.context import Context
+from agentflow.tools.builtin.files_write import write_tool
 from agentflow.tools.builtin.globs import glob
 from agentflow.tools.builtin.patterns import Search
 from agentflow.tools.builtin.root import Entry, PathRefused, Root
@@ -93,11 +94,12 @@ class Literal:
     matches = may_match
 
 
-def file_tools(root: str | os.PathLike[str]) -> tuple[Tool[..., Any], ...]:
+def file_tools(root: str | os.PathLike[str], *, write: bool = False) -> tuple[Tool[..., Any], ...]:
     """`read_file`, `list_files` and `search_text` for one folder; nothing outside it is reached.
 
     Args:
         root: The folder.
+        write: Whether `write_file` is among them.
 
     Raises:
         DefinitionError: It is no folder.
@@ -138,7 +140,8 @@ def file_tools(root: str | os.PathLike[str]) -> tuple[Tool[..., Any], ...]:
             ctx.emit({"truncated": cut})
         return found
 
-    return read_file, list_files, search_text
+    tools = read_file, list_files, search_text
+    return (*tools, write_tool(folder)) if write else tools
 
 
 def read(root: Root, path: str, start: int, lines: int) -> FileText:

@@ -8,6 +8,7 @@ is swapped in between two steps can lead outside, and ``..`` goes back along our
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,10 @@ SKIPPED = frozenset(
 
 MARKERS = frozenset({"pyvenv.cfg", "CACHEDIR.TAG"})
 """A folder that holds one of these is an environment or a cache."""
+
+
+DRAFT = re.compile(r"\.agentflow-[0-9a-f]{16}\.part")
+"""Name of a file that is still being written; such files are never listed."""
 
 
 def _flags(*names: str) -> int:
@@ -64,6 +69,25 @@ class Entry:
     path: str
     fd: int
     folder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file is, or would be.
+
+    Attributes:
+        path: Relative to the root, with ``/``, links resolved.
+        fd: Descriptor of the deepest folder on the way that exists.
+        missing: Names of the folders below it that do not, outermost first.
+        name: The file's own.
+        mode: Permission bits of the file, or None if there is none.
+    """
+
+    path: str
+    fd: int
+    missing: tuple[str, ...]
+    name: str
+    mode: int | None
 
 
 @dataclass(slots=True)
@@ -110,6 +134,19 @@ class Root:
         finally:
             os.close(entry.fd)
 
+    @contextmanager
+    def place(self, path: str) -> Iterator[Place]:
+        """Where a regular file is or would be; nothing is made.
+
+        Raises:
+            PathRefused: It leads out of the root, or something else is there.
+        """
+        walk = _Walk([os.open(self.path, _FOLDER)])
+        try:
+            yield self._place(walk, path)
+        finally:
+            walk.close()
+
     def files(self, folder: Entry) -> Generator[Entry, None, None]:
         """Every regular file below an open folder, sorted by name at each level.
 
@@ -127,7 +164,7 @@ class Root:
 
     def _files(self, fd: int, prefix: str, depth: int) -> Generator[Entry, None, None]:
         with os.scandir(fd) as scan:
-            entries = sorted((e for e in scan if _printable(e.name)), key=lambda e: e.name)
+            entries = sorted((e for e in scan if _shown(e.name)), key=lambda e: e.name)
         if depth and not MARKERS.isdisjoint(entry.name for entry in entries):
             return
         for entry in entries:
@@ -140,7 +177,7 @@ class Root:
         if depth > MAX_DEPTH:
             return
         try:
-            folder = os.open(name, _FOLDER, dir_fd=fd)
+            folder = open_folder(name, fd)
         except OSError:  # not ours to read, or gone since it was listed
             return
         try:
@@ -162,6 +199,28 @@ class Root:
         finally:
             walk.close()
 
+    def _place(self, walk: _Walk, path: str) -> Place:
+        if reason := refusal(path):
+            raise PathRefused(f"{path!r}: {reason}")
+        todo = _components(path, path)
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                self._up(walk, path)
+                continue
+            try:
+                mode = self._mode(name, walk.fds[-1])
+                if stat.S_ISREG(mode) and not todo:
+                    return _placed(walk, [name], stat.S_IMODE(mode))
+                self._enter(walk, name, todo, path, mode)
+            except FileNotFoundError as error:
+                if ".." in todo:
+                    _explain(error, path, name, walk.fds[-1])
+                return _placed(walk, [name, *reversed(todo)], None)
+            except (OSError, ValueError) as error:
+                _explain(error, path, name, walk.fds[-1])
+        raise PathRefused(f"{path!r} is a folder: name a file in it")
+
     def _up(self, walk: _Walk, path: str) -> None:
         if not walk.names:
             raise PathRefused(f"{path!r} leads out of the root: use a path inside it")
@@ -173,19 +232,22 @@ class Root:
         here = walk.fds[-1]
         try:
             mode = self._mode(name, here)
-            if stat.S_ISLNK(mode):
-                self._unfold(walk, name, todo, path)
-            elif stat.S_ISDIR(mode):
-                walk.fds.append(os.open(name, _FOLDER, dir_fd=here))
-                walk.names.append(name)
-            elif stat.S_ISREG(mode) and not todo:
+            if stat.S_ISREG(mode) and not todo:
                 return self._open_regular(name, here)
-            else:
-                what = "a file, not a folder" if stat.S_ISREG(mode) else "not a regular file"
-                raise PathRefused(f"{path!r}: {name!r} is {what}")
+            self._enter(walk, name, todo, path, mode)
         except (OSError, ValueError) as error:
             _explain(error, path, name, here)
         return None
+
+    def _enter(self, walk: _Walk, name: str, todo: list[str], path: str, mode: int) -> None:
+        if stat.S_ISLNK(mode):
+            self._unfold(walk, name, todo, path)
+        elif stat.S_ISDIR(mode):
+            walk.fds.append(open_folder(name, walk.fds[-1]))
+            walk.names.append(name)
+        else:
+            what = "a file, not a folder" if stat.S_ISREG(mode) else "not a regular file"
+            raise PathRefused(f"{path!r}: {name!r} is {what}")
 
     def _unfold(self, walk: _Walk, name: str, todo: list[str], path: str) -> None:
         walk.links += 1
@@ -212,6 +274,32 @@ def _components(text: str, path: str) -> list[str]:
     return [name for name in reversed(text.split("/")) if name not in ("", ".")]
 
 
+def refusal(path: str) -> str | None:
+    """Why a path can be no file's, whatever there is; None if it can be."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if path.startswith("/"):
+        return "it is absolute: write it relative to the root"
+    if names[:1] == [".."]:
+        return "it leads out of the root: use a path inside it"
+    if path.rpartition("/")[2] in ("", ".", ".."):
+        return "it names a folder: name a file in it"
+    return None if _printable(path) and "\0" not in path else "no file can be called that"
+
+
+def open_folder(name: str, folder: int) -> int:
+    """A descriptor of a folder in another, which is no link."""
+    return os.open(name, _FOLDER, dir_fd=folder)
+
+
+def _placed(walk: _Walk, names: list[str], mode: int | None) -> Place:
+    path = "/".join([*walk.names, *names])
+    return Place(path, walk.fds[-1], tuple(names[:-1]), names[-1], mode)
+
+
+def _shown(name: str) -> bool:
+    return _printable(name) and DRAFT.fullmatch(name) is None
+
+
 def _printable(name: str) -> bool:
     """Whether a name is UTF-8: any other could not be passed on in JSON."""
     try:
@@ -230,6 +318,6 @@ def _explain(error: Exception, path: str, name: str, folder: int) -> NoReturn:
         raise PathRefused(f"{path!r}: {name!r} cannot be opened: {reason}") from error
     known: list[str] = []
     with suppress(OSError):
-        known = [entry for entry in os.listdir(folder) if _printable(entry)]
+        known = [entry for entry in os.listdir(folder) if _shown(entry)]
     hint = nearest(name, known) if known else "The folder is empty."
     raise PathNotFound(f"{path!r}: there is no {name!r}. {hint}") from error
