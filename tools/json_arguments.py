@@ -224,7 +224,6 @@ class ArgumentsReader:
 
     def _string_begins(self, at: int) -> int:
         self._start = self._base + at
-        self._parts = []
         self._step = ArgumentsReader._string
         return at + 1
 
@@ -241,7 +240,7 @@ class ArgumentsReader:
         return at + 1
 
     def _number_begins(self, text: str, at: int) -> int:
-        self._figure, self._parts = "begin", []
+        self._figure = "begin"
         self._step = ArgumentsReader._number
         return self._number(text, at)
 
@@ -351,7 +350,7 @@ class ArgumentsReader:
         """Where a text that ends too early is at fault: where its last token begins."""
         if self._step is ArgumentsReader._number:
             return self._start + good_figures("".join(self._parts))
-        if self._held or self._step is ArgumentsReader._string:
+        if self._step is ArgumentsReader._string:
             return self._start
         return self._base
 

@@ -97,8 +97,19 @@ def test_calls_that_all_have_index_0_are_told_apart_by_id() -> None:
     assert closed(events) == [0, 1, 2]
 
 
-def test_id_and_name_repeated_on_every_fragment_are_one_call() -> None:
-    _, assembler = run(first(0, "{"), first(0, '"a":1'), first(0, "}"))
+def test_further_fragments_of_an_index_belong_to_its_last_call() -> None:
+    _, assembler = run(first(0, "{}", id="x"), first(0, "{", id="y"), more(0, '"a":1}'))
+
+    assert [call.arguments_text for call in assembler.calls()] == ["{}", '{"a":1}']
+
+
+@pytest.mark.parametrize(
+    "again",
+    [("id0", "f"), ("id0", None), ("id0", "other"), ("another", None), (None, "f")],
+    ids=str,
+)
+def test_id_or_name_given_again_are_no_new_call(again: tuple[str | None, str | None]) -> None:
+    _, assembler = run(first(0, "{"), CallPiece(0, *again, '"a":1'), CallPiece(0, *again, "}"))
 
     assert assembler.calls() == (CallRequest("id0", "f", '{"a":1}'),)
 

@@ -86,7 +86,14 @@ def test_an_escape_is_told_when_it_is_complete(written: str, character: str) -> 
 
 @pytest.mark.parametrize(
     ("follows", "text"),
-    [("x", "\ud83dx"), ("\\n", "\ud83d\n"), ("\\u0041", "\ud83dA"), ('"', "\ud83d")],
+    [
+        ("x", "\ud83dx"),
+        ('"', "\ud83d"),
+        ("\\n", "\ud83d\n"),
+        ("\\u0", "\ud83d"),
+        ("\\ud8", "\ud83d"),
+        ("\\ud83d\\ude00", "\ud83d😀"),
+    ],
 )
 def test_half_a_surrogate_pair_waits_until_the_other_cannot_come(follows: str, text: str) -> None:
     reader = ArgumentsReader(0, "search")
@@ -241,6 +248,7 @@ def test_arguments_of_another_type_are_refused_at_their_first_character(
         ('{"a": 01', "a number ends here", 7),
         ('{"a": 1.}', "a number is not complete", 7),
         ('{"a": 1.5e+}', "a number is not complete", 9),
+        ('{"a": 1e++', "a number is not complete", 7),
         ('{"a": 1 2', "a comma or a closing brace is expected", 8),
         ('{"a": 1_', "a number ends here", 7),
         ('{"a": ' + "9" * 4301 + "}", "a number has too many digits", 6),
@@ -265,6 +273,21 @@ def test_a_fault_is_found_with_the_character_that_proves_it(
     assert problem in str(broken.error)
     assert broken.error.position == position
     assert str(error(text)) == str(broken.error)
+
+
+def test_only_the_escapes_of_json_are_read() -> None:
+    escapes = {char for char in map(chr, range(128)) if isinstance(json_or_none(char), dict)}
+
+    for char in map(chr, range(128)):
+        broken = any(isinstance(event, CallBroken) for event in events(f'{{"a": "\\{char}"}}'))
+        assert broken == (char not in escapes), char
+
+
+def json_or_none(char: str) -> Any:
+    try:
+        return json.loads(f'{{"a": "\\{char}"}}')
+    except json.JSONDecodeError:
+        return None
 
 
 @pytest.mark.parametrize(
