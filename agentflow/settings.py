@@ -17,9 +17,11 @@ _ENVIRONMENT = {
     "model": ("AGENTFLOW_MODEL",),
     "cache": ("AGENTFLOW_CACHE",),
     "speculate": ("AGENTFLOW_SPECULATE",),
+    "partial": ("AGENTFLOW_PARTIAL",),
 }
 
-_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_SWITCHES = ("speculate", "partial")
+_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 OPENAI_URL = "https://api.openai.com/v1"
 """Where an API key without a base URL is meant for."""
@@ -35,6 +37,7 @@ class Settings:
         model: Name of the model; empty lets the endpoint's only model be found.
         cache: Directory in which results of tools are kept; empty for memory alone.
         speculate: Whether calls that are likely to come are started early.
+        partial: Whether calls begin while a model still writes them.
     """
 
     base_url: str = ""
@@ -42,6 +45,7 @@ class Settings:
     model: str = ""
     cache: str = ""
     speculate: bool = False
+    partial: bool = True
 
     @classmethod
     def load(
@@ -52,6 +56,7 @@ class Settings:
         model: str | None = None,
         cache: str | None = None,
         speculate: bool | None = None,
+        partial: bool | None = None,
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> Settings:
@@ -63,6 +68,7 @@ class Settings:
             model: Likewise.
             cache: Likewise.
             speculate: Likewise, unless it is None.
+            partial: Likewise.
             environ: The environment; the process's own by default.
             folder: Where to look for pyproject.toml, upwards; the working folder by default.
 
@@ -74,8 +80,8 @@ class Settings:
         values = {**_from_pyproject(folder or Path.cwd()), **_from_environment(environ)}
         given = {"base_url": base_url, "api_key": api_key, "model": model, "cache": cache}
         values.update({name: value for name, value in given.items() if value})
-        if speculate is not None:
-            values["speculate"] = speculate
+        switches = {"speculate": speculate, "partial": partial}
+        values.update({name: value for name, value in switches.items() if value is not None})
         if values.get("api_key") and not values.get("base_url"):
             values["base_url"] = OPENAI_URL
         return cls(**values)
@@ -86,14 +92,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, variables in _ENVIRONMENT.items():
         if variable := next((v for v in variables if environ.get(v)), None):
             found[name] = environ[variable]
-            if name == "speculate":
+            if name in _SWITCHES:
                 found[name] = _switch(variable, environ[variable])
     return found
 
 
 def _switch(variable: str, word: str) -> bool:
     try:
-        return _SWITCH[word.lower()]
+        return _WORDS[word.lower()]
     except KeyError:
         raise DefinitionError(f"{variable} must be 1 or 0, not {word!r}") from None
 

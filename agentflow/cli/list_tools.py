@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentflow.cli import codes
-from agentflow.cli.output import print_json
+from agentflow.cli.output import listed, print_json
 from agentflow.cli.toolset import toolbox
 from agentflow.tools.spec import Parameter, ToolSpec
+from agentflow.tools.tool import Tool
 
 ONE_LINE = '@tool(pure=True), @tool(reads="web") or @tool(writes="orders")'
 """What to write so that a tool declares its effect."""
@@ -16,12 +17,12 @@ ONE_LINE = '@tool(pure=True), @tool(reads="web") or @tool(writes="orders")'
 
 def command(options: Any) -> int:
     """List the tools that the options ask for; the exit code."""
-    specs = [tool.spec for tool in toolbox(options, root=".").values()]
+    tools = list(toolbox(options, root=".").values())
     if options.json:
-        print_json([_as_json(spec) for spec in specs])
+        print_json([_as_json(tool) for tool in tools])
         return codes.OK
-    print("\n\n".join("\n".join(_described(spec)) for spec in specs))
-    silent = [spec.name for spec in specs if spec.effect.kind == "undeclared"]
+    print("\n\n".join("\n".join(_described(tool)) for tool in tools))
+    silent = [tool.name for tool in tools if tool.effect.kind == "undeclared"]
     if silent:
         print(
             f"\n{', '.join(silent)}: no effect declared. Such calls wait for the end of a plan that "
@@ -31,8 +32,8 @@ def command(options: Any) -> int:
     return codes.OK
 
 
-def _as_json(spec: ToolSpec) -> dict[str, Any]:
-    effect = spec.effect
+def _as_json(tool: Tool[..., Any]) -> dict[str, Any]:
+    spec, effect = tool.spec, tool.effect
     return {
         "name": spec.name,
         "description": spec.description,
@@ -43,16 +44,39 @@ def _as_json(spec: ToolSpec) -> dict[str, Any]:
         },
         "parameters": spec.schema(),
         "returns": spec.returns,
+        "partial": _partial(tool),
     }
 
 
-def _described(spec: ToolSpec) -> Iterator[str]:
+def _partial(tool: Tool[..., Any]) -> dict[str, Any]:
+    """What it can do while a model still writes a call of it."""
+    early = tool.signature.roles.early
+    return {
+        "warms_up": tool.origin.warm_up is not None,
+        "streamed": [name for name, how in early.items() if how == "stream"],
+        "late": [name for name, how in early.items() if how == "late"],
+    }
+
+
+def _described(tool: Tool[..., Any]) -> Iterator[str]:
+    spec = tool.spec
     parameters = ", ".join(_parameter(p, spec) for p in spec.parameters)
     result = f" -> {_type(spec.returns, spec)}" if spec.returns else ""
     yield f"{spec.name}({parameters}){result}"
     yield f"    {spec.effect}"
+    if early := "; ".join(_early(_partial(tool))):
+        yield f"    while a call is written: {early}"
     if first := spec.description.partition("\n")[0]:
         yield f"    {first}"
+
+
+def _early(partial: Mapping[str, Any]) -> Iterator[str]:
+    if partial["warms_up"]:
+        yield "warms up"
+    if partial["streamed"]:
+        yield f"reads {listed(partial['streamed'])}"
+    if partial["late"]:
+        yield f"begins before {listed(partial['late'])}"
 
 
 def _parameter(parameter: Parameter, spec: ToolSpec) -> str:

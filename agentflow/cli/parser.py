@@ -188,6 +188,11 @@ def _add_cache_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="start calls early that are likely to come",
     )
+    group.add_argument(
+        "--partial",
+        action=argparse.BooleanOptionalAction,
+        help="begin calls while they are written (on by default)",
+    )
 
 
 def _add_endpoint_options(parser: argparse.ArgumentParser) -> None:

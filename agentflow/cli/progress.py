@@ -14,6 +14,9 @@ from agentflow.cli.tally import Call, Tally
 REDRAW = 0.1
 """Seconds between two drawings at least."""
 
+WORTH_TELLING = 0.001
+"""Seconds that were saved, or hidden, at least, if they are to be mentioned."""
+
 _SHOWN = 8  # running calls
 _BAR = 24
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -22,6 +25,10 @@ _MARKS = {
     "round": ("›", "round", "cyan"),
     "run": ("»", "run", "cyan"),
     "start": ("", "start", ""),
+    "warm": ("", "warm", ""),
+    "early": ("", "early", ""),
+    "dropped": ("↶", "dropped", "dim"),
+    "abort": ("■", "abort", "yellow"),
     "done": ("✓", "done", "green"),
     "failed": ("✗", "failed", "red"),
     "skipped": ("↷", "skipped", "dim"),
@@ -29,7 +36,7 @@ _MARKS = {
     "retry": ("↻", "retry", "yellow"),
     "model": ("≈", "model", "cyan"),
 }
-_ASCII = {"✓": "+", "✗": "x", "↷": "-", "↻": "~", "≈": "=", "·": ".", "›": ">", "»": ">"}
+_ASCII = dict(zip("✓✗↷↶↻≈·›»■", "+x--~=.>>!", strict=True))
 
 
 class Progress:
@@ -89,6 +96,23 @@ class Progress:
         if event.element is None:
             self._say("start", self._tally.of(event).name, event.run)
 
+    def _part(self, event: events.PartialWarmed | events.PartialStarted) -> None:
+        kind = "warm" if isinstance(event, events.PartialWarmed) else "early"
+        part = self._tally.parts.open[event.run, event.number]
+        self._say(kind, part.line, event.run)
+
+    def _dropped(self, event: events.PartialRetracted) -> None:
+        spent = duration(event.seconds)
+        self._say("dropped", f"{event.tool} after {spent}: {event.why}", event.run)
+
+    def _stopped(self, event: events.ReplyStopped) -> None:
+        tokens = counted(event.tokens, "token")
+        self._say("abort", f"model stopped after {tokens}: {event.why}", event.run)
+
+    def _hedged(self, event: events.NodeHedged) -> None:
+        place, after = _place(event, self._tally), duration(event.after)
+        self._say("retry", f"{place}: slow, a second attempt beside it after {after}", event.run)
+
     def _retrying(self, event: events.NodeRetrying) -> None:
         self._say(
             "retry",
@@ -125,15 +149,18 @@ class Progress:
     # Lines that are redrawn
 
     def _live(self, at: float) -> list[str]:
-        running = list(self._tally.running())
-        if not self._tally.calls:
-            return [f"{self._spin(at)} waiting for the model {duration(at - self._tally.began)}"]
+        calls = [_under_way(call, at) for call in self._tally.running()]
+        parts = [f"{duration(at - p.began)}  {p.line}" for p in self._tally.parts.open.values()]
+        under_way = calls + parts
         shown = max(1, min(_SHOWN, self._screen.size.lines - 3))
-        lines = [self._bar(len(running), at)]
-        lines += [f"{self._spin(at)} {_under_way(call, at)}" for call in running[:shown]]
-        if len(running) > shown:
-            lines.append(f"  and {len(running) - shown:,} more")
+        lines = [self._bar(len(calls), at) if self._tally.calls else self._waiting(at)]
+        lines += [f"{self._spin(at)} {text}" for text in under_way[:shown]]
+        if len(under_way) > shown:
+            lines.append(f"  and {len(under_way) - shown:,} more")
         return lines
+
+    def _waiting(self, at: float) -> str:
+        return f"{self._spin(at)} waiting for the model {duration(at - self._tally.began)}"
 
     def _bar(self, running: int, at: float) -> str:
         total = len(self._tally.calls)
@@ -161,7 +188,13 @@ def _timed(call: Call) -> str:
     if call.began is None:
         return call.name
     elements = f" ({counted(call.elements, 'element')})" if call.elements else ""
-    return f"{call.name}{elements} {duration(call.seconds)}{_reused(call)}"
+    return f"{call.name}{elements} {duration(call.seconds)}{_hidden(call)}{_reused(call)}"
+
+
+def _hidden(call: Call) -> str:
+    if call.hidden is None or call.hidden < WORTH_TELLING:
+        return ""
+    return f", {duration(call.hidden)} while it was written"
 
 
 def _reused(call: Call) -> str:
@@ -188,7 +221,12 @@ _SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
     events.PlanExtended: Progress._plan,
     events.RoundStarted: Progress._round,
     events.NodeStarted: Progress._started,
+    events.PartialWarmed: Progress._part,
+    events.PartialStarted: Progress._part,
+    events.PartialRetracted: Progress._dropped,
+    events.ReplyStopped: Progress._stopped,
     events.NodeRetrying: Progress._retrying,
+    events.NodeHedged: Progress._hedged,
     events.NodeFinished: Progress._finished,
     events.NodeFailed: Progress._failed,
     events.NodeSkipped: Progress._skipped,

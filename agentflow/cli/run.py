@@ -46,6 +46,7 @@ async def _run(target: Target, options: Any) -> int:
         model=options.model,
         cache=options.cache,
         speculate=options.speculate,
+        partial=options.partial,
     )
     with Interrupts(screen) as interrupts:
         try:
@@ -80,6 +81,7 @@ def _engine(job: Job, endpoint: Endpoint, settings: Settings, options: Any) -> E
         prices=None if options.prices is None else _prices(options.prices),
         cache=caching(options, settings),
         speculation=speculation(options, settings),
+        partial=settings.partial,
     )
 
 
@@ -192,6 +194,7 @@ class _Show:
             "seconds": round(self._tally.seconds, 6),
             "usage": self._tally.usage(),
             **self._tally.savings.as_dict(),
+            "partial": self._tally.parts.as_dict(),
             "calls": [call.as_dict() for call in self._tally.calls.values()],
         }
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from agentflow.cli.list_tools import ONE_LINE
 from agentflow.cli.output import counted, duration, gist, listed
-from agentflow.cli.progress import price
+from agentflow.cli.parts import Parts
+from agentflow.cli.progress import WORTH_TELLING, price
 from agentflow.cli.savings import REASONS, Savings
 from agentflow.cli.tally import Call, Tally
 from agentflow.executor.run import Run
 from agentflow.workflows import Workflow
 
 _RESULTS = 20
-_WORTH_TELLING = 0.001  # seconds saved
 
 
 def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
@@ -22,6 +22,9 @@ def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     yield "; ".join(filter(None, (_calls(tally, run), _models(tally))))
     yield from _reused(tally.savings)
     yield from _guessed(tally.savings)
+    yield from _begun(tally.parts)
+    yield from _stopped(tally.parts)
+    yield from _hedged(tally)
     for name, calls in _undeclared(tally, run).items():
         spent = sum(call.seconds for call in calls)
         yield (
@@ -83,7 +86,7 @@ def _reused(savings: Savings) -> Iterator[str]:
         return
     total = savings.made + reused
     reasons = [f"{count:,} {REASONS[why]}" for why, count in savings.reused.most_common()]
-    saved = f"; {duration(savings.seconds)} saved" if savings.seconds >= _WORTH_TELLING else ""
+    saved = f"; {duration(savings.seconds)} saved" if savings.seconds >= WORTH_TELLING else ""
     yield (
         f"{reused:,} of {counted(total, 'call')} reused ({reused / total:.0%}): "
         f"{listed(reasons)}{saved}"
@@ -100,6 +103,32 @@ def _guessed(savings: Savings) -> Iterator[str]:
         f"{counted(savings.started, 'call')} started on a guess: "
         f"{savings.used:,} used{saved}, {savings.wasted:,} in vain{spent}"
     )
+
+
+def _begun(parts: Parts) -> Iterator[str]:
+    if not parts.began:
+        return
+    spent = f" ({duration(parts.seconds_wasted)} of work)" if parts.retracted else ""
+    yield (
+        f"{counted(parts.began, 'call')} began while the model wrote "
+        f"{'it' if parts.began == 1 else 'them'}: {duration(parts.seconds_hidden)} hidden, "
+        f"{parts.retracted:,} in vain{spent}"
+    )
+
+
+def _stopped(parts: Parts) -> Iterator[str]:
+    if not parts.stopped:
+        return
+    replies = "a reply was" if parts.stopped == 1 else f"{parts.stopped:,} replies were"
+    yield (
+        f"{replies} stopped at a call that could not be made, after {parts.tokens:,} tokens "
+        f"of at most {parts.tokens + parts.spared:,}"
+    )
+
+
+def _hedged(tally: Tally) -> Iterator[str]:
+    if hedged := sum(call.hedged for call in tally.calls.values()):
+        yield f"{counted(hedged, 'second attempt')} made beside a slow first one"
 
 
 def _undeclared(tally: Tally, run: Run[Any]) -> dict[str, list[Call]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.cli.output import gist
+from agentflow.cli.parts import Parts
 from agentflow.cli.savings import Savings
 
 ENDED: Mapping[type[events.Event], str] = {
@@ -37,6 +38,8 @@ class Call:
         elements: Elements that were started or reused, if it is a map.
         settled: Elements that have ended.
         reused: How often it, or an element, was not made again, by reason.
+        hedged: How often it, or an element, had a second attempt beside a slow first one.
+        hidden: Seconds of its work that were over before it was certain; None if it began then.
         told: What it reported last.
         error: Why it failed.
     """
@@ -52,6 +55,8 @@ class Call:
     elements: int = 0
     settled: int = 0
     reused: Counter[str] = field(default_factory=Counter)
+    hedged: int = 0
+    hidden: float | None = None
     told: str = ""
     error: str = ""
 
@@ -85,6 +90,10 @@ class Call:
             data["elements"] = self.elements
         if self.reused:
             data["reused"] = dict(self.reused)
+        if self.hedged:
+            data["hedged"] = self.hedged
+        if self.hidden is not None:
+            data["seconds_hidden"] = round(self.hidden, 6)
         if self.error:
             data["error"] = self.error
         return data
@@ -99,6 +108,7 @@ class Tally:
         depths: How deep each run lies in the one that was started.
         models: The model calls that ended.
         savings: What need not be done, or was done early.
+        parts: What was done while a model still wrote.
         began: When the first run began, on the loop's clock.
         ended: When the last event came.
     """
@@ -107,6 +117,7 @@ class Tally:
     depths: dict[str, int] = field(default_factory=dict)
     models: list[events.ModelReplied] = field(default_factory=list)
     savings: Savings = field(default_factory=Savings)
+    parts: Parts = field(default_factory=Parts)
     began: float = 0.0
     ended: float = 0.0
 
@@ -114,12 +125,13 @@ class Tally:
         """Count one more event."""
         self.ended = event.at
         self.savings.take(event)
+        self.parts.take(event)
         if isinstance(event, events.TERMINAL):
             self._over(event)
         if (reaction := _REACTIONS.get(type(event))) is not None:
             reaction(self, event)
 
-    def of(self, event: events.NodeEvent) -> Call:
+    def of(self, event: events.NodeEvent | events.PartialCommitted) -> Call:
         """The call of an event."""
         key = (event.run, event.node)
         if (call := self.calls.get(key)) is None:
@@ -184,6 +196,12 @@ class Tally:
             call.elements += 1
         call.reused[event.source] += 1
 
+    def _hedged(self, event: events.NodeHedged) -> None:
+        self.of(event).hedged += 1
+
+    def _adopted(self, event: events.PartialCommitted) -> None:
+        self.of(event).hidden = event.hidden
+
     def _emitted(self, event: events.NodeEmitted) -> None:
         self.of(event).told = gist(event.data)
 
@@ -204,7 +222,9 @@ _REACTIONS: Mapping[type[events.Event], Callable[[Tally, Any], None]] = {
     events.PlanExtended: Tally._planned,
     events.NodeStarted: Tally._started,
     events.NodeReused: Tally._reused,
+    events.NodeHedged: Tally._hedged,
     events.NodeEmitted: Tally._emitted,
+    events.PartialCommitted: Tally._adopted,
     events.ModelReplied: lambda tally, event: tally.models.append(event),
     **dict.fromkeys(ENDED, Tally._settled),
 }
