@@ -50,11 +50,12 @@ def _as_json(tool: Tool[..., Any]) -> dict[str, Any]:
 
 def _partial(tool: Tool[..., Any]) -> dict[str, Any]:
     """What it can do while a model still writes a call of it."""
-    early = tool.signature.roles.early
+    early, checks = tool.signature.roles.early, tool.signature.checks
     return {
         "warms_up": tool.origin.warm_up is not None,
         "streamed": [name for name, how in early.items() if how == "stream"],
         "late": [name for name, how in early.items() if how == "late"],
+        "checked": [name for name in tool.signature.names if name in checks],
     }
 
 
@@ -77,6 +78,8 @@ def _early(partial: Mapping[str, Any]) -> Iterator[str]:
         yield f"reads {listed(partial['streamed'])}"
     if partial["late"]:
         yield f"begins before {listed(partial['late'])}"
+    if partial["checked"]:
+        yield f"checks {listed(partial['checked'])}"
 
 
 def _parameter(parameter: Parameter, spec: ToolSpec) -> str:

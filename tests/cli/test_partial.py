@@ -248,9 +248,14 @@ def test_the_list_of_tools_says_what_they_do_while_a_call_is_written(
     }
 
     assert "    while a call is written: reads text\n" in done.out
-    assert "    while a call is written: warms up\n" in done.out
+    assert "    while a call is written: warms up; checks query\n" in done.out
     assert "    while a call is written: begins before hint and last\n" in done.out
-    assert listed["rank"] == {"warms_up": False, "streamed": [], "late": ["hint", "last"]}
-    assert listed["search"]["warms_up"] is True
+    assert listed["rank"] == {
+        "warms_up": False,
+        "streamed": [],
+        "late": ["hint", "last"],
+        "checked": [],
+    }
+    assert listed["search"] == {"warms_up": True, "streamed": [], "late": [], "checked": ["query"]}
     assert listed["count"]["streamed"] == ["text"]
-    assert listed["calculate"] == {"warms_up": False, "streamed": [], "late": []}
+    assert not any(listed["calculate"].values())
