@@ -51,7 +51,7 @@ class Audience:
                     {"message": f"a subscriber of run {self._run} raised", "exception": error}
                 )
 
-    def tell_of_call(self, event: events.NodeEvent | events.PartialCommitted) -> None:
+    def tell_of_call(self, event: events.NodeEvent) -> None:
         """Tell of a call, once it is certain that it belongs to the plan."""
         if self._held and event.node in self._held:
             self._held[event.node].append(event)

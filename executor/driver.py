@@ -122,6 +122,17 @@ class Driver(Running):
         """Cancel the call of a plan id."""
         self._tell(Dropped(self.state.slot(node)))
 
+    def commit(self, node: int) -> None:
+        """A call belongs to the plan, which was not certain before."""
+        self.parts.committed(node)
+        if self.answers is not None:
+            self.answers.committed(node)
+
+    def take_back(self, node: int) -> None:
+        """A call does not belong to the plan: cancel it."""
+        self.parts.taken_back(node)
+        self.drop(node)
+
     def watch(self, node: int, watcher: Watcher) -> None:
         """Call `watcher` when a plan id is settled; at once if it is."""
         slot = self.state.slot(node)

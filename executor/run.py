@@ -185,13 +185,12 @@ class Run(Generic[T]):
     def commit(self, node: int) -> None:
         """A held node belongs to the plan."""
         self._audience.release(node)
-        if self.driver.answers is not None:
-            self.driver.answers.committed(node)
+        self.driver.commit(node)
 
     def retract(self, node: int) -> None:
         """A held node does not belong to the plan: it is cancelled, and nobody hears of it."""
         self._retracted.add(node)
-        self.driver.drop(node)
+        self.driver.take_back(node)
 
     def idempotency_key(self, node: int) -> str:
         """The key of a call: the same for all its attempts, also after a resume."""
@@ -336,6 +335,7 @@ class Run(Generic[T]):
             return
         if self._timer is not None:
             self._timer.cancel()
+        self.driver.parts.close()
         if self.speculator is not None:
             self.speculator.close()
         value, failure = self._outcome or (None, None)

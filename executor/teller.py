@@ -26,7 +26,7 @@ class Teller:
         run: str,
         loop: asyncio.AbstractEventLoop,
         state: RunState,
-        emit: Callable[[events.NodeEvent | events.PartialCommitted], None],
+        emit: Callable[[events.NodeEvent], None],
     ) -> None:
         self._run = run
         self._loop = loop
@@ -52,12 +52,6 @@ class Teller:
     def reused(self, slot: int, source: str, saved: float) -> None:
         """The value of a call was there already."""
         self._emit(events.NodeReused(*self._call(slot), source, saved))
-
-    def adopted(self, number: int, tool: str, node: int, hidden: float) -> None:
-        """A call goes on from what began while it was written."""
-        self._emit(
-            events.PartialCommitted(self._run, self._loop.time(), number, tool, node, hidden)
-        )
 
     def emitted(self, slot: int, data: Any) -> None:
         """A tool reported something."""

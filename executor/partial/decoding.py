@@ -84,7 +84,10 @@ class Decoding:
     def part(self, at: int) -> Part | None:
         """A call is about to be made: its part, for the call to adopt."""
         part = self._open.pop(at, None)
-        return None if part is None or part.task is None else part
+        if part is not None and part.task is None:
+            part.retract(Why.NOT_COMPLETED)  # it never began
+            return None
+        return part
 
     def retract(self, at: int, why: Why) -> None:
         """A call is not going to be made."""

@@ -38,6 +38,7 @@ class Why(StrEnum):
     KNOWN = "the value was there already"
     OTHER_ARGUMENTS = "the call was made with other arguments"
     STALE = "what it read has been written since"
+    ENDED = "the run ended first"
     MADE_WAY = "it made way for a call"
     REFUSED = "it wanted a run or a model before its call was certain"
 
@@ -52,6 +53,7 @@ class Part:
         records: Told how it goes.
 
     Attributes:
+        records: The same.
         worth: More than any guess: of several guests the least makes way.
         inputs: The arguments, as far as they are known.
         task: Its work, or None until there is any.
@@ -71,7 +73,7 @@ class Part:
         self.adopted = False
         self.why: Why | None = None
         self._run = run
-        self._records = records
+        self.records = records
         self._loop = asyncio.get_running_loop()
         self._stage = Stage(run)
         self._scope = Uncommitted()
@@ -82,6 +84,11 @@ class Part:
         self._ended: float | None = None
         self._reads: tuple[tuple[Resource, ...], tuple[int, ...] | None] | None = None
         self._final: tuple[Any, dict[str, Any], Any] | None = None  # what the call is made with
+
+    @property
+    def seconds(self) -> float:
+        """How long it has worked, or waited to."""
+        return (self._ended or self._loop.time()) - self._began
 
     # Beginning
 
@@ -96,7 +103,7 @@ class Part:
         self.task = context.run(self._run.host.services.spawn, self._work(), name)
         self.task.add_done_callback(self._done)
         if self.call.tool.origin.warm_up is not None:
-            self._records.warmed(self)
+            self.records.warmed(self)
         return True
 
     def start(self) -> bool:
@@ -113,7 +120,7 @@ class Part:
             return False
         self._bill, self.started = bill, True
         self._go.set_result(None)
-        self._records.started(self)
+        self.records.started(self)
         return True
 
     async def _work(self) -> Any:
@@ -176,9 +183,9 @@ class Part:
             self.retract(Why.STALE)
             return await self._anew(args, kwargs, site)
         assert self.task is not None, "it was claimed"
-        hidden = (self._ended or self._loop.time()) - self._began - self.inputs.patience.seconds
+        hidden = self.seconds - self.inputs.patience.seconds
         self.adopted = True
-        self._records.committed(self, node, max(0.0, hidden))
+        self._run.driver.parts.adopted(self, node, max(0.0, hidden))
         self._stage.join(site)
         self._context.run(self._scope.commit, self._run, place)
         if self.started:
@@ -221,9 +228,10 @@ class Part:
         self.why = why
         if self._bill is not None:
             self._bill.pay()  # the tool was called
+        self._run.driver.parts.retracted(self)
         if self.task is None:
             return
-        self._records.retracted(self, self._loop.time() - self._began, why)
+        self.records.retracted(self, why)
         if not self.task.done():
             self.task.cancel()
             self._run.driver.parts.await_end(self._run, self.task)

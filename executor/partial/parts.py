@@ -30,6 +30,8 @@ class Parts:
     Attributes:
         waiting: Parts whose call has not started, by plan id.
         claimed: Parts whose call has started, by slot, until it adopts them.
+        held: Parts whose call has adopted them and may still be taken back, by plan id, and the
+            seconds they hid.
         ending: Work of retracted parts that has not ended, and when to give up on it.
     """
 
@@ -39,13 +41,24 @@ class Parts:
         self._numbers = count(1)
         self.waiting: dict[int, Part] = {}
         self.claimed: dict[int, Part] = {}
+        self.held: dict[int, tuple[Part, float]] = {}
         self.ending: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
+        self._open: set[Part] = set()
 
     def make_part(self, run: Run[Any], tool: Tool[..., Any]) -> Part:
         """A part for a call that a model begins to write."""
         self._records = self._records or Records(run)
         call = run.host.services.call(tool, None)
-        return Part(next(self._numbers), call, run, self._records)
+        part = Part(next(self._numbers), call, run, self._records)
+        self._open.add(part)
+        return part
+
+    def close(self) -> None:
+        """The run ends: nobody will make the calls that are left."""
+        for part in tuple(self._open):
+            part.retract(Why.ENDED)
+        for node in tuple(self.held):
+            self.taken_back(node)
 
     def watch(self, driver: Driver, node: int) -> None:
         """Retract a part in the end if its call ends without it."""
@@ -100,6 +113,30 @@ class Parts:
         """An attempt has ended; if it had no use for its part, nothing else will."""
         if (part := self.claimed.pop(slot, None)) is not None:
             part.retract(Why.KNOWN)
+
+    # What became of them
+
+    def adopted(self, part: Part, node: int, hidden: float) -> None:
+        """A call goes on from its part, though it may still be taken back."""
+        self._open.discard(part)
+        self.held[node] = part, hidden
+        if self._calls.belongs(node):
+            self.committed(node)
+
+    def committed(self, node: int) -> None:
+        """A call belongs to the plan."""
+        if (found := self.held.pop(node, None)) is not None:
+            part, hidden = found
+            part.records.committed(part, node, hidden)
+
+    def taken_back(self, node: int) -> None:
+        """A call does not belong to the plan after all."""
+        if (found := self.held.pop(node, None)) is not None:
+            found[0].records.retracted(found[0], Why.NOT_MADE)
+
+    def retracted(self, part: Part) -> None:
+        """A part is of no use."""
+        self._open.discard(part)
 
     def await_end(self, run: Run[Any], task: asyncio.Task[Any]) -> None:
         """A part was cancelled: its run is not over before it has ended, or the grace has."""

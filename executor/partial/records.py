@@ -57,13 +57,12 @@ class Records:
         """The call was made, and this is its beginning."""
         self.stats.committed += 1
         self.stats.seconds_hidden += hidden
-        if self._run.driver.teller is not None:
-            self._run.driver.teller.adopted(part.number, part.call.tool.name, node, hidden)
+        self._tell(events.PartialCommitted, part, node, hidden)
 
-    def retracted(self, part: Part, took: float, why: str) -> None:
+    def retracted(self, part: Part, why: str) -> None:
         """What had begun is of no use."""
         self.stats.retracted += 1
-        self._tell(events.PartialRetracted, part, took, str(why))
+        self._tell(events.PartialRetracted, part, part.seconds, str(why))
 
     def _tell(self, kind: Callable[..., events.Event], part: Part, *about: Any) -> None:
         if self._run.watched:
