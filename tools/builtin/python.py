@@ -1,32 +1,30 @@
 """`python`: run a program in a process of its own, under limits.
 
-The process gets an empty temporary folder, no environment of ours and no standard input, and
-is killed with all its descendants when it ends, writes too much, runs too long or is cancelled.
-That stops accidents. It is no sandbox: the program can read what this user can read, and reach
-the network.
+The process starts when a model names the tool, and gets ready while the program is written:
+see `python_tool`. All of it stops accidents. It is no sandbox: the program can read what
+this user can read, and reach the network.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
+import ast
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from agentflow.clock import seconds
+from agentflow.clock import now, seconds
 from agentflow.errors import DefinitionError
-from agentflow.tools.tool import Tool, tool
+from agentflow.tools.builtin.python_process import GRACE, Limits, Process, process
+from agentflow.tools.builtin.statements import Statement, Statements
+from agentflow.tools.effects import SAMPLES, UNDECLARED
+from agentflow.tools.policy import DEFAULT
+from agentflow.tools.streaming import Commit, Stream, TextStream
+from agentflow.tools.tool import Tool
 
-GRACE = 5.0
-"""Seconds the launcher has to kill what is left."""
-
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+_NEVER_EARLY = frozenset(("__main__", "antigravity", "idlelib", "this", "tkinter", "turtle"))
+"""Modules that do something when they are imported, or may open a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,40 +46,27 @@ class PythonResult:
     timed_out: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a program may take: seconds, and bytes of memory, of output, and of each file."""
-
-    timeout: float
-    memory: int
-    output: int
-    file: int
-
-    def arguments(self) -> list[str]:
-        """As the launcher reads them."""
-        return [
-            f"RLIMIT_CPU={math.ceil(self.timeout) + 1}",
-            f"RLIMIT_AS={self.memory}",
-            f"RLIMIT_FSIZE={self.file}",
-            "RLIMIT_NOFILE=256",
-            "RLIMIT_CORE=0",
-        ]
-
-
 def python_tool(
     *,
     timeout: float | str = "10s",
     memory: int = 2**30,
     max_output: int = 64 * 2**10,
     max_file: int = 64 * 2**20,
+    isolated: bool = False,
 ) -> Tool[..., Any]:
     """The `python` tool; a toolbox has it only if it is put there.
 
+    The program runs when its call is certain. The imports it begins with are made before, in
+    the process that waits for it, unless that could be noticed.
+
     Args:
-        timeout: Seconds (or ``"10s"``) a program may run.
+        timeout: Seconds (or ``"10s"``) a program may run, once its call is certain.
         memory: Bytes of address space of each of its processes (not enforced on macOS).
         max_output: Bytes kept of each of stdout and stderr; a program that writes more is stopped.
         max_file: Bytes of each file it may write.
+        isolated: Each statement at top level runs as soon as it is written, as in an interactive
+            session, also if the call is given up later. Whoever asks for it declares that
+            what programs do outside of their folder does not matter.
 
     Raises:
         DefinitionError: The system has no process limits, or Python's path is not known.
@@ -89,117 +74,113 @@ def python_tool(
     if os.name != "posix" or not sys.executable:
         raise DefinitionError("the python tool needs a POSIX system and sys.executable")
     limits = Limits(seconds(timeout), memory, max_output, max_file)
+    run = run_statements if isolated else run_program
 
-    @tool(timeout=limits.timeout + 2 * GRACE)
-    async def python(code: str) -> PythonResult:
+    async def python(code: Stream[str], *, commit: Commit) -> PythonResult:
         """Run a Python program in a fresh folder; only what it prints is given back."""
-        return await run(code, limits)
+        return await run(code, commit, limits)
 
-    return python
-
-
-async def run(code: str, limits: Limits) -> PythonResult:
-    """Run a program; nothing of it is left when this returns, raises or is cancelled."""
-    folder = Path(tempfile.mkdtemp(prefix="agentflow-"))
-    try:
-        (folder / "main.py").write_bytes(code.encode("utf-8", "surrogatepass"))
-        return await _run(folder, limits)
-    finally:
-        await asyncio.shield(asyncio.to_thread(_remove, folder))
-
-
-async def _run(folder: Path, limits: Limits) -> PythonResult:
-    program = [sys.executable, "-I", "-u", "-X", "utf8", "main.py"]
-    transport, capture = await asyncio.get_running_loop().subprocess_exec(
-        lambda: _Capture(limits.output),
-        *(sys.executable, "-I", "-S", str(_LAUNCHER), *limits.arguments(), "--", *program),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env=_environment(folder),
-        start_new_session=True,  # a terminal's Ctrl-C is for us, not for the program
-    )
-    timed_out = False
-    try:
-        async with asyncio.timeout(limits.timeout):
-            await capture.enough.wait()
-    except TimeoutError:
-        timed_out = True
-    finally:
-        await _stop(transport, capture)
-    code = transport.get_returncode()
-    return PythonResult(
-        stdout=capture.text(1),
-        stderr=capture.text(2),
-        exit_code=137 if code is None else code,
-        truncated=capture.flooded,
-        timed_out=timed_out,
+    return Tool(
+        python,
+        effect=SAMPLES if isolated else UNDECLARED,
+        policy=DEFAULT.revised(timeout=limits.timeout + 2 * GRACE),
     )
 
 
-async def _stop(transport: asyncio.SubprocessTransport, capture: _Capture) -> None:
-    """End the lifeline, upon which the launcher kills what is left, and wait for it."""
-    lifeline = transport.get_pipe_transport(0)
-    try:
-        if lifeline is not None:
-            lifeline.close()
-        async with asyncio.timeout(GRACE):
-            await capture.over.wait()
-    except TimeoutError:
-        pass
-    finally:
-        transport.close()
+async def run_program(code: TextStream, commit: Commit, limits: Limits) -> PythonResult:
+    """Run a program once it is committed; nothing of it is left, however this ends."""
+    async with process(limits) as waiting:
+        await _import_early(waiting, code)
+        program = await code.whole()
+        await commit()
+        deadline = now() + limits.timeout
+        waiting.run(program)
+        await waiting.wait(deadline)
+    if waiting.has_begun or waiting.timed_out:
+        return _result(waiting)
+    async with process(limits) as fresh:
+        fresh.run(program)
+        await fresh.wait(deadline)
+    return _result(fresh)
 
 
-class _Capture(asyncio.SubprocessProtocol):
-    """Keeps output up to a limit.
+async def run_statements(code: TextStream, commit: Commit, limits: Limits) -> PythonResult:
+    """Run a program statement by statement; nothing of it is left, however this ends."""
+    async with process(limits) as running:
+        may_open = True
+        async for statement in _statements(code):
+            opening = statement.line == 1 or (may_open and _is_future_import(statement))
+            running.run_statement(statement.text, statement.line, opening=opening)
+            may_open = may_open and (_is_future_import(statement) or _is_text(statement))
+        running.end_statements()
+        await commit()
+        await running.wait(now() + limits.timeout)
+    return _result(running)
 
-    Attributes:
-        enough: Set when the program has ended, or written too much.
-        over: Set when the launcher has ended and all pipes are closed.
-        flooded: Whether it wrote too much.
+
+async def _statements(code: TextStream) -> AsyncIterator[Statement]:
+    statements = Statements()
+    async for piece in code:
+        for statement in statements.feed(piece):
+            yield statement
+    for statement in statements.finish():
+        yield statement
+
+
+async def _import_early(waiting: Process, code: TextStream) -> None:
+    """Have the imports made that a program begins with.
+
+    Those behind another statement are not: it could change what they do. And the last piece
+    that came is not looked at: nothing is left to hide its imports behind.
     """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._output = {1: bytearray(), 2: bytearray()}
-        self.enough = asyncio.Event()
-        self.over = asyncio.Event()
-        self.flooded = False
-
-    def text(self, descriptor: int) -> str:
-        """What was written to stdout (1) or stderr (2)."""
-        return self._output[descriptor].decode("utf-8", "replace")
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Keep what fits."""
-        room = self._limit - len(self._output[fd])
-        self._output[fd] += data[:room]
-        if len(data) > room:
-            self.flooded = True
-            self.enough.set()
-
-    def process_exited(self) -> None:
-        """The launcher has ended, so the program has."""
-        self.enough.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more can come."""
-        self.over.set()
+    statements, last = Statements(), ""
+    async for piece in code:
+        for statement in statements.feed(last):
+            imports = _imports(statement)
+            if not imports and not _is_text(statement):
+                return
+            for module, names in imports:
+                if module.partition(".")[0] in _NEVER_EARLY:
+                    return
+                waiting.import_early(module, names)
+        last = piece
 
 
-def _environment(folder: Path) -> Mapping[str, str]:
-    """Nothing of ours: no keys, no paths, no proxies."""
-    own = str(folder)
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": own, "TMPDIR": own}
+def _imports(statement: Statement) -> list[tuple[str, list[str]]]:
+    """The modules that a statement imports, and what it names of them, if that is all it does."""
+    found: list[tuple[str, list[str]]] = []
+    for node in statement.body:
+        match node:
+            case ast.Import(names=names):
+                found += [(alias.name, []) for alias in names]
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                found.append((module, [alias.name for alias in names]))
+            case _:
+                return []
+    return found
 
 
-def _remove(folder: Path) -> None:
-    """Delete the folder, also what the program has locked."""
-    for path, names, _ in os.walk(folder):
-        for name in names:
-            inner = os.path.join(path, name)
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+def _is_future_import(statement: Statement) -> bool:
+    return all(
+        isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in statement.body
+    )
+
+
+def _is_text(statement: Statement) -> bool:
+    """Whether it is nothing but a string, such as a docstring."""
+    return all(
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        for node in statement.body
+    )
+
+
+def _result(ended: Process) -> PythonResult:
+    return PythonResult(
+        stdout=ended.stdout,
+        stderr=ended.stderr,
+        exit_code=ended.exit_code,
+        truncated=ended.truncated,
+        timed_out=ended.timed_out,
+    )
