@@ -101,6 +101,21 @@ def test_a_support_desk_gets_quicker_as_it_learns(
     assert "; 0 calls made in vain" in capsys.readouterr().out
 
 
+def test_calls_that_begin_while_they_are_written_change_nothing_but_the_time(
+    example: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = example("partial")
+
+    took = run_virtual(module.main())
+
+    assert took[True] < 0.65 * took[False]
+    assert module.PAGES == {"spain": module.TEXT}
+    without, with_parts = capsys.readouterr().out.split("=== partial=True")
+    for shown in (without, with_parts):
+        assert "run_program gave 8" in shown and "The page is published." in shown
+    assert "model stopped after 9 tokens: search: argument 'query'" in with_parts
+
+
 async def _get(port: int, path: str) -> Any:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nhost: here\r\n\r\n".encode())
