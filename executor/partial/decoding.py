@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,7 @@ class Decoding:
         self._context = contextvars.copy_context()
         self._tools: dict[int, Tool[..., Any]] = {}
         self._open: dict[int, Part] = {}
+        self._later: list[tuple[Part, str, Arg]] = []  # arguments that use values of calls
 
     # What the model writes
 
@@ -78,6 +80,9 @@ class Decoding:
 
     def advance(self) -> None:
         """Begin what can begin, now that a piece of the reply has been read."""
+        later, self._later = self._later, []
+        for part, name, value in later:
+            self._close_later(part, name, value)
         for part in self._open.values():
             self._advance(part)
 
@@ -110,18 +115,16 @@ class Decoding:
             valid = tool.signature.argument(name, value)
             if part is not None:
                 part.inputs.close(name, value, valid)
-        elif part is not None:
-            self._close_later(part, name, value)
+        elif part is not None and self._node is not None:
+            with suppress(LookupError):  # the call waits for one that is not in the plan yet
+                self._later.append((part, name, renumbered(value, self._node)))
 
     def _close_later(self, part: Part, name: str, value: Arg) -> None:
         """An argument uses values of other calls: it is complete when they are there."""
-        if self._node is None:
-            return
-        try:
-            value = renumbered(value, self._node)
-        except LookupError:
-            return  # the call waits for one that is not part of the plan yet
         missing = {ref.node for ref in refs(value)}
+        if max(missing) >= len(self._run.driver.state.slots):
+            self._later.append((part, name, value))  # one of them is about to be made
+            return
 
         def there(node: int, state: RunState, slot: int) -> None:
             missing.discard(node)

@@ -72,14 +72,14 @@ class Inputs:
     def _settle(self, name: str, valid: Any) -> None:
         """Whoever waits for an argument has it now."""
         if (buffer := self._texts.get(name)) is not None and not buffer.ended:
-            text, so_far = str(valid), buffer.text
+            text, so_far = str(valid or ""), buffer.text
             if text.startswith(so_far):
                 buffer.add(text[len(so_far) :])
                 buffer.end()
             else:
                 self.spoiled = True
         if (coming := self._coming.get(name)) is not None and not coming.done():
-            coming.set_result(valid)
+            coming.set_result(fresh(valid))
 
     # What the tool may begin with
 
@@ -126,13 +126,21 @@ class Inputs:
     # The call is made
 
     def fit(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether the tool may have begun so, for a call with these arguments (not converted)."""
+        """Whether tool and warm-up may have begun so, for a call with these arguments.
+
+        Args:
+            arguments: By name, as they were written.
+        """
+        if self._frozen is None and not (self._texts or self._coming):
+            return True  # nobody was told of any
         if self.spoiled or not self.given.keys() <= arguments.keys():
             return False
         if any(not _same(raw, arguments[name]) for name, raw in self.given.items()):
             return False
         further = arguments.keys() - self.given.keys()
-        return further <= self._early.keys() and all(
+        if self._frozen is not None and not further <= self._early.keys():
+            return False
+        return all(
             str(arguments[name]).startswith(self._texts[name].text)
             for name in further & self._texts.keys()
         )
@@ -141,7 +149,7 @@ class Inputs:
         """The call is certain: these are its arguments, converted."""
         bound = self._tool.signature.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        for name in self._early:
+        for name in (*self._texts, *self._coming):
             self._settle(name, bound.arguments[name])
         if not self.certain.done():
             self.certain.set_result(None)

@@ -80,6 +80,7 @@ class Part:
         self._context = contextvars.Context()
         self._go: asyncio.Future[None] = self._loop.create_future()
         self._bill: Bill | None = None
+        self._called = False
         self._began = 0.0
         self._ended: float | None = None
         self._reads: tuple[tuple[Resource, ...], tuple[int, ...] | None] | None = None
@@ -132,6 +133,7 @@ class Part:
             args, kwargs, site = self._final or (*self.inputs.known(), self._stage)
             if (role := self.call.tool.signature.roles.warm) is not None:
                 kwargs = {**kwargs, role: warm}
+            self._called = True
             return await self.call.work(args, kwargs, site)
 
     def _warm(self) -> AbstractAsyncContextManager[Any]:
@@ -160,7 +162,7 @@ class Part:
             self.retract(Why.NOT_COMPLETED)
         elif self.failed:
             self.retract(Why.REFUSED)
-        elif self.started and not self.inputs.fit(arguments):
+        elif not self.inputs.fit(arguments):
             self.retract(Why.OTHER_ARGUMENTS)
         else:
             self.call.gate.part(self)
@@ -188,14 +190,24 @@ class Part:
         self._run.driver.parts.adopted(self, node, max(0.0, hidden))
         self._stage.join(site)
         self._context.run(self._scope.commit, self._run, place)
-        if self.started:
-            self.inputs.complete(args, kwargs)
-        else:
+        self.inputs.complete(args, kwargs)
+        if not self.started:
             self._final = args, kwargs, site
             self._go.set_result(None)
         if self._bill is not None:
             self._bill.pay()
         return await self.task
+
+    async def _trouble(self) -> Why | None:
+        """Why the call cannot be this one, although it was claimed; None if it can."""
+        try:
+            fresh = await self._is_fresh()
+        except BaseException:
+            self.retract(Why.NOT_MADE)
+            raise
+        if self.failed:
+            return Why.REFUSED
+        return None if fresh else Why.STALE
 
     async def _is_fresh(self) -> bool:
         """Whether nothing that it read has been written since."""
