@@ -172,9 +172,11 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
         help="tools of my_tools.py or package.module (may be repeated)",
     )
     group.add_argument("--root", metavar="DIR", help="the folder that the file tools look into")
+    group.add_argument("--write", action="store_true", help="add write_file, for files there")
     group.add_argument(
         "--allow-private", action="store_true", help="http_get may reach private addresses"
     )
+    group.add_argument("--sql", metavar="FILE", help="add the sql tool, which reads this database")
     group.add_argument("--python", action="store_true", help="add the python tool")
 
 

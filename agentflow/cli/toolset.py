@@ -21,11 +21,20 @@ def toolbox(options: Any, *, root: str | None = None) -> Toolbox:
         root: Where the file tools look if no option says so; without one there are none.
 
     Raises:
-        DefinitionError: A module cannot be loaded or has no tools, or the root is no folder.
+        DefinitionError: A module cannot be loaded or has no tools, the root is no folder, none
+            was named to write to, or there is no database.
     """
+    if options.write and not options.root:
+        raise DefinitionError("--write needs --root DIR: the folder that may be written to")
+    if options.sql is not None and not os.path.isfile(options.sql):
+        raise DefinitionError(f"--sql {options.sql}: there is no such file")
     box = Toolbox(
         default_tools(
-            options.root or root, allow_private=options.allow_private, python=options.python
+            options.root or root,
+            write=options.write,
+            allow_private=options.allow_private,
+            sql=options.sql,
+            python=options.python,
         )
     )
     for where in options.tools:

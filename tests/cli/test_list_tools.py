@@ -19,6 +19,33 @@ def test_the_built_in_tools_are_listed_with_their_effects(cli: Cli) -> None:
     assert "no effect declared" not in done.out
 
 
+def test_tools_that_write_or_ask_a_database_are_there_if_asked_for(cli: Cli, project: Path) -> None:
+    (project / "app.db").touch()
+
+    names = [tool["name"] for tool in cli("tools", "--json").json]
+    more = cli("tools", "--root", ".", "--write", "--sql", "app.db")
+
+    assert not {"write_file", "sql"} & set(names)
+    assert "write_file(path: string, text: string) -> object\n" in more.out
+    assert "    writes(files/{path}), idempotent\n" in more.out
+    assert "sql(query: string, params: " in more.out
+    assert "    reads(sql/app.db)\n" in more.out
+
+
+def test_a_folder_to_write_to_must_be_named(cli: Cli) -> None:
+    done = cli("tools", "--write")
+
+    assert done.code == 2
+    assert "--write needs --root DIR" in done.err
+
+
+def test_a_database_that_is_not_there_is_an_error(cli: Cli) -> None:
+    done = cli("tools", "--sql", "missing.db")
+
+    assert done.code == 2
+    assert "--sql missing.db: there is no such file" in done.err
+
+
 def test_tools_that_declare_nothing_are_named_with_the_line_to_add(cli: Cli) -> None:
     done = cli("tools", "--tools", "flow.py", "--python")
 

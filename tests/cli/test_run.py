@@ -65,6 +65,27 @@ def test_the_file_tools_look_into_the_root(cli: Cli, plan_file: Write, project: 
     assert "notes/a.txt" in cli("run", plan, "-q").json
 
 
+def test_a_plan_may_write_below_the_root_if_that_was_allowed(
+    cli: Cli, plan_file: Write, project: Path
+) -> None:
+    plan = plan_file("$1 = write_file('out/a.txt', 'one')\nreturn $1")
+
+    assert cli("run", plan, "-q", "--root", ".").code == 3
+    done = cli("run", plan, "-q", "--root", ".", "--write")
+
+    assert done.json == {"path": "out/a.txt", "bytes": 3, "lines": 1, "created": True}
+    assert (project / "out" / "a.txt").read_text() == "one"
+
+
+def test_a_plan_may_ask_a_database(cli: Cli, plan_file: Write, project: Path) -> None:
+    (project / "app.db").touch()
+    plan = plan_file("$1 = sql('SELECT 6 * ? AS answer', [7])\nreturn $1")
+
+    done = cli("run", plan, "-q", "--sql", "app.db")
+
+    assert (done.json["columns"], done.json["rows"]) == (["answer"], [[42]])
+
+
 def test_arguments_may_stand_after_options(cli: Cli) -> None:
     done = cli("run", "flow.py:total", "--quiet", "3", "--json", "add=[10, 20]")
 
