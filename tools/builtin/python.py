@@ -7,7 +7,6 @@ this user can read, and reach the network.
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -16,15 +15,13 @@ from typing import Any
 
 from agentflow.clock import now, seconds
 from agentflow.errors import DefinitionError
+from agentflow.tools.builtin.python_imports import OpeningImports, is_future_import
 from agentflow.tools.builtin.python_process import GRACE, Limits, Process, process
 from agentflow.tools.builtin.statements import Statement, Statements
 from agentflow.tools.effects import SAMPLES, UNDECLARED
 from agentflow.tools.policy import DEFAULT
 from agentflow.tools.streaming import Commit, Stream, TextStream
 from agentflow.tools.tool import Tool
-
-_NEVER_EARLY = frozenset(("__main__", "antigravity", "idlelib", "this", "tkinter", "turtle"))
-"""Modules that do something when they are imported, or may open a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +104,9 @@ async def run_program(code: TextStream, commit: Commit, limits: Limits) -> Pytho
 async def run_statements(code: TextStream, commit: Commit, limits: Limits) -> PythonResult:
     """Run a program statement by statement; nothing of it is left, however this ends."""
     async with process(limits) as running:
-        may_open = True
         async for statement in _statements(code):
-            opening = statement.line == 1 or (may_open and _is_future_import(statement))
+            opening = statement.line == 1 or is_future_import(statement)
             running.run_statement(statement.text, statement.line, opening=opening)
-            may_open = may_open and (_is_future_import(statement) or _is_text(statement))
         running.end_statements()
         await commit()
         await running.wait(now() + limits.timeout)
@@ -128,52 +123,15 @@ async def _statements(code: TextStream) -> AsyncIterator[Statement]:
 
 
 async def _import_early(waiting: Process, code: TextStream) -> None:
-    """Have the imports made that a program begins with.
+    """Have the imports that a program begins with made while the rest of it is written.
 
-    Those behind another statement are not: it could change what they do. And the last piece
-    that came is not looked at: nothing is left to hide its imports behind.
+    The last piece that came is not looked at: nothing is left to hide its imports behind.
     """
-    statements, last = Statements(), ""
+    imports, last = OpeningImports(), ""
     async for piece in code:
-        for statement in statements.feed(last):
-            imports = _imports(statement)
-            if not imports and not _is_text(statement):
-                return
-            for module, names in imports:
-                if module.partition(".")[0] in _NEVER_EARLY:
-                    return
-                waiting.import_early(module, names)
+        for module, names in imports.feed(last):
+            waiting.import_early(module, names)
         last = piece
-
-
-def _imports(statement: Statement) -> list[tuple[str, list[str]]]:
-    """The modules that a statement imports, and what it names of them, if that is all it does."""
-    found: list[tuple[str, list[str]]] = []
-    for node in statement.body:
-        match node:
-            case ast.Import(names=names):
-                found += [(alias.name, []) for alias in names]
-            case ast.ImportFrom(module=str(module), names=names, level=0):
-                found.append((module, [alias.name for alias in names]))
-            case _:
-                return []
-    return found
-
-
-def _is_future_import(statement: Statement) -> bool:
-    return all(
-        isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in statement.body
-    )
-
-
-def _is_text(statement: Statement) -> bool:
-    """Whether it is nothing but a string, such as a docstring."""
-    return all(
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-        for node in statement.body
-    )
 
 
 def _result(ended: Process) -> PythonResult:

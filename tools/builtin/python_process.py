@@ -109,7 +109,7 @@ class Process:
         Args:
             text: The statement.
             line: Its first line in the program.
-            opening: Whether a docstring or a future import may stand here.
+            opening: Whether it may be a docstring or a future import.
         """
         code = _encoded(text)
         self._tell(f"{'opening' if opening else 'statement'} {line} {len(code)}", code)

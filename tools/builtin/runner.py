@@ -11,7 +11,7 @@ What to do comes on that descriptor, a line for each command:
     import json.decoder JSONDecoder     import a module, and what is named of it
     program                             run main.py, and end
     opening 1 30                        run the next 30 bytes, which begin on line 1
-    statement 2 345                     the same, behind the docstring and all future imports
+    statement 2 345                     the same, where no docstring or future import may be
     end                                 there are no more statements
 
 A byte goes back before main.py runs. A process in which an early import could be noticed, because
@@ -24,14 +24,16 @@ import __future__ as future
 import os
 import sys
 
+_COMMANDS = 63  # out of the way of the files that the program opens
 _FUTURES = [getattr(future, name).compiler_flag for name in future.all_feature_names]
 
 
 def main(descriptor: int) -> None:
     """Do what comes on a descriptor; returns, or raises, as the program does."""
-    os.set_inheritable(descriptor, False)
+    os.dup2(descriptor, _COMMANDS, inheritable=False)
+    os.close(descriptor)
     program, imports = _Program(), True
-    with open(descriptor, "rb") as commands:
+    with open(_COMMANDS, "rb") as commands:
         while command := commands.readline().decode().split():
             match command:
                 case ["import", module, *names]:
@@ -39,7 +41,7 @@ def main(descriptor: int) -> None:
                 case ["opening" | "statement" as kind, line, size]:
                     program.run_statement(commands.read(int(size)), int(line), kind == "opening")
                 case ["program"]:
-                    os.write(descriptor, b"!")
+                    os.write(_COMMANDS, b"!")
                     break
                 case _:
                     return

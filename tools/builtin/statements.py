@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 _SPECIAL = re.compile(r"'''|\"\"\"|['\"#()\[\]{}]|\\\r?\n")
@@ -45,7 +45,7 @@ class Statement:
 
     text: str
     line: int
-    body: list[ast.stmt]
+    body: list[ast.stmt] = field(compare=False)
 
 
 class Statements:
@@ -81,7 +81,7 @@ class Statements:
         self._end_line()
         if self._piece:
             text = "".join(self._piece)
-            body = None if self._broken else parse(text)
+            body = None if self._broken else _parse(text)
             self._found.append(Statement(text, self._number, body or []))
             self._piece = []
         return self._taken()
@@ -137,7 +137,7 @@ class Statements:
     def _cut(self) -> None:
         """End a statement, if Python's parser agrees; if not, nothing ends any more."""
         text = "".join(self._piece)
-        body = parse(text)
+        body = _parse(text)
         if body is None:
             self._broken = True
             self._piece += self._line
@@ -178,7 +178,7 @@ class Statements:
         return end
 
 
-def parse(text: str) -> list[ast.stmt] | None:
+def _parse(text: str) -> list[ast.stmt] | None:
     """The statements of a program, escapes in strings aside; None if it is no program.
 
     The parser would warn of unknown escapes, through the state of this process.
