@@ -181,8 +181,8 @@ class Part:
             kwargs: Likewise by name.
             site: Where the call is made.
         """
-        if not await self._is_fresh():
-            self.retract(Why.STALE)
+        if (trouble := await self._trouble()) is not None:
+            self.retract(trouble)
             return await self._anew(args, kwargs, site)
         assert self.task is not None, "it was claimed"
         hidden = self.seconds - self.inputs.patience.seconds
