@@ -162,6 +162,17 @@ async def test_indexes_of_texts_and_places_can_be_asked_read_only(change: Any, a
 # What is refused
 
 
+async def test_what_only_reads_is_kept_from_writing_more_than_once(ask: Any) -> None:
+    async with ask.warm_up.open({}, Context()) as database:
+        connection = database._connection
+        assert connection.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED) == 0
+        assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+        assert connection.execute("PRAGMA query_only").fetchone() == (1,)
+        connection.execute("PRAGMA query_only=OFF")
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM people")
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -286,14 +297,26 @@ def test_it_says_what_it_is(path: Path, ask: Any, change: Any) -> None:
 # Before and after the commit
 
 
+class Asked(Commit):
+    """Tells when the tool waits for it."""
+
+    def __init__(self, certain: asyncio.Future[None]) -> None:
+        super().__init__(certain)
+        self.waiting = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.waiting.set()
+        await super().__call__()
+
+
 async def test_a_change_waits_for_the_commit(path: Path, change: Any) -> None:
     certain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    commit = Asked(certain)
     async with change.warm_up.open({}, Context()) as database:
         task = asyncio.ensure_future(
-            change.fn("DELETE FROM people", database=database, commit=Commit(certain))
+            change.fn("DELETE FROM people", database=database, commit=commit)
         )
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await asyncio.wait_for(commit.waiting.wait(), 5)
         assert len(contents(path)) == 3
         certain.set_result(None)
 
@@ -370,10 +393,35 @@ def locked(connection: sqlite3.Connection) -> bool:
     return False
 
 
+@pytest.mark.parametrize("query", [ENDLESS, "DELETE FROM people"])
+async def test_a_statement_that_is_stopped_before_it_has_begun_does_nothing(
+    path: Path, change: Any, query: str
+) -> None:
+    async with change.warm_up.open({}, Context()) as database:
+        database._stop()
+        with pytest.raises(SqlFailed, match="interrupted"):
+            await asyncio.wait_for(database.run(query, ()), 5)
+
+    assert len(contents(path)) == 3
+
+
 @pytest.mark.virtual
 async def test_a_locked_database_is_waited_for(path: Path, change: Any) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        task = asyncio.ensure_future(change("DELETE FROM people"))
+        await asyncio.sleep(1)
+        assert not task.done()
+        other.execute("COMMIT")
+
+        assert (await task).changed == 3
+
+
+@pytest.mark.virtual
+async def test_a_change_waits_for_those_who_read(path: Path, change: Any) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM people").fetchone()
         task = asyncio.ensure_future(change("DELETE FROM people"))
         await asyncio.sleep(1)
         assert not task.done()

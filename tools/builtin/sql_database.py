@@ -155,8 +155,8 @@ class Database:
             self._connection = None
 
     def _stop(self) -> None:
-        """End what is running; safe from any thread."""
-        self._stopping = True
+        """End what is running, or is about to; safe from any thread."""
+        self._stopping = True  # seen between steps; some that are long look only for the other
         with suppress(sqlite3.ProgrammingError):  # closed meanwhile
             if self._connection is not None:
                 self._connection.interrupt()
