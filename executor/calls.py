@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from agentflow.caches.flights import Spawn
 from agentflow.caches.tool_cache import Reused
 from agentflow.context import Context
-from agentflow.errors import AgentflowError, BackendError, CallTimeout, DefinitionError
+from agentflow.errors import AgentflowError, BackendError, CallTimeout
 from agentflow.executor.gates import Gate
 from agentflow.executor.hedging import Hedge, Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -30,6 +30,7 @@ from agentflow.tools.roles import Roles
 from agentflow.tools.signature import Validate
 from agentflow.tools.streaming import Commit
 from agentflow.tools.tool import Tool
+from agentflow.tools.warmup import needed
 
 
 class Site(Protocol):
@@ -199,11 +200,7 @@ def _with_late(
 
 def _with_warm_up(work: Invoke, tool: Tool[..., Any], name: str) -> Invoke:
     """Warming up first, for a call that no model was seen to write."""
-    if (warm_up := tool.origin.warm_up) is None:
-        raise DefinitionError(
-            f"tool {tool.name!r} takes {name!r} from its warm-up and has none: decorate one "
-            f"with @{tool.name}.warm"
-        )
+    warm_up = needed(tool.origin.warm_up, tool.name, name)
 
     async def warmed(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
         context = Context() if site is None else site.context()

@@ -199,7 +199,10 @@ class Services:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.limits.grace
         for task, stop in list(self._tasks.items()):
-            (stop or task.cancel)()
+            if stop is not None:
+                stop()
+            elif not task.cancelling():  # a second time would cut off its cleaning up
+                task.cancel()
         this = asyncio.current_task()
         while sure := [t for t, stop in self._tasks.items() if stop is not None and t is not this]:
             await asyncio.wait(sure)

@@ -14,6 +14,8 @@ from agentflow.tools.streaming import WARM, Commit, Late, LateValue, Stream, Tex
 Check: TypeAlias = Callable[[Any], "bool | str | None"]
 """Looks at a value: true or None accepts it, false or a reason does not, nor does a ValueError."""
 
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 Early: TypeAlias = Literal["late", "stream"]
 """How a tool takes an argument that may come while it works."""
 
@@ -44,31 +46,46 @@ class Roles:
         if _is(annotation, Context):
             self.context = name
         elif _is(annotation, Commit):
-            self.commit = name
+            self.commit = self._only(self.commit, name, "Commit")
         elif WARM in getattr(annotation, "__metadata__", ()):
-            self.warm = name
+            self.warm = self._only(self.warm, name, "Warm")
         else:
-            return self._value_of(name, annotation)
+            value = self._value_of(name, annotation)
+            if name in self.early and parameter.kind in _VARIABLE:
+                raise self._error(name, "stands for any number of arguments, which are not late")
+            return value
         return None
+
+    def _only(self, first: str | None, name: str, kind: str) -> str:
+        if first is not None:
+            raise self._error(name, f"is a second {kind}, beside {first!r}")
+        return name
+
+    def _error(self, name: str, problem: str) -> DefinitionError:
+        return DefinitionError(f"tool {self._tool!r}: {name!r} {problem}")
 
     def _value_of(self, name: str, annotation: Any) -> Any:
         origin = typing.get_origin(annotation) or annotation
+        inner = typing.get_args(annotation)
+        if any(map(_is_late, inner)):
+            if type(None) in inner:
+                raise self._error(
+                    name, "may be left out: annotate it without None, and give it a default"
+                )
+            raise self._error(
+                name,
+                "is late in a part of it only: annotate the parameter itself "
+                "Stream[str] or Late[...]",
+            )
         if origin is Late:
             self.early[name] = "late"
-            return (*typing.get_args(annotation), Any)[0]
+            return (*inner, Any)[0]
         if origin is Stream:
             self.early[name] = "stream"
-            kind = (*typing.get_args(annotation), str)[0]
+            kind = (*inner, str)[0]
             if kind is not str and (typing.get_args(kind) or (kind,))[0] is not str:
-                raise DefinitionError(
-                    f"tool {self._tool!r}: {name!r} is a stream of text: annotate it Stream[str]"
-                )
+                raise self._error(name, "is a stream of text: annotate it Stream[str]")
             return kind
-        if any(typing.get_origin(part) in (Late, Stream) for part in typing.get_args(annotation)):
-            raise DefinitionError(
-                f"tool {self._tool!r}: {name!r} may be left out: give it a default, and annotate "
-                "it Stream[str] or Late[...] alone"
-            )
         return annotation
 
     def call(
@@ -119,6 +136,12 @@ def accepts(check: Check) -> Callable[[Any], Any]:
         return value
 
     return checked
+
+
+def _is_late(annotation: Any) -> bool:
+    """Whether a type is, or holds, one of a value that may come late."""
+    own = typing.get_origin(annotation) or annotation
+    return own is Late or own is Stream or any(map(_is_late, typing.get_args(annotation)))
 
 
 def _is(annotation: Any, kind: type) -> bool:

@@ -40,6 +40,22 @@ def check_policy(name: str, effect: Effect, policy: Policy) -> None:
         )
 
 
+def checks_of(name: str, given: Any) -> Mapping[str, Check]:
+    """The checks of a tool as its decorator was given them.
+
+    Raises:
+        DefinitionError: They are no functions by parameter.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and all(map(callable, given.values())):
+        return given
+    raise DefinitionError(
+        f"tool {name!r}: check= takes a function for each parameter it looks at, as in "
+        'check={"query": not_empty}'
+    )
+
+
 def check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
     """Refuse effects before a commit, streams in threads, checks of nothing.
 
@@ -50,16 +66,16 @@ def check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
     for parameter, check in checks.items():
         if parameter not in tool.signature.names:
             raise DefinitionError(f"tool {name!r}: check= names no parameter {parameter!r} of it")
-        if inspect.iscoroutinefunction(check) or not callable(check):
+        if inspect.iscoroutinefunction(check):
             raise DefinitionError(f"tool {name!r}: a check is a plain function, not {check!r}")
     if not (roles.early or roles.commit or roles.warm):
         return
     if tool.implementation is not tool.fn:
         raise DefinitionError(f"{name!r} takes Stream, Late, Commit or Warm: only a @tool can")
+    if tool.kind == "thread" and (roles.early or roles.commit):
+        raise DefinitionError(f"tool {name!r} takes Stream, Late or Commit: make it 'async def'")
     if not roles.early:
         return
-    if tool.kind == "thread":
-        raise DefinitionError(f"tool {name!r} takes Stream or Late: make it 'async def'")
     if not tool.effect.starts_early and roles.commit is None:
         raise DefinitionError(
             f"tool {name!r} {_WHAT[tool.effect.kind]}, and would begin before its call is "

@@ -285,10 +285,11 @@ def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
         return where, "it is required and was not given"
     if kind in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         return where, "there is no such parameter"
-    if kind == "value_error":  # what a check said
-        text = text.removeprefix("Value error, ")
     shown = repr(given)
-    return where, f"{text[0].lower()}{text[1:]}, not {shown[:80]}{'...' if len(shown) > 80 else ''}"
+    shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+    if kind == "value_error":  # what a check, or another validator, said
+        return where, f"{text.removeprefix('Value error, ')} (given: {shown})"
+    return where, f"{text[0].lower()}{text[1:]}, not {shown}"
 
 
 def hints_of(

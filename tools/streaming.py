@@ -11,7 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Generator
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NoReturn,
+    TypeAlias,
+    TypeVar,
+)
 
 from agentflow.clock import now
 
@@ -100,7 +109,23 @@ class TextBuffer:
                 turn.set_result(None)
 
 
-class TextStream:
+class _NotYet:
+    """What a value that is not there yet refuses, so that it does not pass for one."""
+
+    __slots__ = ()
+    _how = ""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"it is not the value, and has no {name!r}: {self._how}")
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise TypeError(f"it is not the value: {self._how}")
+
+    __str__ = __format__ = __bool__ = __len__ = __contains__ = __getitem__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __int__ = __float__ = _refuse
+
+
+class TextStream(_NotYet):
     """An argument that is read while the model writes it; annotate it ``Stream[str]``.
 
     Iterating gives the text in pieces, decoded; where it is cut depends on the model and the
@@ -108,9 +133,12 @@ class TextStream:
     """
 
     __slots__ = ("_buffer",)
+    _how = "read it with 'async for', or take 'await text.whole()'"
 
     def __init__(self, buffer: TextBuffer) -> None:
         self._buffer = buffer
+
+    __await__ = __iter__ = _NotYet._refuse
 
     @classmethod
     def of(cls, text: str) -> TextStream:
@@ -176,7 +204,7 @@ class _Lines:
         return self._ready.pop()
 
 
-class LateValue(Generic[T]):
+class LateValue(_NotYet, Generic[T]):
     """An argument that may come while the tool works: await it. Annotate it ``Late[T]``.
 
     Args:
@@ -185,6 +213,7 @@ class LateValue(Generic[T]):
     """
 
     __slots__ = ("_coming", "_patience", "_value")
+    _how = "await it first"
 
     def __init__(self, coming: asyncio.Future[T] | None, patience: Patience | None = None) -> None:
         self._coming = coming

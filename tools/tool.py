@@ -24,11 +24,11 @@ from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.paths import ALL
 from agentflow.tools.policy import DEFAULT, UNSET, Options, Policy
 from agentflow.tools.roles import Check
-from agentflow.tools.rules import check_policy, check_roles
+from agentflow.tools.rules import check_policy, check_roles, checks_of
 from agentflow.tools.signature import Signature
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.streaming import Commit
-from agentflow.tools.warmup import WarmUp
+from agentflow.tools.warmup import WarmUp, needed
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -91,9 +91,9 @@ class Tool(Generic[P, R_co]):
                 f"a tool cannot be called {self.name!r}: use letters, digits, '_', '.' and '-', "
                 f"and none of {', '.join(_RESERVED)}; @tool(name=...) sets the name"
             )
-        self.signature = Signature(fn, self.name, local, checks)
+        self.signature = Signature(fn, self.name, local, checks_of(self.name, checks))
         self.warm_up: WarmUp | None = None
-        check_roles(self, checks or {})
+        check_roles(self, self.signature.checks)
         for pattern, parameter in effect.holes:
             if not self.signature.open and parameter not in self.signature.signature.parameters:
                 raise DefinitionError(
@@ -174,8 +174,10 @@ class Tool(Generic[P, R_co]):
         Its value is handed to the parameter of the tool that is annotated `Warm`.
 
         Raises:
-            DefinitionError: It is no function that can be one.
+            DefinitionError: It is no function that can be one, or there is one already.
         """
+        if self.origin.warm_up is not None:
+            raise DefinitionError(f"tool {self.name!r} has a warm-up already")
         self.origin.warm_up = WarmUp(fn, self.signature, sys._getframe(1).f_locals)
         return fn
 
@@ -192,10 +194,12 @@ class Tool(Generic[P, R_co]):
         return self.fn(*args, **given)
 
     async def _plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        role, warm_up = self.signature.roles.warm, self.origin.warm_up
-        if role is None or warm_up is None or role in kwargs:
+        role = self.signature.roles.warm
+        if role is None or role in kwargs:
             return await self._work(args, kwargs)
-        async with warm_up.open_for(args, kwargs, Context()) as value:
+        async with needed(self.origin.warm_up, self.name, role).open_for(
+            args, kwargs, Context()
+        ) as value:
             return await self._work(args, {**kwargs, role: value})
 
     async def _work(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -79,3 +79,17 @@ class WarmUp:
 
     async def _once(self, **given: Any) -> AsyncIterator[Any]:
         yield await self._fn(**given)
+
+
+def needed(warm_up: WarmUp | None, tool: str, role: str) -> WarmUp:
+    """The warm-up of a tool that takes its value.
+
+    Raises:
+        DefinitionError: There is none.
+    """
+    if warm_up is None:
+        raise DefinitionError(
+            f"tool {tool!r} takes {role!r} from its warm-up and has none: decorate one with "
+            f"@{tool}.warm"
+        )
+    return warm_up
