@@ -239,18 +239,23 @@ class Commit:
 
     A tool takes it as a parameter annotated ``Commit``. One that was made by hand lets go on
     at once.
+
+    Attributes:
+        asked: Somebody has waited for it, or does.
     """
 
-    __slots__ = ("_certain", "_patience")
+    __slots__ = ("_certain", "_patience", "asked")
 
     def __init__(
         self, certain: asyncio.Future[None] | None = None, patience: Patience | None = None
     ) -> None:
         self._certain = certain
         self._patience = patience
+        self.asked = False
 
     async def __call__(self) -> None:
         """Wait until the call is committed; cancelled if it never is."""
+        self.asked = True
         if self._certain is not None:
             await _patiently(self._certain, self._patience)
 

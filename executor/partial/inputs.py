@@ -23,6 +23,7 @@ class Inputs:
 
     Attributes:
         certain: Done when the call is certain.
+        commit: Lets the tool know.
         patience: How long the tool has waited for arguments, and to be called at all.
         given: Complete arguments by name, as the model wrote them.
         valid: The same, converted to their declared types.
@@ -47,6 +48,7 @@ class Inputs:
         }
         self._frozen: frozenset[str] | None = None  # what the tool has begun with
         self.certain: asyncio.Future[None] = self._loop.create_future()
+        self.commit = Commit(self.certain, self.patience)
 
     # What the model writes
 
@@ -116,7 +118,7 @@ class Inputs:
         values.update(self.late(self._early))
         args = [values.pop(name) for name in self._by_position if name in values]
         if (role := self._tool.signature.roles.commit) is not None:
-            values[role] = Commit(self.certain, self.patience)
+            values[role] = self.commit
         return args, values
 
     @property

@@ -15,6 +15,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from agentflow.context import run_scope
 from agentflow.errors import BudgetExceeded
 from agentflow.executor.billing import Bill
@@ -27,6 +29,8 @@ from agentflow.tools.effects import Resource
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
     from agentflow.executor.site import CallSite
+
+_log = structlog.get_logger("agentflow.executor")
 
 
 class Why(StrEnum):
@@ -89,7 +93,7 @@ class Part:
     @property
     def seconds(self) -> float:
         """How long it has worked, or waited to."""
-        return (self._ended or self._loop.time()) - self._began
+        return (self._loop.time() if self._ended is None else self._ended) - self._began
 
     # Beginning
 
@@ -252,3 +256,12 @@ class Part:
         self._ended = self._loop.time()
         self.call.gate.ended(self)
         self._stage.close()
+        if not (task.cancelled() or task.exception() or self.adopted) and self._may_write_unasked:
+            _log.warning(
+                "returned before its commit, and never awaited it", tool=self.call.tool.name
+            )
+
+    @property
+    def _may_write_unasked(self) -> bool:
+        """Whether the tool has had the chance to write before its call was certain."""
+        return not (self.call.tool.effect.starts_early or self.inputs.commit.asked)
