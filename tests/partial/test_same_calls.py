@@ -53,18 +53,15 @@ def allowed(value: Any) -> bool | str:
 class World:
     """A tree of numbers, and tools that take random times to read and change it."""
 
-    def __init__(self, seed: str) -> None:
-        self._chance = random.Random(seed)
-        self.leaves: Counter[tuple[str, str]] = Counter()
-        self.shouts: Counter[str] = Counter()
-        self.open = 0  # warm-ups that have not been cleaned up
+    def __init__(self) -> None:
+        self.create("")
         leaf, area = "tree/{area}/{key}", "tree/{area}"
         self.tools: list[Tool[..., Any]] = [
             tool(reads=leaf, ttl="1h", check={"note": allowed})(self.get),
             tool(reads=leaf, hedge=0.3)(self.peek),
             tool(reads=area, limit=1)(self.dump),
             tool(reads="tree", rate=50)(self.count),
-            tool(reads=leaf, retries=1, backoff=0.1)(self.flaky),
+            tool(reads=leaf, retries=8, backoff=0.1)(self.flaky),
             tool(reads=leaf, fallback="fallen back")(self.broken),
             tool(pure=True, check={"n": allowed}, usd=0.01)(self.double),
             tool(pure=True, limit=2)(self.lines),
@@ -82,6 +79,13 @@ class World:
         by_name["plain"].warm(self.session)
         by_name["double"].warm(self.scale)
         by_name["dump"].warm(self.glance)
+
+    def create(self, seed: str) -> None:
+        """As it was in the beginning; tools are made once, because that takes long."""
+        self._chance = random.Random(seed)
+        self.leaves: Counter[tuple[str, str]] = Counter()
+        self.shouts: Counter[str] = Counter()
+        self.open = 0  # warm-ups that have not been cleaned up
 
     async def _pass(self) -> None:
         await asyncio.sleep(self._chance.choice((0, 0, 0.1, 0.5, 1, 3)))
@@ -207,6 +211,8 @@ class World:
         self.shouts[f"{who} {await text.whole()}"] += 1
         return size
 
+
+WORLD = World()
 
 # What a model writes
 
@@ -426,12 +432,13 @@ def record(session: Session, switches: Switches, pen: Any) -> Record:
 async def _record(session: Session, switches: Switches, pen: Any) -> Record:
     mood = f"{session.seed} {switches}"
     told: list[events.Event] = []
-    world, author = World(mood), session.author(pen, mood)
+    author = session.author(pen, mood)
+    WORLD.create(mood)
     speculation: Speculation | bool = False
     if switches.guesses:
         speculation = Speculation(source=Fortune(session.seed), load_price=0.0001)
     engine = Engine(
-        model=author, tools=world.tools, cache=switches.cache, partial=switches.partial,
+        model=author, tools=WORLD.tools, cache=switches.cache, partial=switches.partial,
         speculation=speculation, subscribers=[told.append], seed=1,
     )  # fmt: skip
     task = Task("Which?", session.strategy, rounds=3, commit=session.commit)
@@ -442,9 +449,9 @@ async def _record(session: Session, switches: Switches, pen: Any) -> Record:
         except RunFailed as failed:
             answer = f"{failed}"
     pen.audit(engine)
-    assert world.open == 0, "a warm-up was not cleaned up"
+    assert WORLD.open == 0, "a warm-up was not cleaned up"
     committed = sum(isinstance(event, events.PartialCommitted) for event in told)
-    state = (world.leaves, world.shouts)
+    state = (WORLD.leaves, WORLD.shouts)
     return Record(answer, author.requests, sorted(calls(told)), state, committed)
 
 
