@@ -41,7 +41,7 @@ class Parts:
         committed: Calls that were made by what had begun before.
         retracted: What had begun in vain.
         seconds_hidden: Work that was done while the model still wrote.
-        seconds_wasted: Work that was done in vain.
+        seconds_wasted: How long that had been under way, waiting for arguments included.
         stopped: Replies that were stopped at a call that could not be made.
         tokens: How many these had by then.
         spared: How many more they were allowed.

@@ -108,11 +108,12 @@ def _guessed(savings: Savings) -> Iterator[str]:
 def _begun(parts: Parts) -> Iterator[str]:
     if not parts.began:
         return
-    spent = f" ({duration(parts.seconds_wasted)} of work)" if parts.retracted else ""
+    hidden = parts.seconds_hidden
+    shown = duration(hidden) if hidden >= WORTH_TELLING else "nothing"
+    spent = f" (under way for {duration(parts.seconds_wasted)})" if parts.retracted else ""
     yield (
         f"{counted(parts.began, 'call')} began while the model wrote "
-        f"{'it' if parts.began == 1 else 'them'}: {duration(parts.seconds_hidden)} hidden, "
-        f"{parts.retracted:,} in vain{spent}"
+        f"{'it' if parts.began == 1 else 'them'}: {shown} hidden, {parts.retracted:,} in vain{spent}"
     )
 
 

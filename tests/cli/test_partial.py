@@ -12,6 +12,7 @@ import pytest
 
 from agentflow import events
 from agentflow.cli import codes
+from agentflow.cli.parts import Parts
 from agentflow.cli.progress import Progress
 from agentflow.cli.screen import Screen
 from agentflow.cli.summary import _begun, _hedged, _stopped
@@ -219,10 +220,13 @@ def test_parts_and_stopped_replies_are_told_with_what_they_brought() -> None:
     parts = counted().parts
 
     assert list(_begun(parts)) == [
-        "3 calls began while the model wrote them: 750 ms hidden, 2 in vain (1.8 s of work)"
+        "3 calls began while the model wrote them: 750 ms hidden, 2 in vain (under way for 1.8 s)"
     ]
     assert list(_stopped(parts)) == [
         "a reply was stopped at a call that could not be made, after 35 tokens of at most 2,048"
+    ]
+    assert list(_begun(Parts(committed=1, seconds_hidden=0.0009))) == [
+        "1 call began while the model wrote it: nothing hidden, 0 in vain"
     ]
     assert list(_begun(Tally().parts)) == list(_stopped(Tally().parts)) == []
 
