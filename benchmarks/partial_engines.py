@@ -35,11 +35,12 @@ class Engines:
     Args:
         server: Says what it is told to.
         tools: Of both.
+        **http: Anything that an HTTP client takes.
     """
 
-    def __init__(self, server: Endpoint, tools: Iterable[Tool[..., Any]]) -> None:
+    def __init__(self, server: Endpoint, tools: Iterable[Tool[..., Any]], **http: Any) -> None:
         self._server = server
-        self._listener = Listener()
+        self._listener = Listener(**http)
         self.model = OpenAIBackend(server.base_url, "scripted", http=self._listener.client)
         tools = list(tools)
         self._engines = {

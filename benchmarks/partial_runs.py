@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import argument_cpu
 import partial_light
@@ -44,11 +45,16 @@ class Found:
 
 
 class Bench:
-    """Runs workloads with partial execution and without."""
+    """Runs workloads with partial execution and without.
 
-    def __init__(self, server: Endpoint) -> None:
+    Args:
+        server: Says what they say.
+        **http: Anything that an HTTP client takes.
+    """
+
+    def __init__(self, server: Endpoint, **http: Any) -> None:
         self._work = Work()
-        self._engines = Engines(server, tools(self._work))
+        self._engines = Engines(server, tools(self._work), **http)
 
     async def pair(self, workload: Workload, *, on_first: bool) -> Pair:
         """One run of each."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 from agentflow.testing import ChatCall, ScriptedServer
 from agentflow.testing.chat import Exchange
@@ -17,31 +18,59 @@ ANSWER = "Done."
 """What the model says to the results of a tool."""
 
 
-class Endpoint:
-    """The server, as the measuring process sees it.
+class Endpoint(Protocol):
+    """A server whose model says what it is told to.
 
     Attributes:
         base_url: What clients are given.
     """
+
+    base_url: str
+
+    def say(self, reply: Reply) -> None:
+        """What the model says from now on to whoever has not called a tool yet."""
+        ...
+
+    def served(self) -> list[Exchange]:
+        """The requests since this was last asked, all of them at their end."""
+        ...
+
+
+class Told:
+    """A model that says what it was told to, and then `ANSWER`.
+
+    Attributes:
+        reply: What it was told.
+    """
+
+    def __init__(self) -> None:
+        self.reply = Reply(ANSWER)
+
+    def __call__(self, call: ChatCall) -> Reply:
+        return Reply(ANSWER) if call.said_by("tool") else self.reply
+
+
+class Remote:
+    """The server in its process, as the measuring one sees it: an `Endpoint`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.base_url: str = connection.recv()
 
     def say(self, reply: Reply) -> None:
-        """What the model says from now on to whoever has not called a tool yet."""
+        """Tell the model."""
         self._connection.send(reply)
         self._connection.recv()
 
     def served(self) -> list[Exchange]:
-        """The requests since this was last asked, all of them at their end."""
+        """Ask for the requests."""
         self._connection.send(None)
         served: list[Exchange] = self._connection.recv()
         return served
 
 
 @contextmanager
-def endpoint() -> Iterator[Endpoint]:
+def endpoint() -> Iterator[Remote]:
     """A server in a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -49,7 +78,7 @@ def endpoint() -> Iterator[Endpoint]:
     process.start()
     theirs.close()
     try:
-        yield Endpoint(ours)
+        yield Remote(ours)
     finally:
         ours.close()
         process.join(5)
@@ -62,13 +91,8 @@ def _main(connection: Connection) -> None:
 
 
 async def _serve(connection: Connection) -> None:
-    told = Reply(ANSWER)
-    ordered = asyncio.Event()
-
-    def answer(call: ChatCall) -> Reply:
-        return Reply(ANSWER) if call.said_by("tool") else told
-
-    async with ScriptedServer(answer) as server:
+    told, ordered = Told(), asyncio.Event()
+    async with ScriptedServer(told) as server:
         connection.send(server.base_url)
         asyncio.get_running_loop().add_reader(connection.fileno(), ordered.set)
         with suppress(EOFError):  # the measuring process has closed its end
@@ -76,7 +100,7 @@ async def _serve(connection: Connection) -> None:
                 ordered.clear()
                 while connection.poll():
                     if (order := connection.recv()) is not None:
-                        told = order
+                        told.reply = order
                         connection.send(True)
                     else:
                         connection.send(await _at_their_end(server))

@@ -85,15 +85,18 @@ class Heard:
 class Listener:
     """Listens in on an HTTP client.
 
+    Args:
+        **options: Anything that the client takes.
+
     Attributes:
         heard: Every request, in the order they were sent.
         client: What requests are sent with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.heard: list[Heard] = []
         hooks = {"request": [self._asked], "response": [self._answered]}
-        self.client = _http.client(event_hooks=hooks)
+        self.client = _http.client(event_hooks=hooks, **options)
 
     async def _asked(self, request: Any) -> None:
         request.extensions["heard"] = Heard(now())
