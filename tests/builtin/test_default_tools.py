@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
+from agentflow import Engine, Task, events
 from agentflow.errors import DefinitionError
+from agentflow.testing import Call, Reply, ScriptedServer
 from agentflow.tools.builtin import default_tools
 from agentflow.tools.builtin.files import FileText
 from agentflow.tools.builtin.files_write import Written
@@ -69,3 +72,52 @@ def test_results_are_described_and_survive_json(folder: Path) -> None:
     ):
         adapter: TypeAdapter[Any] = TypeAdapter(type(value))
         assert adapter.validate_json(adapter.dump_json(value)) == value
+
+
+# In a run
+
+
+async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere")
+    await writer.drain()
+    writer.close()
+
+
+async def outcome(root: Path, url: str, partial: bool) -> tuple[dict[str, Any], set[str]]:
+    """The values of the calls of a run, by tool, and which of them began while written."""
+    (root / "app.db").touch()
+    calls = (
+        Call("http_get", {"url": url}),
+        Call("write_file", {"path": "out/a.txt", "text": "one\ntwo\n" * 20}),
+        Call("sql", {"query": "SELECT 6 * ?", "params": [7]}),
+    )
+    seen: list[events.Event] = []
+    tools = default_tools(root, write=True, allow_private=True, sql=root / "app.db")
+    async with (
+        ScriptedServer([Reply(*calls), "done"]) as server,
+        Engine(
+            tools=tools, base_url=server.base_url, model="m", api_key="x", partial=partial
+        ) as engine,
+    ):
+        engine.subscribe(seen.append)
+        await engine.start(Task("go", strategy="react"))
+    values = {event.tool: event.value for event in seen if isinstance(event, events.NodeFinished)}
+    return values, {e.tool for e in seen if isinstance(e, events.PartialCommitted)}
+
+
+async def test_a_run_gives_the_same_with_partial_execution_and_without(tmp_path: Path) -> None:
+    values = []
+    server = await asyncio.start_server(page, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a"
+        for partial in (True, False):
+            root = tmp_path / str(partial)
+            root.mkdir()
+            found, early = await outcome(root, url, partial)
+            values.append(found)
+            assert early == ({"http_get", "write_file", "sql"} if partial else set())
+            assert sorted(path.name for path in root.rglob("*")) == ["a.txt", "app.db", "out"]
+
+    assert values[0] == values[1]
+    assert (values[0]["write_file"].lines, values[0]["sql"].rows) == (40, [[42]])

@@ -433,6 +433,24 @@ async def test_tls_is_spoken_before_the_call_and_once() -> None:
     assert (page.text, site.accepted, seen, names.asked) == ("here", 1, *[["site.example"]] * 2)
 
 
+async def test_what_tls_needs_is_loaded_as_soon_as_the_scheme_is_there() -> None:
+    loop, loaded = asyncio.get_running_loop(), asyncio.Event()
+
+    class Noticed(ssl.SSLContext):
+        def set_alpn_protocols(self, alpn_protocols: Any) -> None:
+            loop.call_soon_threadsafe(loaded.set)
+
+    names = Names()
+    context = Noticed(ssl.PROTOCOL_TLS_CLIENT)
+    async with Writing(getter(resolver=names, ssl_context=context)) as call:
+        await call.add("http")
+        assert not loaded.is_set()
+        await call.add("s")
+        await asyncio.wait_for(loaded.wait(), 5)
+
+    assert names.asked == []
+
+
 async def test_a_plain_call_connects_once_too(site: Site) -> None:
     page = await getter(f"http://127.0.0.1:{site.port}")(f"http://127.0.0.1:{site.port}/")
 

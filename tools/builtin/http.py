@@ -33,7 +33,7 @@ from agentflow.tools.builtin.http_urls import (
     parse,
     shown,
 )
-from agentflow.tools.builtin.http_warm import Contacts, Ready, connected
+from agentflow.tools.builtin.http_warm import Contacts, Ready, Warmer
 from agentflow.tools.streaming import Stream, Warm
 from agentflow.tools.tool import Tool, tool
 
@@ -114,6 +114,7 @@ def http_tools(
     connector = Connector(policy, limits, resolver or system_resolver, ssl_context)
     contacts = Contacts(origins)
     fetcher = Fetcher(connector, limits, contacts)
+    warmer = Warmer(connector, contacts, limits.connect)
 
     @tool(reads="web", timeout=limits.total + limits.connect + 5)
     async def http_get(url: str, *, ctx: Context, ready: Warm[Ready]) -> Page:
@@ -122,7 +123,7 @@ def http_tools(
 
     @http_get.warm
     async def connect(url: Stream[str], ctx: Context) -> AsyncIterator[Ready]:
-        async with connected(connector, contacts, url, ctx.run, limits.connect) as ready:
+        async with warmer.connected(url, ctx.run) as ready:
             yield ready
 
     return (http_get,)

@@ -6,12 +6,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
 from agentflow.tools.builtin.addresses import AddressPolicy, check_spelling
 from agentflow.tools.builtin.http_urls import FetchFailed, port_of, shown
+from agentflow.tools.builtin.threads import settled
 
 if TYPE_CHECKING:
     import ssl
@@ -73,7 +73,14 @@ class Connector:
         self._policy = policy
         self._limits = limits
         self._resolver = resolver
-        self._given_context = ssl_context
+        self._ssl_context = ssl_context
+        self._tls: ssl.SSLContext | None = None
+
+    async def tls(self) -> ssl.SSLContext:
+        """What TLS is spoken with; it takes a while to load, once."""
+        if self._tls is None:
+            self._tls = await settled(_tls, self._ssl_context)
+        return self._tls
 
     async def connect(self, target: httpx.URL) -> httpcore.AsyncNetworkStream:
         """A connection to an address of the host that was checked, with TLS if it needs it.
@@ -156,18 +163,18 @@ class Connector:
             return stream
         try:
             # The certificate is the name's, whatever the address.
-            return await stream.start_tls(self._ssl_context, target.raw_host.decode(), limit)
+            return await stream.start_tls(await self.tls(), target.raw_host.decode(), limit)
         except BaseException:
             await stream.aclose()
             raise
 
-    @cached_property
-    def _ssl_context(self) -> ssl.SSLContext:
-        import httpx
 
-        context = self._given_context or httpx.create_ssl_context(trust_env=False)
-        context.set_alpn_protocols(["http/1.1"])
-        return context
+def _tls(given: ssl.SSLContext | None) -> ssl.SSLContext:
+    import httpx
+
+    context = given or httpx.create_ssl_context(trust_env=False)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 async def system_resolver(host: str, port: int) -> list[str]:

@@ -87,47 +87,56 @@ class Ready:
             await self._stream.aclose()
 
 
-@asynccontextmanager
-async def connected(
-    connector: Connector, contacts: Contacts, url: TextStream, run: str, limit: float
-) -> AsyncIterator[Ready]:
-    """Connect to the host of a URL as soon as it is complete, if it is known.
+class Warmer:
+    """Connects to hosts that are known while their URLs are being written.
 
     Args:
         connector: Connects.
         contacts: Says which origins are known.
-        url: As the model writes it.
-        run: Id of the run.
         limit: Seconds to connect.
     """
-    ready = Ready(connector)
-    try:
-        await _connect(ready, contacts, await _host(url), run, limit)
-        yield ready
-    finally:
-        await ready.aclose()
 
+    def __init__(self, connector: Connector, contacts: Contacts, limit: float) -> None:
+        self._connector = connector
+        self._contacts = contacts
+        self._limit = limit
 
-async def _connect(ready: Ready, contacts: Contacts, begun: str, run: str, limit: float) -> None:
-    try:
-        target = parse(begun)
-        if contacts.known(run, origin_of(target)):
-            async with asyncio.timeout(limit):
-                await ready.connect(target)
-    except Exception:  # noqa: BLE001  # whatever it is, the fetch meets it too and says so
-        return
+    @asynccontextmanager
+    async def connected(self, url: TextStream, run: str) -> AsyncIterator[Ready]:
+        """What may be a connection, made as soon as the host is complete; closed in the end.
 
+        Args:
+            url: As the model writes it.
+            run: Id of the run.
+        """
+        ready = Ready(self._connector)
+        try:
+            await self._connect(ready, url, run)
+            yield ready
+        finally:
+            await ready.aclose()
 
-async def _host(url: TextStream) -> str:
-    """The URL up to the end of its host, once that has come; else all there is."""
-    begun = ""
-    async for piece in url:
-        begun += piece
-        if found := up_to_host(begun):
-            return found
-        if len(begun) > MAX_HOST:
-            return ""
-    return begun
+    async def _connect(self, ready: Ready, url: TextStream, run: str) -> None:
+        try:
+            target = parse(await self._host(url))
+            if self._contacts.known(run, origin_of(target)):
+                async with asyncio.timeout(self._limit):
+                    await ready.connect(target)
+        except Exception:  # noqa: BLE001  # whatever it is, the fetch meets it too and says so
+            return
+
+    async def _host(self, url: TextStream) -> str:
+        """The URL up to the end of its host, once that has come; else all there is."""
+        begun = ""
+        async for piece in url:
+            begun += piece
+            if begun.lstrip()[:5].lower() == "https":
+                await self._connector.tls()  # it takes a while to load, the first time
+            if found := up_to_host(begun):
+                return found
+            if len(begun) > MAX_HOST:
+                return ""
+        return begun
 
 
 def _origin(text: str) -> Origin:
