@@ -42,7 +42,7 @@ class Parts:
         retracted: What had begun in vain.
         seconds_hidden: Work that was done while the model still wrote.
         seconds_wasted: How long that had been under way, waiting for arguments included.
-        stopped: Replies that were stopped at a call that could not be made.
+        stopped: Replies that were stopped at what could not be called or read.
         tokens: How many these had by then.
         spared: How many more they were allowed.
     """

@@ -122,7 +122,7 @@ def _stopped(parts: Parts) -> Iterator[str]:
         return
     replies = "a reply was" if parts.stopped == 1 else f"{parts.stopped:,} replies were"
     yield (
-        f"{replies} stopped at a call that could not be made, after {parts.tokens:,} tokens "
+        f"{replies} stopped early, after {parts.tokens:,} tokens "
         f"of at most {parts.tokens + parts.spared:,}"
     )
 

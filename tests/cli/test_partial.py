@@ -117,7 +117,7 @@ def test_the_summary_says_what_began_early_and_that_a_reply_was_stopped(ask: Cli
 
     assert lines[-2].startswith("3 calls began while the model wrote them: ")
     assert " hidden, 1 in vain (" in lines[-2]
-    assert lines[-1].startswith("a reply was stopped at a call that could not be made, after")
+    assert lines[-1].startswith("a reply was stopped early, after")
     assert lines[-1].endswith(" tokens of at most 2,048")
 
 
@@ -222,9 +222,7 @@ def test_parts_and_stopped_replies_are_told_with_what_they_brought() -> None:
     assert list(_begun(parts)) == [
         "3 calls began while the model wrote them: 750 ms hidden, 2 in vain (under way for 1.8 s)"
     ]
-    assert list(_stopped(parts)) == [
-        "a reply was stopped at a call that could not be made, after 35 tokens of at most 2,048"
-    ]
+    assert list(_stopped(parts)) == ["a reply was stopped early, after 35 tokens of at most 2,048"]
     assert list(_begun(Parts(committed=1, seconds_hidden=0.0009))) == [
         "1 call began while the model wrote it: nothing hidden, 0 in vain"
     ]
