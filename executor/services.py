@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields
@@ -166,7 +167,11 @@ class Services:
             answers.listen()
 
     def spawn(
-        self, work: Coroutine[Any, Any, Any], name: str, stop: Callable[[], object] | None = None
+        self,
+        work: Coroutine[Any, Any, Any],
+        name: str,
+        stop: Callable[[], object] | None = None,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Task[Any]:
         """Start a task that the engine owns.
 
@@ -175,9 +180,11 @@ class Services:
             name: Its name.
             stop: Called when the engine closes; the task is sure to end after it. Without it
                 the task is cancelled.
+            context: What it runs in; a copy of the caller's by default.
         """
         # Not by the loop's method: an eager task would begin before it is known here.
-        task = asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(work, loop=loop, name=name, context=context)
         self._tasks[task] = stop
         task.add_done_callback(self._forget)
         return task

@@ -105,7 +105,8 @@ class Part:
         context.run(run_scope.set, self._scope)
         self._began = self._loop.time()
         name = f"{self.call.tool.name} (part of run {self._run.id})"
-        self.task = context.run(self._run.host.services.spawn, self._work(), name)
+        services = self._run.host.services
+        self.task = services.spawn(self._work(), name, context=context)
         self.task.add_done_callback(self._done)
         if self.call.tool.origin.warm_up is not None:
             self.records.warmed(self)

@@ -72,10 +72,11 @@ class Workbench:
         """A call is about to start, and goes on from its part unless it was there before."""
         if part is None:
             return
-        if node < len(self._run.driver.state.slots):
+        parts = self._run.driver.parts
+        if node < len(self._run.driver.state.slots) or node in parts.waiting:
             part.retract(Why.KNOWN)
         else:
-            self._run.driver.parts.waiting[node] = part
+            parts.waiting[node] = part
             self._expected.append(node)
 
     def flush(self, *, held: bool = False) -> None:

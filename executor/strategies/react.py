@@ -30,7 +30,14 @@ from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Node
 from agentflow.planner.prompting import prompt, tool_definitions
 from agentflow.planner.verify import verify_call
-from agentflow.tools.arguments import ArgumentEvent, CallBroken, CallClosed, CallOpened
+from agentflow.tools.arguments import (
+    ArgumentClosed,
+    ArgumentEvent,
+    CallBroken,
+    CallClosed,
+    CallOpened,
+    Key,
+)
 from agentflow.tools.spec import unknown_tool
 
 ROUNDS = 12
@@ -100,6 +107,7 @@ class _Turn:
         self._decoding = bench.decoding(lambda tool, given: self._deferral.waits(tool, (), given))
         self._assembler = CallAssembler()
         self._texts: list[str] = []
+        self._given: dict[int, dict[Key, Any]] = {}  # complete arguments, however far was read
         self._calls: dict[int, CallRequest] = {}
         self._nodes: dict[int, int] = {}
         self._deferred: dict[int, Node] = {}
@@ -181,6 +189,8 @@ class _Turn:
         elif isinstance(event, CallBroken):
             self._reject(event.id, str(event.error), ends=not self._ended)
         else:
+            if isinstance(event, ArgumentClosed):
+                self._given.setdefault(event.id, {})[event.key] = event.value
             self._decoding.take(event)
 
     def _close(self, place: int) -> None:
@@ -223,7 +233,7 @@ class _Turn:
         """
         call = self._assembler.call(place)
         if place not in self._calls:
-            text = json.dumps(self._assembler.arguments(place), ensure_ascii=False)
+            text = json.dumps(self._given.get(place, {}), ensure_ascii=False)
             self._calls[place] = replace(call, arguments_text=text)
         self._refused[place] = why
         self._decoding.retract(place, Why.REJECTED)
