@@ -109,6 +109,7 @@ class Driver(Running):
 
     def halt(self) -> None:
         """Nothing new starts; what runs is stopped."""
+        self.parts.close()
         self._closed = True
         self._tell(Halted())
 

@@ -314,8 +314,9 @@ class PlanWriter:
                 self._complete.set_exception(error)
         finally:
             if not self._complete.done():
-                self._stream.close()
                 self._complete.cancel()
+            if self._complete.cancelled():  # by whoever waited for it, perhaps
+                self._stream.close()
 
     async def _read(self, reply: ReplyStream) -> None:
         """Read the reply, and a little further than the plan goes."""
