@@ -169,7 +169,7 @@ FRAGMENTS = [
     "n = len(told) + 1\n",
     "told.append('''a\nif b:\n''')\n",
     "told.append(f'{n:>{4}} \\N{BULLET} {\"a\" * 2}')\n",
-    "told.append(r'\\' + \"'#(\")  # '''(\n",
+    "told.append(r'\\\\' + \"'#(\")  # '''(\n",
     "for i in range(3):\n    n = i\n\n    if n % 2:\n        continue\nelse:\n    n = 0\n",
     "try:\n    1 / 0\nexcept ZeroDivisionError:\n    told.append('e')\nfinally:\n    n = 3\n",
     "\n# a comment: '\n\n",

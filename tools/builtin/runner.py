@@ -25,6 +25,7 @@ import os
 import sys
 
 _COMMANDS = 63  # out of the way of the files that the program opens
+_FOLDER = os.getcwd()
 _FUTURES = [getattr(future, name).compiler_flag for name in future.all_feature_names]
 
 
@@ -55,7 +56,7 @@ class _Program:
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._path = os.path.join(os.getcwd(), "main.py")
+        self._path = os.path.join(_FOLDER, "main.py")
         self._flags = 0
         module = type(sys)("__main__")
         self._names = module.__dict__
@@ -127,7 +128,8 @@ def _import_early(module: str, names: list[str]) -> bool:
         for descriptor, saved in enumerate(kept, 1):
             os.dup2(saved, descriptor)
             os.close(saved)
-        if os.read(trap, 1) or set(os.listdir()) - {"main.py"}:
+        changed = os.getcwd() != _FOLDER or set(os.listdir(_FOLDER)) - {"main.py"}
+        if os.read(trap, 1) or changed:
             os._exit(1)
     except BaseException:  # noqa: BLE001  # of the module, or of a trap that is still in use
         os._exit(1)
