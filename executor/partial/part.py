@@ -243,14 +243,17 @@ class Part:
         if self.adopted or self.why is not None:
             return
         self.why = why
-        if self._bill is not None:
-            self._bill.pay()  # the tool was called
+        if self._bill is not None and self._called:
+            self._bill.pay()
+        elif self._bill is not None:
+            self._bill.waive()
         self._run.driver.parts.retracted(self)
         if self.task is None:
             return
         self.records.retracted(self, why)
         if not self.task.done():
-            self.task.cancel()
+            if not self.task.cancelling():  # a second time would cut off its cleaning up
+                self.task.cancel()
             self._run.driver.parts.await_end(self._run, self.task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:

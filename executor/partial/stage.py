@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context, logged_node, run_scope
 from agentflow.errors import WorkflowError
-from agentflow.executor.guesses import NoRun
+from agentflow.executor.speculation.guesses import NoRun
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run

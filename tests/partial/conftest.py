@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agentflow import Engine, Task, Tool, events
+from agentflow.budgets.prices import FREE, Prices
 from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, Usage
 from agentflow.executor.models.collect import Collected
 from agentflow.tools.toolbox import Toolbox
@@ -58,6 +59,7 @@ class Author:
     """
 
     name = "author"
+    prices = Prices({"author": FREE})
 
     def __init__(self, script: Script) -> None:
         self._script = script

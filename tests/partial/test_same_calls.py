@@ -98,6 +98,7 @@ class World:
             await self._pass()
             yield "session"
         finally:
+            await asyncio.sleep(0)
             self.open -= 1
 
     async def scale(self, n: Late[int]) -> int:
