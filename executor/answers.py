@@ -14,7 +14,7 @@ from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.reuse import Asked, Reuse, written
 from agentflow.executor.site import CallSite
-from agentflow.executor.speculator import Speculator
+from agentflow.executor.speculation.speculator import Speculator
 from agentflow.tools.effects import Resource
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
 from agentflow.executor.naming import Naming
-from agentflow.executor.speculator import Speculator
+from agentflow.executor.speculation.speculator import Speculator
 from agentflow.executor.teller import Teller
 from agentflow.planner.plan import Plan
 from agentflow.tools.tool import Tool

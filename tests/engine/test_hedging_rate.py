@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agentflow.executor.gates import Gate
-from agentflow.executor.guesses import Unasked
 from agentflow.executor.hedging import ENOUGH, WINDOW, Hedge, Latencies
+from agentflow.executor.speculation.guesses import Unasked
 from agentflow.tools.policy import DEFAULT
 
 

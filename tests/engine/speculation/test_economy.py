@@ -10,7 +10,7 @@ import pytest
 
 from agentflow import Limits, events, said, tool, workflow
 from agentflow.errors import RunFailed
-from agentflow.executor.speculator import HELD
+from agentflow.executor.speculation.speculator import HELD
 
 
 @pytest.fixture

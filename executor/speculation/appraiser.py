@@ -10,9 +10,9 @@ from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.speculation.policy import origins_in
 from agentflow.caches.speculation.values import Recent
 from agentflow.executor.calls import BoundCall
-from agentflow.executor.guesses import Prospect, Wish
 from agentflow.executor.reuse import Reuse
 from agentflow.executor.services import Services
+from agentflow.executor.speculation.guesses import Prospect, Wish
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import fresh, plain

@@ -15,7 +15,7 @@ from typing import Any
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.commands import DONE, PARKED, RUNNING, SKIPPED, WAITING
-from agentflow.executor.guesses import Guess, Wish
+from agentflow.executor.speculation.guesses import Guess, Wish
 from agentflow.executor.state import RunState
 from agentflow.planner.plan import Node
 from agentflow.tools.paths import resolve

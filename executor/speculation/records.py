@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
-from agentflow.executor.guesses import Guess, Why, Wish
+from agentflow.executor.speculation.guesses import Guess, Why, Wish
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run

@@ -26,15 +26,15 @@ from agentflow.caches.speculation.values import Recent
 from agentflow.caches.tool_cache import Ask, Found
 from agentflow.context import run_scope
 from agentflow.errors import described
-from agentflow.executor.appraiser import Appraiser
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
-from agentflow.executor.guesses import Guess, Prospect, Refused, Unasked, Why, Wish
-from agentflow.executor.records import Records
 from agentflow.executor.reuse import Reuse
-from agentflow.executor.room import Room
 from agentflow.executor.services import Services
-from agentflow.executor.supposing import Supposing
+from agentflow.executor.speculation.appraiser import Appraiser
+from agentflow.executor.speculation.guesses import Guess, Prospect, Refused, Unasked, Why, Wish
+from agentflow.executor.speculation.records import Records
+from agentflow.executor.speculation.room import Room
+from agentflow.executor.speculation.supposing import Supposing
 from agentflow.tools.values import plain
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.errors import BudgetExceeded
 from agentflow.executor.billing import Advance
-from agentflow.executor.guesses import Guess
 from agentflow.executor.services import Services
+from agentflow.executor.speculation.guesses import Guess
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
