@@ -184,11 +184,14 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_a_program_runs_as_python_runs_it(name: str, tmp_path: Path) -> None:
     program = PROGRAMS[name]
-    native = await natively(program, tmp_path)
+    native, *ours = await asyncio.gather(
+        natively(program, tmp_path),
+        whole(program),
+        streamed(program, 11),
+        streamed(program, 11, isolated=True),
+    )
 
-    assert await whole(program) == native
-    assert await streamed(program, 11) == native
-    assert await streamed(program, 11, isolated=True) == native
+    assert ours == [native] * 3
 
 
 async def test_imports_are_made_while_the_program_is_written(modules: Path, log: Path) -> None:
@@ -328,13 +331,16 @@ async def test_isolated_statements_run_as_they_come(log: Path) -> None:
 async def test_isolated_programs_end_where_they_fail_however_they_come(
     program: str, stdout: str, stderr: str, exit_code: int
 ) -> None:
-    result = await whole(program, isolated=True)
+    result, *others = await asyncio.gather(
+        whole(program, isolated=True),
+        streamed(program, 3, isolated=True),
+        streamed(program, 40, isolated=True),
+    )
 
+    assert others == [result] * 2
     assert result.stdout.startswith(stdout)
     assert stderr in result.stderr and bool(stderr) == bool(result.stderr)
     assert result.exit_code == exit_code
-    assert await streamed(program, 3, isolated=True) == result
-    assert await streamed(program, 40, isolated=True) == result
 
 
 async def test_an_isolated_program_that_floods_is_stopped_at_once(log: Path) -> None:

@@ -31,8 +31,10 @@ _FUTURES = [getattr(future, name).compiler_flag for name in future.all_feature_n
 
 def main(descriptor: int) -> None:
     """Do what comes on a descriptor; returns, or raises, as the program does."""
-    os.dup2(descriptor, _COMMANDS, inheritable=False)
-    os.close(descriptor)
+    os.dup2(descriptor, _COMMANDS)
+    os.set_inheritable(_COMMANDS, False)
+    if descriptor != _COMMANDS:
+        os.close(descriptor)
     program, imports = _Program(), True
     with open(_COMMANDS, "rb") as commands:
         while command := commands.readline().decode().split():
@@ -97,7 +99,9 @@ class _Program:
             with open(self._path, "ab") as file:
                 file.write(text)
         except OSError:
-            pass  # the program has taken it away, or it is too large
+            return  # the program has taken it away, or it is too large
+        if "linecache" in sys.modules:  # what has shown a line of it, and would not look again
+            sys.modules["linecache"].checkcache(self._path)
 
 
 def _report_without_us(error: BaseException) -> None:
