@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from agentflow import Budget, Commit, Engine, Late, Stream, Task, Tool, Warm, events, tool
-from agentflow.errors import BackendError, RunError
+from agentflow import Budget, Commit, Engine, Late, Stream, Task, Tool, Warm, tool
 from agentflow.testing import run_virtual
 
 pytestmark = pytest.mark.virtual
@@ -67,9 +66,7 @@ class Bench:
             lines += 1
         return lines
 
-    async def write(
-        self, key: str, text: Stream[str], *, link: Warm[str], commit: Commit
-    ) -> str:
+    async def write(self, key: str, text: Stream[str], *, link: Warm[str], commit: Commit) -> str:
         await self.working("prepare")
         await commit()
         self.done.append(f"{key} {await text.whole()}")

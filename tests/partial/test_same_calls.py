@@ -97,8 +97,10 @@ class World:
         try:
             await self._pass()
             yield "session"
-        finally:
+        except asyncio.CancelledError:
             await asyncio.sleep(0)
+            raise
+        finally:
             self.open -= 1
 
     async def scale(self, n: Late[int]) -> int:
@@ -277,8 +279,9 @@ def as_json(chance: random.Random, given: Arguments) -> str:
     return whole
 
 
-def turn(chance: random.Random) -> list[tuple[Any, ...]]:
+def turn(chance: random.Random, haste: random.Random) -> list[tuple[Any, ...]]:
     """Several calls of one reply, one after the other or interleaved, as indexes and pieces."""
+    interleaved = chance.random() < 0.4  # then how they are cut says in which order they end
     drafts: list[list[tuple[Any, ...]]] = []
     before: list[tuple[str, Arguments]] = []
     for index in range(chance.randrange(1, 6)):
@@ -287,10 +290,10 @@ def turn(chance: random.Random) -> list[tuple[Any, ...]]:
         if before and chance.random() < 0.2:
             made = chance.choice(before)
         before.append(made)
-        text = pieces(chance, as_json(chance, made[1]))
+        text = pieces(chance if interleaved else haste, as_json(chance, made[1]))
         opening = (index, "", made[0] if chance.random() < 0.98 else "nothing")
         drafts.append([opening, *((index, piece) for piece in text)])
-    if chance.random() < 0.6:
+    if not interleaved:
         return [stroke for draft in drafts for stroke in draft]
     out = []
     while drafts := [draft for draft in drafts if draft]:
@@ -347,7 +350,7 @@ class Session:
         """A model that writes it, at speeds of its own."""
         chance, haste = random.Random(self.seed), random.Random(mood)
         rounds = chance.randrange(1, 3)
-        turns = [turn(chance) for _ in range(rounds)]
+        turns = [turn(chance, haste) for _ in range(rounds)]
         plans = [pieces(chance, plan(chance, 1 + 10 * n)) for n in range(rounds)]
         given = iter(range(rounds))
 
