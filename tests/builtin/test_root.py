@@ -245,6 +245,61 @@ def test_no_descriptor_is_left_open(folder: Path) -> None:
     assert open_descriptors() == before
 
 
+# Where a file would be
+
+
+@pytest.mark.parametrize(
+    ("path", "resolved", "missing", "there"),
+    [
+        ("README.md", "README.md", (), True),
+        ("src/../src/main.py", "src/main.py", (), True),
+        ("new.txt", "new.txt", (), False),
+        ("src/./a//b/c", "src/a/b/c", ("a", "b"), False),
+        ("latest/new", "src/deep/new", (), False),
+        ("dangling/x", "src/made/later/x", ("made", "later"), False),
+    ],
+)
+def test_a_file_has_a_place_before_it_is_there(
+    folder: Path, path: str, resolved: str, missing: tuple[str, ...], there: bool
+) -> None:
+    (folder / "latest").symlink_to("src/deep")
+    (folder / "dangling").symlink_to("src/made/later")
+
+    with Root(folder).place(path) as place:
+        assert (place.path, place.missing, place.mode is not None) == (resolved, missing, there)
+        assert place.name == resolved.rpartition("/")[2]
+
+
+def test_a_folder_that_becomes_a_link_is_not_followed_to_a_place(folder: Path) -> None:
+    def swap() -> None:
+        (folder / "src").rename(folder / "moved")
+        (folder / "src").symlink_to("..")
+
+    with pytest.raises(PathRefused), Swapping(folder, "src", swap).place("src/new.txt"):
+        pass
+
+
+def test_a_folder_that_goes_away_is_one_that_is_missing(folder: Path) -> None:
+    root = Swapping(folder, "src", lambda: (folder / "src").rename(folder / "moved"))
+
+    with root.place("src/deep/new.txt") as place:
+        assert place.missing == ("src", "deep")
+
+
+def test_no_descriptor_is_left_open_for_a_place(folder: Path) -> None:
+    root = Root(folder)
+    before = open_descriptors()
+
+    for path in ("README.md", "src/deep/new", "a/b", "src", "README.md/x", "/x", "src/../../x"):
+        try:
+            with root.place(path):
+                pass
+        except OSError:
+            continue
+
+    assert open_descriptors() == before
+
+
 def test_files_are_walked_in_order_without_links_and_caches(folder: Path) -> None:
     (folder / "a-link").symlink_to("src")
     (folder / "src" / "z-link.py").symlink_to("main.py")
