@@ -13,7 +13,7 @@ from agentflow import Budget, Context, Late, Task, Tool, Warm, events, tool, wor
 pytestmark = pytest.mark.virtual
 
 
-def reader(lab: Any, **options: Any) -> Tool[..., Any]:
+def reader(lab: Any, **options: Any) -> Tool[..., str]:
     """A tool that begins with its key, and works for two seconds of its own."""
 
     @tool(reads="r/{key}", **options)
