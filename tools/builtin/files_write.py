@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentflow.errors import AgentflowError
-from agentflow.tools.builtin.root import PathRefused, Place, Root, open_folder, refusal
+from agentflow.tools.builtin.root import PathRefused, Place, Root, flags, open_folder, refusal
 from agentflow.tools.builtin.threads import settled
 from agentflow.tools.streaming import Commit, Stream, TextStream
 from agentflow.tools.tool import Tool, tool
@@ -20,7 +20,7 @@ MAX_WRITE = 16 * 2**20
 """Bytes of a file that is written."""
 
 _BATCH = 2**16  # bytes that are worth going to the disk for
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+_NEW = flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
 
 
 class WriteFailed(AgentflowError, OSError):

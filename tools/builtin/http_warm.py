@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.clock import now
 from agentflow.errors import DefinitionError
@@ -16,6 +16,8 @@ from agentflow.tools.streaming import TextStream
 if TYPE_CHECKING:
     import httpcore
     import httpx
+
+K = TypeVar("K")
 
 MAX_AGE = 10.0
 """Seconds after which a connection that carried nothing is not trusted any more."""
@@ -151,7 +153,7 @@ def _origin(text: str) -> Origin:
     return origin_of(url)
 
 
-def _shorten(remembered: dict[Origin, None] | dict[str, dict[Origin, None]], most: int) -> None:
+def _shorten(remembered: dict[K, Any], most: int) -> None:
     """Forget what was not used for longest."""
     while len(remembered) > most:
-        del remembered[next(iter(remembered))]  # type: ignore[arg-type]  # a key of its own
+        del remembered[next(iter(remembered))]

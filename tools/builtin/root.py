@@ -38,14 +38,14 @@ DRAFT = re.compile(r"\.agentflow-[0-9a-f]{16}\.part")
 """Name of a file that is still being written; such files are never listed."""
 
 
-def _flags(*names: str) -> int:
+def flags(*names: str) -> int:
     """Flags of `os.open`; one that a system does not have is left out."""
     return sum(getattr(os, name, 0) for name in names)
 
 
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for its other end.
-_FILE = _flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY")
-_FOLDER = _flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY")
+_FILE = flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY")
+_FOLDER = flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY")
 
 
 class PathRefused(AgentflowError, PermissionError):
