@@ -304,3 +304,10 @@ def nearest(name: str, known: Sequence[str]) -> str:
     if close := get_close_matches(name, known, n=1, cutoff=0.5):
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(sorted(known)[:12])}{', ...' if len(known) > 12 else ''}."
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What failed first, through runs within runs."""
+    while isinstance(error, RunFailed) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

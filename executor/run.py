@@ -12,12 +12,20 @@ from typing import Any, Generic, TypeVar
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
-from agentflow.errors import DeadlineExceeded, RunCancelled, RunError, RunFailed, described
+from agentflow.errors import (
+    DeadlineExceeded,
+    RunCancelled,
+    RunError,
+    RunFailed,
+    described,
+    root_cause,
+)
 from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
 from agentflow.executor.naming import Naming
+from agentflow.executor.partial.records import PartialStats
 from agentflow.executor.speculation.speculator import Speculator
 from agentflow.executor.teller import Teller
 from agentflow.planner.plan import Plan
@@ -97,8 +105,7 @@ class Run(Generic[T]):
             chance=self.chance,
             key=self.idempotency_key,
         )
-        driver.broken = self._break
-        driver.ledger, driver.belongs = self.ledger, self._belongs
+        driver.broken, driver.ledger, driver.belongs = self._break, self.ledger, self._belongs
         return driver
 
     def _enter(self) -> None:
@@ -244,6 +251,11 @@ class Run(Generic[T]):
         return self._future.done()
 
     @property
+    def partial(self) -> PartialStats:
+        """What calls gained that began while a model wrote them."""
+        return self.driver.parts.stats
+
+    @property
     def results(self) -> dict[int, Any]:
         """Value by plan id of everything that is done."""
         return self._told(self.driver.state.results())
@@ -342,13 +354,12 @@ class Run(Generic[T]):
         error = self._error(failure)
         last: events.Event
         if error is None:
-            last = events.RunFinished(self.id, self._loop.time(), value)
+            last = events.RunFinished(self.id, self.now(), value)
             self._future.set_result(value)  # type: ignore[arg-type]  # None stands beside errors
         else:
+            last = events.RunFailed(self.id, self.now(), error)
             if isinstance(error, RunCancelled):
-                last = events.RunCancelled(self.id, self._loop.time(), str(error))
-            else:
-                last = events.RunFailed(self.id, self._loop.time(), error)
+                last = events.RunCancelled(self.id, self.now(), str(error))
             self._future.set_exception(error)
             self._future.exception()  # nobody may await a run that was only watched
         self.emit(last)
@@ -360,20 +371,16 @@ class Run(Generic[T]):
         if self._cause is not None:
             kind, message = self._cause
             return kind(message, **self._kept())
-        if isinstance(failure, asyncio.CancelledError) and self._cancelled_from_outside():
+        task = self._task
+        outside = task is None or task.cancelled() or task.cancelling() > 0
+        if isinstance(failure, asyncio.CancelledError) and outside:
             return RunCancelled(f"{self.name} was cancelled from outside", **self._kept())
         return None if failure is None else self._failed(failure)
 
-    def _cancelled_from_outside(self) -> bool:
-        return self._task is None or self._task.cancelled() or self._task.cancelling() > 0
-
     def _failed(self, error: BaseException) -> RunFailed:
         failures = self._told(self.driver.state.failures())
-        failed = RunFailed(
-            f"{self.name} failed: {described(_root(error))}",
-            failures=failures,
-            **self._kept(),
-        )
+        message = f"{self.name} failed: {described(root_cause(error))}"
+        failed = RunFailed(message, failures=failures, **self._kept())
         failed.__cause__ = error
         return failed
 
@@ -384,13 +391,6 @@ class Run(Generic[T]):
             self.driver.halt()
             self._settle()
             self._over.set_result(None)
-
-
-def _root(error: BaseException) -> BaseException:
-    """What failed first, through runs within runs."""
-    while isinstance(error, RunFailed) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _earliest(deadline: float | None, parent: tuple[Run[Any], int] | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.partial.part import Part, Why
-from agentflow.executor.partial.records import Records
+from agentflow.executor.partial.records import PartialStats, Records
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
 from agentflow.tools.tool import Tool
@@ -32,13 +32,14 @@ class Parts:
         claimed: Parts whose call has started, by slot, until it adopts them.
         held: Parts whose call has adopted them and may still be taken back, by plan id, and the
             seconds they hid.
+        stats: What became of all parts.
         ending: Work of retracted parts that has not ended, and when to give up on it.
     """
 
     def __init__(self, calls: Running) -> None:
         self._calls = calls
-        self._records: Records | None = None
         self._numbers = count(1)
+        self.stats = PartialStats()
         self.waiting: dict[int, Part] = {}
         self.claimed: dict[int, Part] = {}
         self.held: dict[int, tuple[Part, float]] = {}
@@ -47,9 +48,8 @@ class Parts:
 
     def make_part(self, run: Run[Any], tool: Tool[..., Any]) -> Part:
         """A part for a call that a model begins to write."""
-        self._records = self._records or Records(run)
         call = run.host.services.call(tool, None)
-        part = Part(next(self._numbers), call, run, self._records)
+        part = Part(next(self._numbers), call, run, Records(run, self.stats))
         self._open.add(part)
         return part
 

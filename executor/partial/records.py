@@ -35,14 +35,12 @@ class Records:
 
     Args:
         run: Whose subscribers are told.
-
-    Attributes:
-        stats: Of this run.
+        stats: Counts them.
     """
 
-    def __init__(self, run: Run[Any]) -> None:
+    def __init__(self, run: Run[Any], stats: PartialStats) -> None:
         self._run = run
-        self.stats = PartialStats()
+        self._stats = stats
 
     def warmed(self, part: Part) -> None:
         """A warm-up began."""
@@ -50,18 +48,18 @@ class Records:
 
     def started(self, part: Part) -> None:
         """A tool was called with what is known of its arguments."""
-        self.stats.started += 1
+        self._stats.started += 1
         self._tell(events.PartialStarted, part, dict(part.inputs.given))
 
     def committed(self, part: Part, node: int, hidden: float) -> None:
         """The call was made, and this is its beginning."""
-        self.stats.committed += 1
-        self.stats.seconds_hidden += hidden
+        self._stats.committed += 1
+        self._stats.seconds_hidden += hidden
         self._tell(events.PartialCommitted, part, node, hidden)
 
     def retracted(self, part: Part, why: str) -> None:
         """What had begun is of no use."""
-        self.stats.retracted += 1
+        self._stats.retracted += 1
         self._tell(events.PartialRetracted, part, part.seconds, str(why))
 
     def _tell(self, kind: Callable[..., events.Event], part: Part, *about: Any) -> None:
