@@ -45,6 +45,7 @@ def test_imports_at_the_beginning_are_found(
         "import os\nf'{os}'\nimport json\n",
         "import os\nimport (\nimport json\n",
         "import os\nfrom . import a\nimport json\n",
+        "import os\nfrom .a import b\nimport json\n",
     ],
 )
 def test_imports_behind_anything_else_are_left_to_the_program(program: str) -> None:

@@ -117,6 +117,7 @@ def test_a_statement_knows_its_line_and_what_it_is() -> None:
         (["x\n"], "y = " + "-" * 10**5 + "1\nz = 1\n"),
         (["x\n"], "y = " + "(" * 300 + ")" * 300 + "\nz = 1\n"),
         (["x\n"], "if a:\n    b(\nc\n"),
+        (["x\n"], "if a:\n    b b\nccc = 1\nd = 2\n"),
         ([], "%magic\nx = 1\n"),
         ([], "x = '''\ny = 1\n"),
     ],
@@ -126,7 +127,14 @@ def test_what_follows_an_error_stays_in_one_piece(good: list[str], bad: str) -> 
 
     assert texts(program) == [*good, bad]
     assert split([program])[-1].body == []
-    assert split(cut(program, 1)) == split([program])
+    assert split(program) == split(cut(program, 1)) == split([program])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="quotes did not nest in f-strings")
+def test_quotes_nest_in_f_strings() -> None:
+    parts = ["x = f'{\"'\"}' + f'{y['z']}'\n", "w\n"]
+
+    assert texts("".join(parts)) == parts
 
 
 def some_files() -> list[Path]:
@@ -168,7 +176,7 @@ FRAGMENTS = [
     "from math import (\n    pi,\n    e,\n)\n",
     "n = len(told) + 1\n",
     "told.append('''a\nif b:\n''')\n",
-    "told.append(f'{n:>{4}} \\N{BULLET} {\"a\" * 2}')\n",
+    "told.append(f'{n:>{4}} \\N{EM DASH} {\"a\" * 2}')\n",
     "told.append(r'\\\\' + \"'#(\")  # '''(\n",
     "for i in range(3):\n    n = i\n\n    if n % 2:\n        continue\nelse:\n    n = 0\n",
     "try:\n    1 / 0\nexcept ZeroDivisionError:\n    told.append('e')\nfinally:\n    n = 3\n",
@@ -240,6 +248,7 @@ def work(program: str, size: int) -> int:
         "\n",
         "\r",
         "x = )\n",
+        "if x:\n    y y\n",
     ],
 )
 def test_work_grows_as_the_program_does(repeated: str, size: int) -> None:

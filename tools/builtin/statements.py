@@ -131,8 +131,7 @@ class Statements:
         if word == "@":
             self._kind = "decorator"
         else:
-            compound = word in _COMPOUND or self._kind == "decorator"
-            self._kind = "compound" if compound else "simple"
+            self._kind = "compound" if word in _COMPOUND else "simple"
 
     def _cut(self) -> None:
         """End a statement, if Python's parser agrees; if not, nothing ends any more."""
@@ -159,7 +158,7 @@ class Statements:
                 case "(" | "[" | "{":
                     self._depth += 1
                 case ")" | "]" | "}":
-                    self._depth = max(0, self._depth - 1)
+                    self._depth -= 1
                 case "'" | '"' | "'''" | '"""' as quotes:
                     self._quotes = quotes
                     place = self._string_end(line, place)
