@@ -1,11 +1,13 @@
 """What it saves to begin calls while a model still writes their arguments.
 
-    python benchmarks/partial.py [--quick] [--json] [--rounds N]
+    python benchmarks/partial.py [--quick] [--json] [--rounds N] [--llama URL [--model NAME]]
 
 The model is a script, in a process of its own: 5 ms a token. Tools sleep: half as long as their
 arguments take to write, as long, and twice as long; one, which the table calls real, is a Python
 process whose statements sleep. Everything else is real: HTTP over sockets, reading, checking,
 calling, the next turn. Runs with partial execution and without take turns.
+
+With ``--llama`` some of it is repeated with the model of a real server, such as llama.cpp's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import argument_cpu
 import harness
+import partial_llama
 from harness import Goal
 from partial_bound import Pair, spared
 from partial_runs import Found, measure
@@ -144,11 +147,18 @@ def main() -> None:
     """Read the command line, measure, and report."""
     options = harness.parser((__doc__ or "").partition("\n")[0])
     options.add_argument("--rounds", type=int, help="runs of each workload (5; with --quick 1)")
+    options.add_argument("--llama", metavar="URL", help="base URL of a real server, too")
+    options.add_argument("--model", default="tiny", help="name of its model (tiny)")
     given = options.parse_args()
     rounds = given.rounds or (1 if given.quick else 5)
     found = asyncio.run(measure(rounds, quick=given.quick))
     show(found)
-    harness.report("partial", results(found, rounds), list(goals(found)), given.json)
+    shown = results(found, rounds)
+    if given.llama:
+        real = asyncio.run(partial_llama.measure(given.llama, given.model, 4 * rounds))
+        print("\n" + partial_llama.table(real))
+        shown["real"] = {workload: runs.figures() for workload, runs in real.items()}
+    harness.report("partial", shown, list(goals(found)), given.json)
 
 
 if __name__ == "__main__":

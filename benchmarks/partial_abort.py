@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from partial_bound import Pair, Stopped, Timing
 from partial_engines import Engines, Turn
@@ -76,10 +77,10 @@ def _count(pieces: Sequence[tuple[float, str]]) -> int:
 
 
 def together(found: Sequence[Rejection]) -> Pair:
-    """The turns as one long one, which could have ended with its wrong argument."""
-    decoded = sum(it.off.written.ended - it.off.written.began for it in found)
-    earliest = sum(it.earliest for it in found)
-    on, off = sum(it.on.latency for it in found), sum(it.off.latency for it in found)
+    """All positions as one turn of mean length, which could have ended with its wrong argument."""
+    decoded = fmean(it.off.written.ended - it.off.written.began for it in found)
+    earliest = fmean(it.earliest for it in found)
+    on, off = fmean(it.on.latency for it in found), fmean(it.off.latency for it in found)
     return Pair(Timing(on, decoded, earliest, ()), Timing(off, decoded, decoded, ()))
 
 
@@ -95,7 +96,8 @@ async def rejections(
         order = (True, False) if number % 2 else (False, True)
         turns, sent = {}, {}
         for on in order:
-            turns[on] = await engines.turn(reply, partial=on, strategy="react")
+            server.say(reply)
+            turns[on] = await engines.turn(partial=on, strategy="react")
             sent[on] = Written.read(server.served()[0].sent)
         found.append(Rejection(turns[True], turns[False], sent[True], sent[False]))
     return found

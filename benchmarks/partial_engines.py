@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any
 
-from partial_server import Endpoint
 from partial_wire import Listener, Written
 
 from agentflow import Engine, Task, Tool
 from agentflow.clock import now
+from agentflow.errors import AnswerInvalid
 from agentflow.executor.models.client import OpenAIBackend
-from agentflow.testing.replies import Reply
 
 
 @dataclass(frozen=True)
@@ -33,28 +34,40 @@ class Engines:
     """The two engines.
 
     Args:
-        server: Says what it is told to.
+        base_url: Of their model.
         tools: Of both.
+        backend: Asks the model.
+        name: Of the model.
         **http: Anything that an HTTP client takes.
+
+    Attributes:
+        model: What both ask.
     """
 
-    def __init__(self, server: Endpoint, tools: Iterable[Tool[..., Any]], **http: Any) -> None:
-        self._server = server
+    def __init__(
+        self,
+        base_url: str,
+        tools: Iterable[Tool[..., Any]],
+        *,
+        backend: Callable[..., OpenAIBackend] = OpenAIBackend,
+        name: str = "scripted",
+        **http: Any,
+    ) -> None:
         self._listener = Listener(**http)
-        self.model = OpenAIBackend(server.base_url, "scripted", http=self._listener.client)
+        self.model = backend(base_url, name, http=self._listener.client)
         tools = list(tools)
         self._engines = {
             partial: Engine(model=self.model, tools=tools, partial=partial)
             for partial in (True, False)
         }
 
-    async def turn(self, reply: Reply, *, partial: bool, **task: Any) -> Turn:
-        """Have the model say this, and do what it says; `task` are fields of `Task`."""
-        self._server.say(reply)
+    async def turn(self, *, partial: bool, question: str = "Go on.", **task: Any) -> Turn:
+        """Have the model say something, and do what it says; `task` are fields of `Task`."""
         self._listener.heard.clear()
-        await self._engines[partial].run(Task("Go on.", **task))
+        with suppress(AnswerInvalid):  # what it says in the end is not looked at
+            await self._engines[partial].run(Task(question, **task))
         over = now()
-        first, *further = self._listener.heard
+        first, *further = dropwhile(lambda one: not one.chunks, self._listener.heard)
         written = first.written
         return Turn(written, (further[0].asked if further else over) - written.began)
 

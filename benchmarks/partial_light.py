@@ -65,16 +65,17 @@ def turns() -> dict[str, Callable[[int], Reply]]:
     return ways
 
 
-async def added(engines: Engines, pairs: int) -> dict[str, list[float]]:
+async def added(engines: Engines, server: Endpoint, pairs: int) -> dict[str, list[float]]:
     """Seconds that a turn takes longer with partial execution, pair by pair."""
     found: dict[str, list[float]] = {}
     for name, reply in turns().items():
         differences = found[name] = []
         for number in range(-1, pairs):
             gc.collect()
+            server.say(reply(number))
             took = {}
             for on in (True, False) if number % 2 else (False, True):
-                turn = await engines.turn(reply(number), partial=on, strategy="react")
+                turn = await engines.turn(partial=on, strategy="react")
                 took[on] = turn.latency
             if number >= 0:
                 differences.append(took[True] - took[False])
@@ -87,8 +88,9 @@ async def processor(engines: Engines, server: Endpoint, rounds: int) -> dict[str
     reply = Reply(Call("count", json.dumps({"number": 1, "note": text})), pace=CHUNKS)
     most = 2 * CHARACTERS
 
+    server.say(reply)
+
     async def client() -> None:
-        server.say(reply)
         messages = [{"role": "user", "content": "Go on."}]
         request = ChatRequest(messages=messages, max_tokens=most)
         async with engines.model.stream(request) as stream:
@@ -96,7 +98,7 @@ async def processor(engines: Engines, server: Endpoint, rounds: int) -> dict[str
                 pass
 
     def react(partial: bool) -> Callable[[], Awaitable[object]]:
-        return lambda: engines.turn(reply, partial=partial, strategy="react", max_tokens=most)
+        return lambda: engines.turn(partial=partial, strategy="react", max_tokens=most)
 
     ways = {CLIENT: client, OFF: react(False), ON: react(True)}
     found = await harness.interleave(ways, rounds)

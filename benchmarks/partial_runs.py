@@ -53,8 +53,9 @@ class Bench:
     """
 
     def __init__(self, server: Endpoint, **http: Any) -> None:
+        self._server = server
         self._work = Work()
-        self._engines = Engines(server, tools(self._work), **http)
+        self._engines = Engines(server.base_url, tools(self._work), **http)
 
     async def pair(self, workload: Workload, *, on_first: bool) -> Pair:
         """One run of each."""
@@ -64,11 +65,9 @@ class Bench:
 
     async def _timed(self, workload: Workload, on: bool) -> Timing:
         self._work.plan(workload.costs)
-        streamed = on or workload.streamed
+        self._server.say(workload.reply(whole=not on and not workload.streamed))
         turn = await self._engines.turn(
-            workload.reply(whole=not streamed),
-            partial=on or not workload.streamed,
-            strategy=workload.strategy,
+            partial=on or not workload.streamed, strategy=workload.strategy
         )
         written, took = turn.written, self._work.took
         assert len(took) == len(workload.marks) or not workload.modelled, "every step, once"
@@ -91,8 +90,8 @@ async def measure(rounds: int, *, quick: bool) -> Found:
         prioritise()
         await measure_workloads(server, found, RATIOS[1:2] if quick else RATIOS, rounds)
         await measure_validation(server, found, 5 if quick else 20, rounds)
-        engines = Engines(server, partial_light.TOOLS)
-        found.light = await partial_light.added(engines, 10 if quick else 100)
+        engines = Engines(server.base_url, partial_light.TOOLS)
+        found.light = await partial_light.added(engines, server, 10 if quick else 100)
         found.through = await partial_light.processor(engines, server, 1 if quick else 5)
         await engines.aclose()
     found.readers = await argument_cpu.measure(quick)
@@ -120,7 +119,7 @@ async def measure_workloads(
 
 async def measure_validation(server: Endpoint, found: Found, positions: int, rounds: int) -> None:
     """Wrong arguments, uniform over the reply."""
-    engines = Engines(server, [forecast])
+    engines = Engines(server.base_url, [forecast])
     await rejections(server, engines, PACES["1 ms a token"], 1)
     for number in range(rounds):
         for name, pace in PACES.items():

@@ -20,11 +20,13 @@ class Written:
         began: When its first event came: the role, which comes with the first token.
         pieces: When which text came, of the answer or of the arguments of calls.
         ended: When its last event came.
+        called: The number of pieces before the first call; None if there is no call.
     """
 
     began: float
     pieces: tuple[tuple[float, str], ...]
     ended: float
+    called: int | None = None
 
     @classmethod
     def read(cls, chunks: Iterable[tuple[float, bytes]]) -> Written:
@@ -34,10 +36,24 @@ class Written:
             ValueError: There is no event in it.
         """
         splitter = EventSplitter()
-        found = [(at, event) for at, data in chunks for event in splitter.feed(data)]
-        times = [at for at, _ in found]
-        pieces = [(at, text) for at, event in found if (text := _text(event)) is not None]
-        return cls(min(times), tuple(pieces), max(times))
+        times: list[float] = []
+        pieces: list[tuple[float, str]] = []
+        called = None
+        for at, data in chunks:
+            for event in splitter.feed(data):
+                times.append(at)
+                delta = _delta(event)
+                if calls := delta.get("tool_calls"):
+                    called = len(pieces) if called is None else called
+                    pieces.append((at, "".join(_arguments(call) for call in calls)))
+                elif text := delta.get("content"):
+                    pieces.append((at, text))
+        return cls(min(times), tuple(pieces), max(times), called)
+
+    @property
+    def text(self) -> str:
+        """All that was written."""
+        return "".join(text for _, text in self.pieces)
 
     def at(self, text: str) -> float:
         """Seconds from the beginning until `text` was there to its last character."""
@@ -50,18 +66,18 @@ class Written:
             so_far += piece
             if text in so_far:
                 return count
-        raise AssertionError(f"{text!r} never came, only {so_far!r}")
+        raise AssertionError(f"{text!r} never came, only {self.text!r}")
 
 
-def _text(event: bytes) -> str | None:
-    """The text in one event, which may be empty; None if it is no part of what was written."""
-    if not event.startswith(b"{"):
-        return None
-    choices = json.loads(event)["choices"]
-    delta = choices[0]["delta"] if choices else {}
-    if calls := delta.get("tool_calls"):
-        return "".join(call["function"].get("arguments") or "" for call in calls)
-    return delta.get("content") or None
+def _delta(event: bytes) -> dict[str, Any]:
+    """What one event adds to the reply."""
+    choices = json.loads(event)["choices"] if event.startswith(b"{") else []
+    delta: dict[str, Any] = choices[0]["delta"] if choices else {}
+    return delta
+
+
+def _arguments(call: dict[str, Any]) -> str:
+    return call.get("function", {}).get("arguments") or ""
 
 
 @dataclass

@@ -172,7 +172,7 @@ def test_a_tool_works_as_many_times_as_long_as_its_text_takes_to_write_as_it_is_
 
 async def rejected(pace: Pace, positions: int = 4) -> list[Rejection]:
     here = Here()
-    engines = Engines(here, [forecast], transport=here.transport)
+    engines = Engines(here.base_url, [forecast], transport=here.transport)
     found = await rejections(here, engines, pace, positions)
     await engines.aclose()
     return found
