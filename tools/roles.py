@@ -122,9 +122,9 @@ def there(value: Any, how: Early) -> TextStream | LateValue[Any]:
 
 def refusal(verdict: bool | str | None) -> str | None:
     """Why a check does not accept a value; None if it does."""
-    if verdict is None or verdict is True:
-        return None
-    return verdict or "it did not pass the check"
+    if isinstance(verdict, str):
+        return verdict or "it did not pass the check"
+    return None if verdict is None or verdict else "it did not pass the check"
 
 
 def accepts(check: Check) -> Callable[[Any], Any]:

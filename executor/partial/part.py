@@ -25,6 +25,7 @@ from agentflow.executor.partial.inputs import Inputs
 from agentflow.executor.partial.records import Records
 from agentflow.executor.partial.stage import Stage, Uncommitted
 from agentflow.tools.effects import Resource
+from agentflow.tools.warmup import needed
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
@@ -142,7 +143,10 @@ class Part:
             return await self.call.work(args, kwargs, site)
 
     def _warm(self) -> AbstractAsyncContextManager[Any]:
-        warm_up = self.call.tool.origin.warm_up
+        tool = self.call.tool
+        warm_up, role = tool.origin.warm_up, tool.signature.roles.warm
+        if role is not None:
+            warm_up = needed(warm_up, tool.name, role)
         if warm_up is None:
             return nullcontext()
         return warm_up.open(self.inputs.late(warm_up.needs), self._stage.context())
