@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any
@@ -12,7 +11,7 @@ from partial_wire import Listener, Written
 
 from agentflow import Engine, Task, Tool
 from agentflow.clock import now
-from agentflow.errors import AnswerInvalid
+from agentflow.errors import AnswerInvalid, RunFailed
 from agentflow.executor.models.client import OpenAIBackend
 
 
@@ -64,8 +63,11 @@ class Engines:
     async def turn(self, *, partial: bool, question: str = "Go on.", **task: Any) -> Turn:
         """Have the model say something, and do what it says; `task` are fields of `Task`."""
         self._listener.heard.clear()
-        with suppress(AnswerInvalid):  # what it says in the end is not looked at
+        try:
             await self._engines[partial].run(Task(question, **task))
+        except RunFailed as error:  # what the model says in the end is not looked at
+            if not isinstance(error.__cause__, AnswerInvalid):
+                raise
         over = now()
         first, *further = dropwhile(lambda one: not one.chunks, self._listener.heard)
         written = first.written

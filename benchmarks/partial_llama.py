@@ -151,14 +151,15 @@ class Real:
     Args:
         base_url: Of its API.
         name: Of its model.
+        **http: Anything that an HTTP client takes.
     """
 
-    def __init__(self, base_url: str, name: str) -> None:
+    def __init__(self, base_url: str, name: str, **http: Any) -> None:
         self._seed = 0
         self._steps = Steps()
         backend = partial(Calling, seed=lambda: self._seed)
         self._engines = {
-            workload: Engines(base_url, [its], backend=backend, name=name)
+            workload: Engines(base_url, [its], backend=backend, name=name, **http)
             for workload, its in tools(self._steps).items()
         }
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from partial_abort import PACES, Rejection, forecast, rejections, together
 from partial_bound import Fragment, Pair, Stopped, Timing, spared
 from partial_cases import PER_TOKEN, Workload, workloads
 from partial_engines import Engines
+from partial_llama import INTERPRETER, QUESTIONS, VALIDATION, Real, Runs, table
 from partial_runs import Bench
 from partial_server import Told
 from partial_wire import Written
 
-from agentflow.testing import ScriptedServer
+from agentflow.testing import ChatCall, ScriptedServer
 from agentflow.testing.chat import Exchange
-from agentflow.testing.replies import Pace, Reply
+from agentflow.testing.replies import Call, Pace, Reply
 from agentflow.testing.tokens import tokens
 
 pytestmark = pytest.mark.virtual
@@ -109,6 +110,12 @@ def test_arguments_of_calls_are_text_and_events_may_be_cut_anywhere() -> None:
     assert heard.until('"a"') == 2
 
 
+def test_what_is_said_before_a_call_is_no_part_of_it() -> None:
+    heard = Written.read([(1.0, event(content="Well, ") + call(name="f", arguments="{}"))])
+    assert (heard.called, heard.text) == (1, "Well, {}")
+    assert Written.read([(1.0, event(content="Well."))]).called is None
+
+
 def test_a_text_that_never_came_is_an_error() -> None:
     with pytest.raises(AssertionError, match="never came"):
         Written.read([(1.0, event(content="one"))]).at("two")
@@ -190,3 +197,55 @@ async def test_wrong_arguments_are_spread_evenly_over_the_reply() -> None:
     after = [it.stopped.after for it in found]
     assert {one - other for one, other in pairwise(after)} == {50}
     assert after[-1] < 50 < sum(after) / len(after) < 200
+
+
+# A real server, as far as it can be scripted
+
+ARGUMENTS = {
+    "interpret": {"code": "print(sum(range(100)))\n" * 8},
+    "search": {"query": "pike " * 40},
+    "forecast": {"place": "Atlantis " * 10, "details": "everything " * 40},
+}
+
+
+def obliged(request: ChatCall) -> Reply:
+    """Says a little and calls its tool if it has to."""
+    if request.body.get("tool_choice") != "required":
+        return Reply("That is all.")
+    name = request.tools[0]["name"]
+    return Reply("Let me see. ", Call(name, ARGUMENTS[name]))
+
+
+async def real(model: Callable[[ChatCall], Reply], workload: str) -> Runs:
+    server = ScriptedServer(model, pace=Pace(0.1, 0.01))
+    made, runs = Real("http://scripted/v1", "any", transport=server.transport()), Runs()
+    await made.run(workload, runs)
+    await made.aclose()
+    return runs
+
+
+@pytest.mark.parametrize("workload", QUESTIONS)
+async def test_at_a_real_server_a_run_is_compared_with_its_own_arguments(workload: str) -> None:
+    runs = await real(obliged, workload)
+    assert len(runs.on) == len(runs.off) == 1
+    assert runs.off[0].latency == pytest.approx(runs.off[0].in_turn)
+    assert runs.on[0].latency == pytest.approx(runs.on[0].earliest)
+    assert runs.on[0].earliest < 0.8 * runs.on[0].in_turn
+    assert f"{workload}  " in table({workload: runs})
+
+
+async def test_a_reply_without_a_whole_call_is_left_out() -> None:
+    broken = Reply(Call("interpret", '{"code": "print('), pace=Pace())
+    runs = await real(lambda request: broken, INTERPRETER)
+    assert (runs.left_out, runs.on) == (1, [])
+
+
+async def test_a_stopped_reply_that_was_another_one_is_left_out() -> None:
+    replies = count()
+
+    def fickle(request: ChatCall) -> Reply:
+        arguments = {"place": f"place {next(replies)}", "details": "all"}
+        return obliged(request) if request.said_by("tool") else Reply(Call("forecast", arguments))
+
+    runs = await real(fickle, VALIDATION)
+    assert (runs.left_out, runs.on) == (1, [])
