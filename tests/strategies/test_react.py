@@ -178,6 +178,52 @@ async def test_a_call_that_cannot_be_made_is_told_with_what_to_do(
     assert other == "apple"
 
 
+async def test_a_turn_ends_at_an_argument_that_is_rejected(lab: Any) -> None:
+    """What was called stays; what waited for the turn's end, or came after, is not made."""
+    turn = Reply(
+        "Let me see.",
+        Call("look", {"key": "a"}),
+        Call("put", {"key": "a", "value": "x"}),
+        Call("search", '{"query": "y", "n": 1, "k": 2}'),
+        Call("look", {"key": "b"}),
+        "And so on.",
+    )
+
+    await react(lab, turn, "Done.")
+
+    assert lab.made == ["look a"]
+    apple, put, search = results(lab, 1)
+    assert apple == "apple"
+    assert put == (
+        "not called: the turn ended at another call that was rejected; make this call again if "
+        "it is still wanted"
+    )
+    assert search.startswith("not called: search has no parameter 'n'")
+    assistant = lab.server.requests[1].body["messages"][2]
+    assert assistant["content"] == "Let me see."
+    arguments = [json.loads(call["function"]["arguments"]) for call in assistant["tool_calls"]]
+    assert arguments[2] == {"query": "y", "n": 1}
+
+
+async def test_a_turn_goes_on_after_a_call_that_was_complete(lab: Any) -> None:
+    """Only then is it known that there is no such tool, or that an argument is missing."""
+    turn = Reply(Call("nothing", {}), Call("search", {"k": 1}), Call("look", {"key": "b"}))
+
+    await react(lab, turn, "Done.")
+
+    assert lab.made == ["look b"]
+    assert results(lab, 1)[2] == "banana"
+
+
+async def test_a_model_may_make_a_rejected_call_again(lab: Any) -> None:
+    wrong, right = Call("look", {"kee": "a"}), Call("look", {"key": "a"})
+
+    assert await react(lab, wrong, right, "An apple.") == "An apple."
+
+    assert results(lab, 1) == ["not called: look has no parameter 'kee'. Did you mean 'key'?"]
+    assert results(lab, 2) == ["apple"]
+
+
 async def test_a_call_that_fails_is_told(lab: Any) -> None:
     await react(lab, Call("look", {"key": "zzz"}), "Done.")
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Any, assert_type
 
 from agentflow import (
     Budget,
+    Commit,
     Context,
     Engine,
     Handle,
+    Late,
     Outcome,
     Plan,
     Run,
+    Stream,
     Task,
     Tool,
+    Warm,
     Workflow,
     first,
     gather,
@@ -83,6 +87,28 @@ async def cancel(order: str, context: Context = Context()) -> bool:
     return True
 
 
+@tool(writes="files/{path}", check={"path": lambda path: ".." not in path})
+async def write_file(
+    path: str,
+    text: Stream[str],
+    times: Late[int] = 1,
+    *,
+    folder: Warm[str] = "",
+    commit: Commit = Commit(),
+) -> str:
+    """Its callers give plain values; what the engine fills in has a default, so that they may."""
+    async for piece in text:
+        assert_type(piece, str | Any)
+    written = [line async for line in text.lines()] * await times
+    await commit()
+    return f"{folder}/{path}: {'|'.join(written)} of {len(await text.whole())}"
+
+
+@write_file.warm
+async def make_folder(path: Late[str]) -> AsyncIterator[str]:
+    yield f"folder of {await path}"
+
+
 @llm
 async def title(text: str) -> str:
     """Give this a title: {text}"""
@@ -108,6 +134,7 @@ async def outside() -> None:
     assert_type(await asyncio.create_task(search(query="x", k=2)), list[Hit])
     assert_type(await fetch.map(["a", "b"]), list[str])
     assert_type(await cancel("o-1"), bool)
+    assert_type(await write_file("a", "text", 2), str)
     assert_type(search.fn("x"), object)  # type: ignore[assert-type]  # the undecorated function
 
 
@@ -229,6 +256,12 @@ def mistakes(hits: Handle[list[Hit]], page: Handle[str], engine: Engine) -> None
     fetch.map(page)  # type: ignore[call-overload]  # .ref is missing
     size.map(hits.each)  # type: ignore[call-overload]  # a hit is no text
     fetch.map(["a"], depth="x")  # type: ignore[call-overload]  # text
+
+    # Arguments that may come late
+    write_file(["a"], "text")  # type: ignore[arg-type]  # a list
+    write_file("a")  # type: ignore[call-arg]  # no text
+    write_file.warm(3)  # type: ignore[type-var]  # a number
+    tool(check=len)  # type: ignore[call-overload]  # a function, and for which parameter?
 
     # Options
     fetch.with_(timeout=[1])  # type: ignore[arg-type]  # a list

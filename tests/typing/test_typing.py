@@ -54,6 +54,10 @@ async def test_outside_a_workflow_tools_are_coroutine_functions(api: Any) -> Non
     assert await api.cancel("o-1") is True
 
 
+async def test_arguments_that_may_come_late_are_given_as_plain_values(api: Any) -> None:
+    assert await api.write_file("a", "x\ny", 2) == "folder of a/a: x|y|x|y of 3"
+
+
 async def test_references_and_elements_lead_where_their_types_say(api: Any) -> None:
     async with Engine() as engine:
         assert await engine.run(api.passing, "x") == "page x/0 2"
