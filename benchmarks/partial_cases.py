@@ -198,7 +198,7 @@ class _Maker:
             part = [f"time.sleep({seconds:.4f})  # part {n}" for n in range(1, sleeps + 1)]
             return ["import time", *part]
 
-        seconds = (self._total("\n".join(lines(0.0))) - nothing) / sleeps
+        seconds = max(0.0, self._total("\n".join(lines(0.0))) - nothing) / sleeps
         text = json.dumps({"code": "\n".join(lines(seconds))})
         marks, costs = ["", *_marks(lines(seconds))], [nothing, 0.0, *[seconds] * sleeps]
         return Workload(name, "python", text, text, marks, costs, modelled=False)

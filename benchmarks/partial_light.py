@@ -60,7 +60,8 @@ def turns() -> dict[str, Callable[[int], Reply]]:
         "a streamed argument": lambda number: light("count", number),
     }
     ways["six calls"] = lambda number: Reply(
-        *(piece for at in range(6) for piece in light("add", 10 * number + at).pieces), pace=PACE
+        *(piece for at in range(1, 7) for piece in light("add", 1000 * at + number).pieces),
+        pace=PACE,
     )
     return ways
 
@@ -86,9 +87,8 @@ async def processor(engines: Engines, server: Endpoint, rounds: int) -> dict[str
     """Microseconds of processor time for each character of a long argument."""
     text = "word" * (CHARACTERS // len("word"))
     reply = Reply(Call("count", json.dumps({"number": 1, "note": text})), pace=CHUNKS)
-    most = 2 * CHARACTERS
-
     server.say(reply)
+    most = 2 * CHARACTERS
 
     async def client() -> None:
         messages = [{"role": "user", "content": "Go on."}]
