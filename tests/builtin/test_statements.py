@@ -61,7 +61,7 @@ def cut(program: str, seed: int, longest: int = 30) -> Iterator[str]:
         ["if x:\n    y\n\t\n  # z\n", "w = 1\n"],
         ["while a:\n    b\n", "(c)\n", "for d in e: f\n", "'g'\n", "[h]\n"],
         ["x = 'ü\N{GRINNING FACE}'\n", "größe = 1\n", "if größe:\n    y\n", "é = 1\n"],
-        ["print('\\d')\n", "x\n"],
+        ["print('\\d')\n", "x = f'\\N{EM DASH}'\n", "y = f'\\{x}'\n", "z\n"],
         [],
     ],
 )
