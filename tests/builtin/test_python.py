@@ -148,8 +148,11 @@ async def test_a_daemon_does_not_outlive_its_program() -> None:
     assert not alive(int(result.stdout))
 
 
-async def test_locked_folders_are_removed() -> None:
-    code = "import os; os.makedirs('a/b'); os.symlink('/', 'a/root'); os.chmod('a', 0)"
+@pytest.mark.parametrize(
+    "locked", ["os.chmod('a', 0)", "os.chmod('.', 0)", "import shutil; shutil.rmtree(os.getcwd())"]
+)
+async def test_locked_folders_are_removed(locked: str) -> None:
+    code = f"import os; os.makedirs('a/b'); os.symlink('/', 'a/root'); {locked}"
 
     assert (await run(code)).exit_code == 0
 

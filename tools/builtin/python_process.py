@@ -7,6 +7,7 @@ is killed with all its descendants when it ends, writes too much, runs too long 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import shutil
@@ -14,7 +15,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -144,7 +144,7 @@ class Process:
             self._commands.write(command.encode() + b"\n" + data)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def process(limits: Limits) -> AsyncIterator[Process]:
     """A process in a fresh folder; nothing of either is left behind."""
     folder = Path(tempfile.mkdtemp(prefix="agentflow-"))
@@ -253,7 +253,9 @@ def _environment(folder: Path) -> Mapping[str, str]:
 
 
 def _remove(folder: Path) -> None:
-    """Delete the folder, also what the program has locked."""
+    """Delete the folder, also if the program has locked it, or what is in it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(folder, 0o700)
     for path, names, _ in os.walk(folder):
         for name in names:
             inner = os.path.join(path, name)
