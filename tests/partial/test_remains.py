@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from agentflow import Budget, Commit, Engine, Late, Stream, Task, Tool, Warm, tool
-from agentflow.testing import run_virtual
-
-pytestmark = pytest.mark.virtual
+from agentflow.testing import VirtualLoop, run_virtual
 
 
 class Bench:
@@ -48,8 +46,8 @@ class Bench:
         try:
             yield "connection"
         finally:
-            await self.working("disconnect", 0.01)
             self.open.remove("connected")
+            await self.working("disconnect", 0.01)
 
     async def read(self, key: str, hint: Late[str]) -> str:
         self.open.append("read")
@@ -107,18 +105,30 @@ def in_a_plan(pen: Any) -> list[Any]:
     return [pen.text(PLAN[at : at + 8], 0.1) for at in range(0, len(PLAN), 8)]
 
 
-async def ended(bench: Bench, pen: Any, strategy: Any, how: str, when: float) -> None:
-    """End a run of a task early, and check that nothing is left of it."""
+class Counting(VirtualLoop):
+    """Counts its steps, and does something at one of them."""
+
+    steps = 0
+    due: tuple[int, Callable[[], object]] | None = None
+
+    def _run_once(self) -> None:
+        self.steps += 1
+        if self.due is not None and self.steps == self.due[0]:
+            self.call_soon(self.due[1])
+        super()._run_once()  # type: ignore[misc]  # asyncio's own, and not in typeshed
+
+
+def begin(bench: Bench, pen: Any, strategy: Any, deadline: float | None = None) -> Any:
+    """A run of the task, its engine and its model."""
     strokes = in_turns(pen) if strategy == "react" else in_a_plan(pen)
     author = pen.Author.of(strokes, "Done.", "Done.", "Done.")
     engine = Engine(model=author, tools=bench.tools)
-    deadline = when if how == "out of time" else None
-    run = engine.start(Task("Which?", strategy, budget=Budget(usd=50, deadline=deadline)))
-    await asyncio.sleep(when)
-    if how == "cancelled":
-        run.cancel()
-    elif how == "closed":
-        await engine.aclose()
+    task = Task("Which?", strategy, budget=Budget(usd=50, deadline=deadline))
+    return engine.start(task), engine, author
+
+
+async def over(bench: Bench, pen: Any, run: Any, engine: Engine, author: Any) -> None:
+    """Wait for the end of a run, and check that nothing is left of it."""
     await run.ended()
     assert bench.open == []
     assert not await engine.aclose()
@@ -126,12 +136,51 @@ async def ended(bench: Bench, pen: Any, strategy: Any, how: str, when: float) ->
     assert len(author.closed) == len(author.requests)
 
 
+async def ended_at_step(bench: Bench, pen: Any, strategy: str, how: str, step: int) -> bool:
+    """End a run at a step of its loop; whether it was over by then."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Counting)
+    run, engine, author = begin(bench, pen, strategy)
+    closing: list[asyncio.Task[list[str]]] = []
+
+    def end() -> None:
+        if how == "cancelled":
+            run.cancel()
+        else:
+            closing.append(loop.create_task(engine.aclose()))
+
+    loop.due = (loop.steps + step, end)
+    await over(bench, pen, run, engine, author)
+    await asyncio.gather(*closing)
+    return loop.steps < loop.due[0]
+
+
 @pytest.mark.parametrize("strategy", ["react", "plan"])
-@pytest.mark.parametrize("how", ["cancelled", "closed", "out of time"])
-def test_nothing_remains_whenever_a_run_is_ended(pen: Any, strategy: Any, how: str) -> None:
-    cut = 0
-    for step in range(110):
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_nothing_remains_at_whichever_step_a_run_is_ended(
+    pen: Any, strategy: str, how: str
+) -> None:
+    step, cut = 0, 0
+    is_over = False
+    while not is_over:
+        step += 1
         bench = Bench()
-        run_virtual(ended(bench, pen, strategy, how, 0.013 + 0.05 * step))
+        with asyncio.Runner(loop_factory=Counting) as runner:
+            is_over = runner.run(ended_at_step(bench, pen, strategy, how, step))
+        cut += len(bench.cut)
+    assert step > 50 and cut > 50
+
+
+async def out_of_time(bench: Bench, pen: Any, strategy: str, deadline: float) -> None:
+    run, engine, author = begin(bench, pen, strategy, deadline)
+    await over(bench, pen, run, engine, author)
+
+
+@pytest.mark.parametrize("strategy", ["react", "plan"])
+def test_nothing_remains_whenever_a_run_is_out_of_time(pen: Any, strategy: str) -> None:
+    cut = 0
+    for step in range(40):
+        bench = Bench()
+        run_virtual(out_of_time(bench, pen, strategy, 0.013 + 0.1 * step))
         cut += len(bench.cut)
     assert cut > 10
