@@ -23,6 +23,7 @@ from agentflow import (
     Context,
     Engine,
     Late,
+    Limits,
     Speculation,
     Stream,
     Task,
@@ -307,6 +308,9 @@ def quoted(chance: random.Random, value: Any, sources: Sequence[int]) -> str:
         return json.dumps(f"{value}${{{chance.choice(sources)}.at}} and so on {value}")
     if isinstance(value, str) and sources and chance.random() < 0.15:
         return f"${chance.choice(sources)}.next"
+    if isinstance(value, list) and sources:
+        one, other = chance.choices(sources, k=2)
+        return f'[${one}.n, {{"at": ${other}.at}}]'
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -321,7 +325,10 @@ def plan(chance: random.Random, first: int) -> str:
         if "key" in given and chance.random() < 0.1:
             given["key"] = 'each ["x", "y"]'
         guard = f" if ${chance.choice(sources)}.even" if sources and chance.random() < 0.25 else ""
-        made = f"{name}({', '.join(f'{key}={value}' for key, value in given.items())}){guard}"
+        spelled = [f"{key}={value}" for key, value in given.items()]
+        if spelled and chance.random() < 0.2:  # the first by its position
+            spelled[0] = next(iter(given.values()))
+        made = f"{name}({', '.join(spelled)}){guard}"
         if before and chance.random() < 0.15:
             made = chance.choice(before)
         before.append(made)
@@ -345,6 +352,11 @@ class Session:
     @property
     def commit(self) -> Any:
         return ("plan", "plan", "line")[self.seed // 2 % 3]
+
+    @property
+    def limits(self) -> Limits:
+        chance = random.Random(~self.seed)
+        return Limits(run=chance.choice((1, 3, 1000, 1000)), turn=chance.choice((3, 64)))
 
     def author(self, pen: Any, mood: str) -> Any:
         """A model that writes it, at speeds of its own."""
@@ -443,7 +455,7 @@ async def _record(session: Session, switches: Switches, pen: Any) -> Record:
         speculation = Speculation(source=Fortune(session.seed), load_price=0.0001)
     engine = Engine(
         model=author, tools=WORLD.tools, cache=switches.cache, partial=switches.partial,
-        speculation=speculation, subscribers=[told.append], seed=1,
+        speculation=speculation, limits=session.limits, subscribers=[told.append], seed=1,
     )  # fmt: skip
     task = Task("Which?", session.strategy, rounds=3, commit=session.commit)
     async with engine:
