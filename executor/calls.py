@@ -145,7 +145,7 @@ def bind_call(
     make = work if roles.warm is None else _with_warm_up(work, tool, roles.warm)
     if policy.hedge:
         make = Hedge(make, policy, gate, limiter, latencies, spawn)
-    wants_site = tool.kind == "stream" or roles.context is not None
+    wants_site = tool.kind == "stream" or roles.context is not None or roles.warm is not None
     return BoundCall(
         _checked(tool, make, quick=make is work and reused is None),
         make,
@@ -200,10 +200,10 @@ def _with_late(
 
 def _with_warm_up(work: Invoke, tool: Tool[..., Any], name: str) -> Invoke:
     """Warming up first, for a call that no model was seen to write."""
-    warm_up = needed(tool.origin.warm_up, tool.name, name)
 
     async def warmed(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
-        context = Context() if site is None else site.context()
+        assert site is not None, "the warm-up may want its context"
+        warm_up, context = needed(tool.origin.warm_up, tool.name, name), site.context()
         async with warm_up.open_for(args, kwargs, context) as value:
             return await work(args, {**kwargs, name: value}, site)
 

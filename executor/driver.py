@@ -157,11 +157,17 @@ class Driver(Running):
                 happening = inbox.popleft()
                 if self.teller is not None and type(happening) is Finished:
                     self.teller.finished(happening.slot, happening.value)
+                crowded: list[Gate] | None = None
                 for command in react(happening):
                     if type(command) is Start:
                         self._start(command.slot)
+                    elif type(command) is MakeRoom:
+                        crowded = [*(crowded or ()), command.gate]
                     else:
                         perform(command)
+                if crowded is not None:  # by now calls have taken over what began for them
+                    for gate in crowded:
+                        gate.make_room()
                 if type(happening) is Finished and (self.listener or self._watchers):
                     self._notify(happening.slot)
         except BaseException as error:
@@ -193,8 +199,6 @@ class Driver(Running):
                 if self.teller is not None:
                     self.teller.settled(slot)
                 self._notify(slot)
-            case MakeRoom(gate):
-                gate.make_room()
             case Parked(slot):
                 self._look_up(slot)
             case Stop(slot):

@@ -22,6 +22,7 @@ from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Known, Stopped
 from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.partial.part import Why
 from agentflow.executor.partial.parts import Parts
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
@@ -226,11 +227,12 @@ class Running:
                 return await self._invoked(slot, call, site)
             return await self._value(slot, call, attempt, site, call.limiter if coming else None)
         except (Exception, asyncio.CancelledError) as error:
+            self.parts.forgo(slot, Why.NOT_MADE)
             if slot not in self._late or not self._resumes(slot):
                 raise
             raise self._timeout(slot, call, error) from None
         finally:
-            self.parts.forgo(slot)
+            self.parts.forgo(slot, Why.KNOWN)
             if site is not None:
                 site.close()
 

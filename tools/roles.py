@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from agentflow.context import Context
-from agentflow.errors import DefinitionError
+from agentflow.errors import DefinitionError, described
 from agentflow.tools.streaming import WARM, Commit, Late, LateValue, Stream, TextStream
 
 Check: TypeAlias = Callable[[Any], "bool | str | None"]
@@ -131,7 +131,11 @@ def accepts(check: Check) -> Callable[[Any], Any]:
     """A check, as pydantic calls it: gives the value back, or raises ValueError."""
 
     def checked(value: Any) -> Any:
-        if (why := refusal(check(value))) is not None:
+        try:
+            why = refusal(check(value))
+        except Exception as error:  # noqa: BLE001  # a value that it cannot take is no better
+            why = str(error) if isinstance(error, ValueError) else described(error)
+        if why is not None:
             raise ValueError(why)
         return value
 

@@ -18,6 +18,7 @@ from agentflow.errors import (
     DefinitionError,
     ResultError,
     UnknownArgument,
+    described,
     nearest,
 )
 from agentflow.tools.roles import Check, Roles, accepts
@@ -107,6 +108,8 @@ class Signature:
                 valid: Arguments = check(ArgsKwargs(args, kwargs))
             except ValidationError as error:
                 raise argument_error(name, error, places) from None
+            except Exception as error:  # a validator of the user's own
+                raise ArgumentError(f"{name}: {described(error)}", tool=name) from error
             return valid
 
         return validate
@@ -146,6 +149,31 @@ class Signature:
             return check(ArgsKwargs((), {name: value}))[1][name]
         except ValidationError as error:
             raise argument_error(self.name, error) from None
+        except Exception as error:
+            raise ArgumentError(
+                f"{self.name}: argument {name!r}: {described(error)}", tool=self.name, argument=name
+            ) from error
+
+    @cached_property
+    def validate_known(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """Gives the arguments by name that a tool can begin with, those left out included.
+
+        The function takes what is known of them, all but the late ones.
+        """
+        from pydantic_core import ArgsKwargs
+
+        known = [
+            p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
+            for p in self.signature.parameters.values()
+            if p.name not in self.roles.early and p.kind is not p.VAR_POSITIONAL
+        ]
+        check = self._adapter_of(known).validator.validate_python
+
+        def validate(given: dict[str, Any]) -> dict[str, Any]:
+            valid: Arguments = check(ArgsKwargs((), given))
+            return valid[1]
+
+        return validate
 
     @cached_property
     def _single(self) -> dict[str, Callable[[Any], Arguments]]:

@@ -122,6 +122,7 @@ class _NotYet:
         raise TypeError(f"it is not the value: {self._how}")
 
     __str__ = __format__ = __bool__ = __len__ = __contains__ = __getitem__ = _refuse
+    __eq__ = __ne__ = __hash__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __int__ = __float__ = _refuse
 
 

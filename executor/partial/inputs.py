@@ -26,7 +26,6 @@ class Inputs:
         commit: Lets the tool know.
         patience: How long the tool has waited for arguments, and to be called at all.
         given: Complete arguments by name, as the model wrote them.
-        valid: The same, converted to their declared types.
         spoiled: An argument came twice, or after the tool had begun without it.
     """
 
@@ -37,7 +36,6 @@ class Inputs:
         needs = tool.origin.warm_up.needs if tool.origin.warm_up is not None else {}
         self.patience = Patience()
         self.given: dict[str, Any] = {}
-        self.valid: dict[str, Any] = {}
         self.spoiled = False
         self._opened: set[str] = set()
         self._loop = asyncio.get_running_loop()
@@ -68,13 +66,12 @@ class Inputs:
         if self._frozen is not None and name not in self._frozen and name not in self._early:
             self.spoiled = True
         self.given[name] = raw
-        self.valid[name] = valid
         self._settle(name, valid)
 
     def _settle(self, name: str, valid: Any) -> None:
         """Whoever waits for an argument has it now."""
         if (buffer := self._texts.get(name)) is not None and not buffer.ended:
-            text, so_far = str(valid or ""), buffer.text
+            text, so_far = _text(valid), buffer.text
             if text.startswith(so_far):
                 buffer.add(text[len(so_far) :])
                 buffer.end()
@@ -114,7 +111,8 @@ class Inputs:
     def known(self) -> tuple[list[Any], dict[str, Any]]:
         """The arguments to call the tool with now; from now on only late ones may come."""
         self._frozen = frozenset(self.given)
-        values = {name: fresh(valid) for name, valid in self.valid.items()}
+        written = {name: fresh(raw) for name, raw in self.given.items() if name not in self._early}
+        values = self._tool.signature.validate_known(written)
         values.update(self.late(self._early))
         args = [values.pop(name) for name in self._by_position if name in values]
         if (role := self._tool.signature.roles.commit) is not None:
@@ -147,14 +145,31 @@ class Inputs:
             for name in further & self._texts.keys()
         )
 
+    def agree(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether texts may have been read so far as they were; the arguments are converted."""
+        arguments = self._bound(args, kwargs)
+        return all(
+            buffer.ended or _text(arguments[name]).startswith(buffer.text)
+            for name, buffer in self._texts.items()
+        )
+
     def complete(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The call is certain: these are its arguments, converted."""
-        bound = self._tool.signature.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        arguments = self._bound(args, kwargs)
         for name in (*self._texts, *self._coming):
-            self._settle(name, bound.arguments[name])
+            self._settle(name, arguments[name])
         if not self.certain.done():
             self.certain.set_result(None)
+
+    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = self._tool.signature.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+
+def _text(value: Any) -> str:
+    """A streamed argument; one that was left out is empty."""
+    return str(value or "")
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -86,6 +86,7 @@ class Part:
         self._go: asyncio.Future[None] = self._loop.create_future()
         self._bill: Bill | None = None
         self._called = False
+        self._told = False  # somebody has heard of it
         self._began = 0.0
         self._ended: float | None = None
         self._reads: tuple[tuple[Resource, ...], tuple[int, ...] | None] | None = None
@@ -110,6 +111,7 @@ class Part:
         self.task = services.spawn(self._work(), name, context=context)
         self.task.add_done_callback(self._done)
         if self.call.tool.origin.warm_up is not None:
+            self._told = True
             self.records.warmed(self)
         return True
 
@@ -127,7 +129,6 @@ class Part:
             return False
         self._bill, self.started = bill, True
         self._go.set_result(None)
-        self.records.started(self)
         return True
 
     async def _work(self) -> Any:
@@ -140,6 +141,9 @@ class Part:
             if (role := self.call.tool.signature.roles.warm) is not None:
                 kwargs = {**kwargs, role: warm}
             self._called = True
+            if self._final is None:
+                self._told = True
+                self.records.started(self)
             return await self.call.work(args, kwargs, site)
 
     def _warm(self) -> AbstractAsyncContextManager[Any]:
@@ -160,16 +164,11 @@ class Part:
 
     # The call is made
 
-    @property
-    def failed(self) -> bool:
-        """Whether it was refused what only a call may have, or was cancelled."""
-        return self._scope.refused or (self.task is not None and self.task.cancelled())
-
     def claim(self, arguments: Mapping[str, Any]) -> bool:
         """The call starts, with these arguments: whether it is this one; it is retracted if not."""
         if self.task is None or self.why is not None:
             self.retract(Why.NOT_COMPLETED)
-        elif self.failed:
+        elif self._scope.refused:
             self.retract(Why.REFUSED)
         elif not self.inputs.fit(arguments):
             self.retract(Why.OTHER_ARGUMENTS)
@@ -181,7 +180,7 @@ class Part:
     async def adopt(
         self, node: int, place: int | str, args: Any, kwargs: dict[str, Any], site: CallSite | None
     ) -> Any:
-        """The value of the call, of which this is the beginning.
+        """The value of the call, of which this is the beginning; there is no `trouble` with it.
 
         Args:
             node: Plan id of the call.
@@ -190,9 +189,6 @@ class Part:
             kwargs: Likewise by name.
             site: Where the call is made.
         """
-        if (trouble := await self._trouble()) is not None:
-            self.retract(trouble)
-            return await self._anew(args, kwargs, site)
         assert self.task is not None, "it was claimed"
         hidden = self.seconds - self.inputs.patience.seconds
         self.adopted = True
@@ -207,15 +203,17 @@ class Part:
             self._bill.pay()
         return await self.task
 
-    async def _trouble(self) -> Why | None:
-        """Why the call cannot be this one, although it was claimed; None if it can."""
+    async def trouble(self, args: Any, kwargs: dict[str, Any]) -> Why | None:
+        """Why a call with these arguments cannot go on from this, though it claimed it."""
         try:
             fresh = await self._is_fresh()
         except BaseException:
             self.retract(Why.NOT_MADE)
             raise
-        if self.failed:
+        if self._scope.refused:
             return Why.REFUSED
+        if not self.inputs.agree(args, kwargs):
+            return Why.OTHER_ARGUMENTS
         return None if fresh else Why.STALE
 
     async def _is_fresh(self) -> bool:
@@ -227,16 +225,12 @@ class Part:
         assert cache is not None, "it was asked before"
         return before is not None and await cache.look(resources) == before
 
-    async def _anew(self, args: Any, kwargs: dict[str, Any], site: CallSite | None) -> Any:
-        usd = self.call.policy.usd
-        bill = Bill(self._run.ledger, usd) if usd else None
-        try:
-            return await self.call.make(args, kwargs, site)
-        finally:
-            if bill is not None:
-                bill.pay()
-
     # The end
+
+    async def ended(self) -> None:
+        """Wait until it has ended, or was given up on."""
+        if self.task is not None:
+            await asyncio.wait([self.task], timeout=self._run.host.services.limits.grace)
 
     def leave(self) -> None:
         """Make way for a call that was asked for."""
@@ -252,10 +246,9 @@ class Part:
         elif self._bill is not None:
             self._bill.waive()
         self._run.driver.parts.retracted(self)
-        if self.task is None:
-            return
-        self.records.retracted(self, why)
-        if not self.task.done():
+        if self._told:
+            self.records.retracted(self, why)
+        if self.task is not None and not self.task.done():
             if not self.task.cancelling():  # a second time would cut off its cleaning up
                 self.task.cancel()
             self._run.driver.parts.await_end(self._run, self.task)

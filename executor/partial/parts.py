@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from agentflow.executor.billing import Bill
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.partial.records import PartialStats, Records
@@ -66,7 +67,7 @@ class Parts:
         def ended(_state: RunState, slot: int) -> None:
             if (part := self.waiting.pop(node, None)) is not None:
                 part.retract(Why.NOT_MADE)
-            self.forgo(slot)
+            self.forgo(slot, Why.NOT_MADE)
 
         if node in self.waiting:
             driver.watch(node, ended)
@@ -95,24 +96,42 @@ class Parts:
         part = self.claimed.get(slot)
         return part is not None and part.started
 
-    def make(
+    async def make(
         self,
         slot: int,
         call: BoundCall,
         args: Sequence[Any],
         kwargs: dict[str, Any],
         site: CallSite | None,
-    ) -> Awaitable[Any]:
+    ) -> Any:
         """Make a call with arguments that are valid, or go on with its part."""
         if (part := self.claimed.pop(slot, None)) is None:
-            return call.make(args, kwargs, site)
-        state = self._calls.state
-        return part.adopt(state.where(slot)[0], state.place(slot), args, kwargs, site)
+            return await call.make(args, kwargs, site)
+        if (trouble := await part.trouble(args, kwargs)) is None:
+            state = self._calls.state
+            return await part.adopt(state.where(slot)[0], state.place(slot), args, kwargs, site)
+        part.retract(trouble)
+        await part.ended()
+        make = partial(call.make, args, kwargs, site)
+        return await (self._pay_anew(slot, call, make) if part.started else make())
 
-    def forgo(self, slot: int) -> None:
+    async def _pay_anew(
+        self, slot: int, call: BoundCall, make: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Make a call whose turn and price went to a part that was of no use."""
+        if call.limiter is not None:
+            make = partial(self._calls.in_turn, slot, call, call.limiter, make)
+        bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
+        try:
+            return await make()
+        finally:
+            if bill is not None:
+                bill.pay()
+
+    def forgo(self, slot: int, why: Why) -> None:
         """An attempt has ended; if it had no use for its part, nothing else will."""
         if (part := self.claimed.pop(slot, None)) is not None:
-            part.retract(Why.KNOWN)
+            part.retract(why)
 
     # What became of them
 

@@ -7,11 +7,11 @@ starts as soon as its arguments are complete; the others when the turn is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agentflow.errors import AnswerInvalid, ArgumentError, PlanError
+from agentflow.errors import AnswerInvalid, ArgumentError, BackendError, PlanError
 from agentflow.executor.models.base import (
     CallPiece,
     CallRequest,
@@ -119,8 +119,8 @@ class _Turn:
         """Have the model speak; its calls start meanwhile, as far as they may."""
         try:
             reply = await self._read()
-            refuse(reply)
             if not self._over:
+                refuse(reply)
                 self._ended = True
                 self._note(self._assembler.finish(), cut_off=reply.finish_reason == "length")
             self._make_deferred()
@@ -148,6 +148,14 @@ class _Turn:
 
     async def _read(self) -> Reply:
         """The reply, to its end or to where the turn ends."""
+        try:
+            return await self._read_on()
+        except BackendError:
+            if not self._over:
+                raise
+        return Reply(text="", finish_reason="tool_calls")  # what broke off is no part of the turn
+
+    async def _read_on(self) -> Reply:
         async with self._bench.model.stream(self._request) as stream:
             async for piece in stream:
                 if not self._goes_on(piece) and self._bench.early:
@@ -233,8 +241,7 @@ class _Turn:
         """
         call = self._assembler.call(place)
         if place not in self._calls:
-            text = json.dumps(self._given.get(place, {}), ensure_ascii=False)
-            self._calls[place] = replace(call, arguments_text=text)
+            self._calls[place] = replace(call, arguments_text=_as_json(self._given.get(place, {})))
         self._refused[place] = why
         self._decoding.retract(place, Why.REJECTED)
         self._over = ends
@@ -247,3 +254,17 @@ class _Turn:
                 self._decoding.retract(place, Why.NOT_MADE)
             else:
                 self._nodes[place] = self._bench.add(node, self._decoding.part(place))
+
+
+def _as_json(arguments: Mapping[Key, Any]) -> str:
+    """Arguments as a model would write them; half a surrogate pair has no other form."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    return text if _encodable(text) else json.dumps(arguments)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

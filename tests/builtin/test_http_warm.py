@@ -106,6 +106,7 @@ class Writing:
     async def _open(self) -> None:
         warm_up = self.get.warm_up.open({"url": TextStream(self.buffer)}, self.context)
         async with warm_up as self.ready:
+            await self.ready.settled()
             self.opened.set()
             await self.over.wait()
 
@@ -402,6 +403,20 @@ async def test_a_host_that_does_not_answer_holds_the_call_up_for_one_connect_tim
         await call.opened.wait()
 
     assert asyncio.get_running_loop().time() == pytest.approx(2)
+
+
+@pytest.mark.virtual
+async def test_the_time_limit_of_a_call_covers_a_host_that_does_not_answer() -> None:
+    async def stuck(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    get = getter("http://site.example", resolver=stuck, connect_timeout=2, timeout=3)
+
+    with pytest.raises(FetchFailed, match="within 3 s"):
+        await get("http://site.example/")
+
+    assert asyncio.get_running_loop().time() == pytest.approx(3)
 
 
 async def test_a_warm_up_that_is_retracted_in_the_middle_of_a_handshake_closes_it(

@@ -77,7 +77,6 @@ async def test_a_tool_that_takes_what_nobody_warms_says_so() -> None:
         await fetching()("u")
 
 
-@pytest.mark.xfail(reason="the tool is looked at before it is called", strict=True)
 async def test_so_does_its_call_in_an_engine() -> None:
     fetch = fetching()
 

@@ -116,7 +116,7 @@ def http_tools(
     fetcher = Fetcher(connector, limits, contacts)
     warmer = Warmer(connector, contacts, limits.connect)
 
-    @tool(reads="web", timeout=limits.total + limits.connect + 5)
+    @tool(reads="web", timeout=limits.total + 5)
     async def http_get(url: str, *, ctx: Context, ready: Warm[Ready]) -> Page:
         """Fetch a page by its http or https URL; redirects are followed."""
         return await fetcher.fetch(url, ready, ctx.run)
@@ -182,7 +182,7 @@ class Fetcher:
         """The head of the answer, over the connection that is ready or a new one."""
         import httpcore
 
-        stream = ready.take(target)
+        stream = await ready.take(target)
         if stream is not None:
             # The server may have closed it meanwhile; a GET may be sent twice.
             with suppress(httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):

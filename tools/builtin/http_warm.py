@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,7 +59,7 @@ class Contacts:
 
 
 class Ready:
-    """A connection that may have been made already.
+    """A connection that may have been made already, or is about to be.
 
     Args:
         connector: Makes it.
@@ -68,6 +68,7 @@ class Ready:
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._stream: httpcore.AsyncNetworkStream | None = None
+        self._coming: asyncio.Task[None] | None = None
         self._origin: Origin | None = None
         self._since = 0.0
 
@@ -76,8 +77,18 @@ class Ready:
         self._stream = await self._connector.connect(target)
         self._origin, self._since = origin_of(target), now()
 
-    def take(self, target: httpx.URL) -> httpcore.AsyncNetworkStream | None:
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have a task call `connect`, or not; whoever takes the connection waits for it."""
+        self._coming = asyncio.create_task(work)
+
+    async def settled(self) -> None:
+        """Wait until there is a connection, or there will be none."""
+        if self._coming is not None:
+            await asyncio.wait([self._coming])
+
+    async def take(self, target: httpx.URL) -> httpcore.AsyncNetworkStream | None:
         """The connection, if it leads there and is fresh; the taker closes it."""
+        await self.settled()
         if self._origin != origin_of(target) or now() - self._since > MAX_AGE:
             return None
         stream, self._stream = self._stream, None
@@ -85,6 +96,9 @@ class Ready:
 
     async def aclose(self) -> None:
         """Close it, unless somebody took it."""
+        if self._coming is not None:
+            self._coming.cancel()
+            await self.settled()
         if self._stream is not None:
             await self._stream.aclose()
 
@@ -105,7 +119,7 @@ class Warmer:
 
     @asynccontextmanager
     async def connected(self, url: TextStream, run: str) -> AsyncIterator[Ready]:
-        """What may be a connection, made as soon as the host is complete; closed in the end.
+        """What may become a connection, as soon as the host is complete; closed in the end.
 
         Args:
             url: As the model writes it.
@@ -113,7 +127,7 @@ class Warmer:
         """
         ready = Ready(self._connector)
         try:
-            await self._connect(ready, url, run)
+            ready.begin(self._connect(ready, url, run))
             yield ready
         finally:
             await ready.aclose()
