@@ -125,9 +125,6 @@ class Decoding:
     def _close_later(self, part: Part, name: str, value: Arg) -> None:
         """An argument uses values of other calls: it is complete when they are there."""
         missing = {ref.node for ref in refs(value)}
-        if max(missing) >= len(self._run.driver.state.slots):
-            self._later.append((part, name, value))  # one of them is about to be made
-            return
 
         def there(node: int, state: RunState, slot: int) -> None:
             missing.discard(node)

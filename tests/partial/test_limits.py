@@ -190,6 +190,19 @@ async def test_a_tool_whose_rate_is_used_up_does_not_begin(lab: Any, pen: Any) -
     assert not lab.told(events.PartialStarted)
 
 
+async def test_nor_does_it_keep_the_money_that_was_set_aside(lab: Any, pen: Any) -> None:
+    calls = [halves(pen, key, index) for index, key in enumerate("ab")]
+    turn = [*calls[0][0], *calls[1][0], calls[0][1], calls[1][1]]
+    engine = lab.start(turn, "Done.", tools=[reader(lab, rate=0.1, usd=0.25)])
+
+    run = engine.start(Task("Which?", "react"))
+    await asyncio.sleep(2.5)
+    assert run.ledger.reserved.usd == Decimal("0.25"), "of the one that began"
+    await run
+
+    assert run.ledger.spent.usd == Decimal("0.5")
+
+
 # Time
 
 

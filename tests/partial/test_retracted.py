@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import Commit, Late, Stream, Task, Tool, Warm, events, tool
+from agentflow import Commit, Late, Limits, Stream, Task, Tool, Warm, events, tool
 from agentflow.errors import BackendError, RunFailed
 
 pytestmark = pytest.mark.virtual
@@ -301,7 +301,7 @@ async def test_an_argument_that_came_late_belongs_to_the_tool(lab: Any, pen: Any
     """Whatever the tool does to it: the call, and its key in the cache, stay as written."""
 
     @tool(pure=True)
-    async def total(name: str, numbers: Late[list[int]]) -> int:
+    async def total(name: str, numbers: Late[Any]) -> int:
         given = await numbers
         given.append(1)
         return sum(given)
@@ -322,3 +322,157 @@ async def test_a_stream_that_is_left_out_is_empty(lab: Any, pen: Any) -> None:
     await lab.react(pen.written("show", '{"name": "x"', "}"), tools=[show])
 
     assert lab.results() == ["''"]
+
+
+async def test_a_read_that_another_call_of_the_turn_overtook_is_made_anew(
+    lab: Any, pen: Any
+) -> None:
+    """The write is complete before the read: so the read comes after it, and sees it."""
+    numbers = {"a": 0}
+
+    @tool(reads="r/{key}")
+    async def look(key: str, hint: Late[str]) -> str:
+        lab.note("look")
+        return f"{numbers[key]} {await hint}"
+
+    @tool(writes="r/{key}")
+    async def put(key: str, n: int) -> str:
+        numbers[key] = n
+        return "ok"
+
+    turn = [
+        *pen.written("look", '{"key": "a", "hint": "'),
+        *pen.written("put", '{"key": "a", "n": 7}', index=1),
+        pen.call(0, 'x"}', wait=1.0),
+    ]
+    await lab.react(turn, tools=[look, put], cache=False)
+
+    assert lab.results() == ["7 x", "ok"]
+    assert lab.log == [("look", 1.0), ("look", 3.0)]
+    assert why(lab) == ["what it read has been written since"]
+
+
+async def test_a_read_does_not_begin_before_a_write_that_is_under_way_has_ended(
+    lab: Any, pen: Any
+) -> None:
+    numbers = {"a": 0}
+
+    @tool(reads="r/{key}")
+    async def look(key: str, hint: Late[str]) -> str:
+        lab.note("look")
+        return f"{numbers[key]} {await hint}"
+
+    @tool(writes="r/{key}")
+    async def put(key: str, n: int) -> str:
+        await asyncio.sleep(2.5)
+        numbers[key] = n
+        return "ok"
+
+    plan = [
+        pen.text('$1 = put(key="a", n=7)\n', 1.0),
+        pen.text('$2 = look(key="a", hint="', 1.0),
+        *[pen.text("x", 1.0) for _ in range(3)],
+        pen.text('")\njoin()', 1.0),
+    ]
+    engine = lab.start(plan, "Answer: done", tools=[look, put], cache=False)
+    await engine.run(Task("Which?", commit="line"))
+
+    # the write ends at 3.5; the next piece of the reply comes at 4
+    assert lab.log == [("look", 4.0)]
+    assert [event.value for event in lab.told(events.NodeFinished)] == ["ok", "7 xxx"]
+
+
+async def test_a_call_that_did_not_begin_in_time_is_made_once(lab: Any, pen: Any) -> None:
+    """It could begin when what it uses is there, but by then it is called."""
+
+    @tool(pure=True)
+    async def find() -> str:
+        await asyncio.sleep(5.0)
+        return "a"
+
+    plan = [
+        pen.text('$1 = find()\n$2 = read(key=$1, hint="', 1.0),
+        pen.text('x")\n', 1.0),
+        pen.text("join()", 10.0),
+    ]
+    engine = lab.start(plan, "Answer: done", tools=[find, reader(lab)])
+    await engine.run("Which?")
+
+    assert lab.log == [("begun", 6.0), ("worked", 6.0), ("cleaned up", 6.0)]
+
+
+async def test_an_optional_argument_is_waited_for_until_a_late_one_begins(
+    lab: Any, pen: Any
+) -> None:
+    @tool(pure=True)
+    async def look(key: str, k: int = 1, *, hint: Late[str]) -> str:
+        lab.note(f"k={k}")
+        return await hint
+
+    turn = pen.written("look", '{"key": "a", ', '"k": 2, ', '"hint": "', 'x"}')
+    await lab.react(turn, tools=[look])
+    assert lab.log == [("k=2", 2.0)]
+    lab.log.clear()
+
+    turn = pen.written("look", '{"key": "a", ', '"hint": "', 'x", ', '"k": 2}')
+    began = asyncio.get_running_loop().time()
+    await lab.engine.aclose()
+    await lab.react(turn, tools=[look])
+    assert [(what, at - began) for what, at in lab.log] == [("k=1", 2.0), ("k=2", 4.0)]
+
+
+async def test_nothing_begins_in_a_run_that_has_no_room_for_its_calls(lab: Any, pen: Any) -> None:
+    @tool(pure=True)
+    async def slow(n: int) -> int:
+        await asyncio.sleep(10.0)
+        return n
+
+    turn = [
+        *pen.written("slow", '{"n": 1}'),
+        *pen.written("slow", '{"n": 2}', index=1),
+        *pen.written("read", '{"key": "a", "hint": "', 'x"}', index=2),
+    ]
+    await lab.react(turn, tools=[slow, reader(lab)], limits=Limits(run=1))
+
+    assert not lab.told(events.PartialStarted)
+    assert lab.at("begun") == 21.0
+
+
+async def test_a_part_that_is_ended_twice_cleans_up_once(lab: Any, pen: Any) -> None:
+    @tool(pure=True)
+    async def look(key: str, hint: Late[str]) -> str:
+        try:
+            return await hint
+        finally:
+            await asyncio.sleep(0.5)
+            lab.note("cleaned up")
+
+    turn = pen.written("look", '{"key": "a", "hint": "', "x", wait=1.0)
+    engine = lab.start([*turn, pen.text("", 60.0)], tools=[look])
+    run = engine.start(Task("Which?", "react"))
+    await asyncio.sleep(1.5)
+
+    await engine.aclose()
+    await run.ended()
+
+    assert lab.log == [("cleaned up", 2.0)]
+
+
+async def test_a_call_that_is_not_made_for_want_of_a_value_ends_what_began(
+    lab: Any, pen: Any
+) -> None:
+    @tool(pure=True)
+    async def find() -> str:
+        await asyncio.sleep(5.0)
+        raise LookupError("nothing")
+
+    plan = [
+        pen.text('$1 = find()\n$2 = read(key="a", hint="', 1.0),
+        pen.text('${1} x")\n', 1.0),
+        pen.text("join()", 10.0),
+    ]
+    engine = lab.start(plan, "Answer: done", tools=[find, reader(lab)])
+    await engine.run("Which?")
+
+    assert lab.log == [("begun", 1.0), ("cancelled", 6.0), ("cleaned up", 6.0)]
+    assert why(lab) == ["its call was not made"]
