@@ -447,9 +447,9 @@ async def test_a_part_that_is_ended_twice_cleans_up_once(lab: Any, pen: Any) -> 
             await asyncio.sleep(0.5)
             lab.note("cleaned up")
 
-    turn = pen.written("look", '{"key": "a", "hint": "', "x", wait=1.0)
-    engine = lab.start([*turn, pen.text("", 60.0)], tools=[look])
-    run = engine.start(Task("Which?", "react"))
+    plan = [pen.text('$1 = look(key="a", hint="', 1.0), pen.text("x", 60.0)]
+    engine = lab.start(plan, tools=[look])
+    run = engine.start("Which?")
     await asyncio.sleep(1.5)
 
     await engine.aclose()
