@@ -92,7 +92,7 @@ class Engine:
             _caching(cache),
             _foresight(speculation, cache),
             random.Random(seed),
-            early=partial,
+            partial=partial,
         )
         self.plain_models: set[str] = set()
         self._backends = Backends(

@@ -30,7 +30,7 @@ from agentflow.tools.roles import Roles
 from agentflow.tools.signature import Validate
 from agentflow.tools.streaming import Commit
 from agentflow.tools.tool import Tool
-from agentflow.tools.warmup import needed
+from agentflow.tools.warmup import Warming, needed
 
 
 class Site(Protocol):
@@ -54,6 +54,10 @@ class Site(Protocol):
 
     def hedged(self, after: float) -> None:
         """A second attempt began, `after` seconds into the first."""
+        ...
+
+    def finishing(self) -> None:
+        """The call has its value; what follows is not its own time."""
         ...
 
 
@@ -172,8 +176,8 @@ def may_write(tool: Tool[..., Any]) -> bool:
 def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -> Invoke:
     fn, roles = tool.implementation, tool.signature.roles
     name = roles.context
-    if roles.early:
-        fn = partial(_with_late, fn, roles, tool.signature.signature)
+    if roles.rearranges:
+        fn = partial(_rearranged, fn, roles, tool.signature.signature)
     if roles.commit is not None:
         fn = partial(fn, **{roles.commit: Commit()})
     if name is not None:
@@ -187,7 +191,19 @@ def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -
     return lambda args, kwargs, _site: fn(*args, **kwargs)
 
 
-def _with_late(
+async def ended(warming: Warming, work: Coroutine[Any, Any, Any], site: Site) -> Any:
+    """The value of a call that was warmed up for, when that has been cleaned up after."""
+    try:
+        value = await work
+    except BaseException:
+        await warming.end(done=False)
+        raise
+    site.finishing()
+    await warming.end(done=True)
+    return value
+
+
+def _rearranged(
     fn: Callable[..., Any],
     roles: Roles,
     signature: inspect.Signature,
@@ -204,13 +220,16 @@ def _with_warm_up(work: Invoke, tool: Tool[..., Any], name: str) -> Invoke:
     async def warmed(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
         assert site is not None, "the warm-up may want its context"
         warm_up, context = needed(tool.origin.warm_up, tool.name, name), site.context()
-        async with warm_up.open_for(args, kwargs, context) as value:
-            return await work(args, {**kwargs, name: value}, site)
+        warming = warm_up.open_for(args, kwargs, context)
+        ready = await warming.__aenter__()
+        return await ended(warming, work(args, {**kwargs, name: ready}, site), site)
 
     return warmed
 
 
-def _with_context(fn: Callable[..., Any], name: str, site: Site, *args: Any, **kwargs: Any) -> Any:
+def _with_context(
+    fn: Callable[..., Any], name: str, site: Site, /, *args: Any, **kwargs: Any
+) -> Any:
     return fn(*args, **kwargs, **{name: site.context()})
 
 
@@ -285,7 +304,7 @@ def _checked(tool: Tool[..., Any], make: Invoke, *, quick: bool) -> Invoke:
         return make
     validate = tool.signature.validate
     roles = tool.signature.roles
-    plain = roles.context is None and roles.commit is None and not roles.early
+    plain = not (roles.filled or roles.rearranges)
     if quick and tool.kind == "async" and plain:
         return _checked_coroutine(tool.implementation, validate, tool.signature.check_result)
 

@@ -84,6 +84,7 @@ class Driver(Running):
             writes=self._writes,
         )
         self.state.wake = self._wake
+        self.afterwards.over = self.check_over
 
     # From outside
 
@@ -189,7 +190,7 @@ class Driver(Running):
 
     def check_over(self) -> None:
         """See whether the run is over: nothing runs, and nothing further comes."""
-        if self._closed and not (self.state.open or self.parts.ending or self.over.done()):
+        if self._closed and not (self.state.open or self.afterwards or self.over.done()):
             self.timers.close()
             self.over.set_result(None)
 

@@ -96,7 +96,7 @@ class Gate:
         self.guests.append(guest)
         return True
 
-    def part(self, guest: Guest) -> None:
+    def vacate(self, guest: Guest) -> None:
         """A guest is a call by now, or never began: its place goes to the next in line."""
         if guest in self.guests:
             self.guests.remove(guest)
@@ -106,7 +106,7 @@ class Gate:
 
     def ended(self, guest: Guest) -> None:
         """The work of a guest has ended, whether it still had its place or not."""
-        self.part(guest)
+        self.vacate(guest)
         if guest in self.leaving:
             self.leaving.remove(guest)
             self._let_go_on()

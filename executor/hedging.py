@@ -146,7 +146,7 @@ class Hedge:
         if not self.gate.admit_guest(second):
             return None
         if not self._has_means(site):
-            self.gate.part(second)
+            self.gate.vacate(second)
             return None
         second.task = self.spawn(self.make(*given, site.unheard()), "hedge")
         second.task.add_done_callback(lambda _: self.gate.ended(second))

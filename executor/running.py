@@ -15,6 +15,7 @@ from agentflow.budgets.ledger import Ledger
 from agentflow.caches.failures import Remembered
 from agentflow.context import logged_node
 from agentflow.errors import CallCancelled, CallTimeout
+from agentflow.executor.afterwards import Afterwards
 from agentflow.executor.answers import Answers
 from agentflow.executor.billing import Bill
 from agentflow.executor.bind import bind_arguments
@@ -43,6 +44,7 @@ class Running:
         key: Idempotency key of a plan id.
         answers: Answers calls that need not be made, or None.
         parts: Calls that began while a model still wrote them.
+        afterwards: Work that only the end of the run waits for.
         ledger: What the run may spend.
         belongs: Whether a plan id is part of the plan, and not only held.
         state: Knows what the calls are.
@@ -80,6 +82,7 @@ class Running:
         self.teller: Teller | None = None
         self.answers: Answers | None = None
         self.parts = Parts(self)
+        self.afterwards = Afterwards(services)
 
     def _pump(self) -> None:
         """Tell the run state what is in the inbox, and do what it commands."""

@@ -108,10 +108,10 @@ class Services:
         caching: How results of tools are kept; None for not at all.
         foresight: What may be started before it is asked for; None for nothing.
         chance: Jitter of what is shared.
-        early: Whether calls begin while a model still writes them.
+        partial: Whether calls begin while a model still writes them.
 
     Attributes:
-        early: As given.
+        partial: As given.
         limits: Ceilings on what runs at once.
         threads: For plain functions.
         cache: Results of tools, or None.
@@ -126,10 +126,10 @@ class Services:
         foresight: Foresight | None = None,
         chance: random.Random | None = None,
         *,
-        early: bool = True,
+        partial: bool = True,
     ) -> None:
         self.limits = limits
-        self.early = early
+        self.partial = partial
         self.cache: ToolCache | None = None
         self.foresight = foresight
         self._scope: Scope = ""
@@ -144,11 +144,12 @@ class Services:
 
     def call(self, tool: Tool[..., Any], policy: Policy | None) -> BoundCall:
         """The composed call of a tool; calls share its limits unless they have their own."""
+        policy = tool.policy if policy is None else policy
         tool = tool.origin
         shared: _Shared | None = tool.shared.get(self)
         if shared is None:
             shared = tool.shared[self] = _Shared()
-        if policy is not None and policy is not tool.policy:
+        if policy is not tool.policy:
             return shared.bind(tool, policy, self)
         if shared.call is None:
             shared.call = shared.bind(tool, tool.policy, self)

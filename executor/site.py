@@ -50,6 +50,11 @@ class CallSite:
         if self._driver.teller is not None and not self._over:
             self._driver.teller.hedged(self._slot, after)
 
+    def finishing(self) -> None:
+        """The call has its value; what follows is not its own time."""
+        if not self._over:
+            self._driver.timers.stop(self._slot)
+
     def context(self) -> Context:
         """The `Context` of this attempt."""
         driver = self._driver

@@ -14,7 +14,8 @@ from agentflow.tools.streaming import WARM, Commit, Late, LateValue, Stream, Tex
 Check: TypeAlias = Callable[[Any], "bool | str | None"]
 """Looks at a value: true or None accepts it, false or a reason does not, nor does a ValueError."""
 
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+"""Kinds of parameters that stand for any number of arguments."""
 
 Early: TypeAlias = Literal["late", "stream"]
 """How a tool takes an argument that may come while it works."""
@@ -31,17 +32,45 @@ class Roles:
         commit: The parameter that takes the `Commit`, or None.
         warm: The parameter that takes what the warm-up gave, or None.
         early: Parameters that may come while the tool works, and how.
+        rearranges: Arguments are not passed on as callers give them.
     """
 
     def __init__(self, tool: str) -> None:
         self._tool = tool
+        self._before = ""  # a parameter by position that the engine fills in
         self.context: str | None = None
         self.commit: str | None = None
         self.warm: str | None = None
         self.early: dict[str, Early] = {}
+        self.rearranges = False
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """All parameters that the engine fills in."""
+        return frozenset(filter(None, (self.context, self.commit, self.warm)))
 
     def take(self, parameter: inspect.Parameter, annotation: Any) -> Any:
-        """The type of the value that callers give for a parameter; None if they give none."""
+        """Note a parameter, in order.
+
+        Returns:
+            The type of the value that callers give for it; None if they give none.
+
+        Raises:
+            DefinitionError: It cannot be what it is annotated as.
+        """
+        value = self._role_of(parameter, annotation)
+        by_position = parameter.kind is not parameter.KEYWORD_ONLY
+        if value is None and parameter.kind is parameter.POSITIONAL_ONLY:
+            raise self._error(parameter.name, "is given by name: put it behind the '/'")
+        if value is None and by_position:
+            self._before = parameter.name
+        elif self._before and parameter.kind is parameter.VAR_POSITIONAL:
+            raise self._error(self._before, f"stands before *{parameter.name}: put it behind")
+        elif self._before and by_position:
+            self.rearranges = True
+        return value
+
+    def _role_of(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         name = parameter.name
         if _is(annotation, Context):
             self.context = name
@@ -51,7 +80,8 @@ class Roles:
             self.warm = self._only(self.warm, name, "Warm")
         else:
             value = self._value_of(name, annotation)
-            if name in self.early and parameter.kind in _VARIABLE:
+            self.rearranges = self.rearranges or name in self.early
+            if name in self.early and parameter.kind in VARIABLE:
                 raise self._error(name, "stands for any number of arguments, which are not late")
             return value
         return None
@@ -67,6 +97,8 @@ class Roles:
     def _value_of(self, name: str, annotation: Any) -> Any:
         origin = typing.get_origin(annotation) or annotation
         inner = typing.get_args(annotation)
+        if origin is typing.Annotated and _is_late(inner[0]):
+            return typing.Annotated[(self._value_of(name, inner[0]), *inner[1:])]
         if any(map(_is_late, inner)):
             if type(None) in inner:
                 raise self._error(
@@ -103,14 +135,24 @@ class Roles:
             args: Arguments by position.
             kwargs: Arguments by name, and what the engine fills in.
         """
-        own = (self.context, self.commit, self.warm)
+        own = self.filled
         filled = {name: value for name, value in kwargs.items() if name in own}
         given = {name: value for name, value in kwargs.items() if name not in own}
         bound = signature.bind(*args, **given)
         for name, how in self.early.items():
             value = bound.arguments.get(name, signature.parameters[name].default)
             bound.arguments[name] = there(value, how)
-        return fn(*bound.args, **bound.kwargs, **filled)
+        if not self._before:
+            return fn(*bound.args, **bound.kwargs, **filled)
+        # What callers give by position may stand behind what they do not give: by name, then.
+        first, named = [], filled
+        for name, value in bound.arguments.items():
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.POSITIONAL_ONLY:
+                first.append(value)
+            else:
+                named.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        return fn(*first, **named)
 
 
 def there(value: Any, how: Early) -> TextStream | LateValue[Any]:

@@ -6,11 +6,10 @@ pydantic does the work; its validators are built once per tool, when first neede
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from agentflow.errors import (
@@ -21,16 +20,20 @@ from agentflow.errors import (
     described,
     nearest,
 )
-from agentflow.tools.roles import Check, Roles, accepts
+from agentflow.tools.annotations import (
+    accepts_none,
+    described_parameters,
+    hints_of,
+    spelled,
+    untitled,
+)
+from agentflow.tools.roles import VARIABLE, Check, Roles, accepts
 from agentflow.tools.spec import Parameter
 
 Arguments: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 Validate: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Arguments]"
 
 _EMPTY = inspect.Parameter.empty
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_SECTION = re.compile(r"^\s*(Args|Arguments|Parameters):\s*$", re.MULTILINE)
-_ENTRY = re.compile(r"^(\s+)(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
 
 
 class Signature:
@@ -101,9 +104,11 @@ class Signature:
         from pydantic_core import ArgsKwargs
 
         check, name = self._adapter.validator.validate_python, self.name
-        places = self.places
+        places, filled = self.places, self.roles.filled if self.open else frozenset()
 
         def validate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+            if filled and (taken := filled.intersection(kwargs)):
+                raise self._unknown(min(taken))  # the engine gives it
             try:
                 valid: Arguments = check(ArgsKwargs(args, kwargs))
             except ValidationError as error:
@@ -117,7 +122,7 @@ class Signature:
     @cached_property
     def names(self) -> list[str]:
         """The parameters that callers give by name or position."""
-        return [p.name for p in self.signature.parameters.values() if p.kind not in _VARIABLE]
+        return [p.name for p in self.signature.parameters.values() if p.kind not in VARIABLE]
 
     @cached_property
     def places(self) -> list[str]:
@@ -135,11 +140,9 @@ class Signature:
         from pydantic_core import ArgsKwargs
 
         if name not in self.names:
-            if self.open:
+            if self.open and name not in self.roles.filled:
                 return value
-            hint = nearest(name, self.names) if self.names else "It takes none."
-            problem = f"{self.name} has no parameter {name!r}. {hint}"
-            raise UnknownArgument(problem, tool=self.name, argument=name)
+            raise self._unknown(name)
         if (check := self._single.get(name)) is None:
             parameter = self.signature.parameters[name]
             alone = parameter.replace(kind=parameter.KEYWORD_ONLY, default=_EMPTY)
@@ -153,6 +156,11 @@ class Signature:
             raise ArgumentError(
                 f"{self.name}: argument {name!r}: {described(error)}", tool=self.name, argument=name
             ) from error
+
+    def _unknown(self, name: str) -> UnknownArgument:
+        hint = nearest(name, self.names) if self.names else "It takes none."
+        problem = f"{self.name} has no parameter {name!r}. {hint}"
+        return UnknownArgument(problem, tool=self.name, argument=name)
 
     @cached_property
     def validate_known(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -219,7 +227,7 @@ class Signature:
         from pydantic import ValidationError
 
         validate = self.result_adapter.validate_python
-        name, declared = self.name, _spelled(self.result_type)
+        name, declared = self.name, spelled(self.result_type)
 
         def check(value: Any) -> Any:
             try:
@@ -258,7 +266,7 @@ class Signature:
             schema = {}
         if schema.get("type") != "object":
             schema = {"type": "object", "properties": {}}
-        return typing.cast("dict[str, Any]", _untitled(schema))
+        return typing.cast("dict[str, Any]", untitled(schema))
 
     @cached_property
     def result_schema(self) -> dict[str, Any]:
@@ -268,23 +276,23 @@ class Signature:
         if self.result_type in (_EMPTY, Any):
             return {}
         try:
-            return typing.cast("dict[str, Any]", _untitled(self.result_adapter.json_schema()))
+            return typing.cast("dict[str, Any]", untitled(self.result_adapter.json_schema()))
         except PydanticInvalidForJsonSchema:
             return {}
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """The named parameters, as planners see them."""
-        described = _described(self.doc)
+        texts = described_parameters(self.doc)
         properties = self.json_schema.get("properties", {})
         out = []
         for p in self.signature.parameters.values():
             if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
                 continue
             schema = dict(properties.get(p.name, {}))
-            if p.name in described and "description" not in schema:
-                schema["description"] = described[p.name]
-            required, none = p.default is _EMPTY, _accepts_none(p.annotation)
+            if p.name in texts and "description" not in schema:
+                schema["description"] = texts[p.name]
+            required, none = p.default is _EMPTY, accepts_none(p.annotation)
             out.append(Parameter(p.name, required, schema, none, p.kind is p.KEYWORD_ONLY))
         return tuple(out)
 
@@ -320,30 +328,6 @@ def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
     return where, f"{text[0].lower()}{text[1:]}, not {shown}"
 
 
-def hints_of(
-    function: Callable[..., Any], name: str, local: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The annotations of a function, those written as text too.
-
-    Raises:
-        DefinitionError: One of them cannot be understood.
-    """
-    written: Any = function
-    while isinstance(written, partial):
-        written = written.func
-    if not inspect.isroutine(written) and not isinstance(written, type):
-        written = type(written).__call__
-    try:
-        return typing.get_type_hints(written, localns=dict(local or {}), include_extras=True)
-    except TypeError:  # built-in functions carry none
-        return {}
-    except NameError as error:
-        raise DefinitionError(
-            f"tool {name!r}: annotation not understood: {error}. "
-            "Import the name where the function is defined, not only for type checking."
-        ) from None
-
-
 def _config(kind: Any) -> Any:
     """Types pydantic does not know are allowed, where they may be given a configuration."""
     from pydantic import BaseModel, ConfigDict
@@ -355,45 +339,3 @@ def _config(kind: Any) -> Any:
     ):
         return None
     return ConfigDict(arbitrary_types_allowed=True)
-
-
-def _untitled(schema: Any) -> Any:
-    """Without the titles pydantic makes up: they cost tokens and say nothing."""
-    if isinstance(schema, dict):
-        return {
-            key: _untitled(value)
-            for key, value in schema.items()
-            if not (key == "title" and isinstance(value, str))
-        }
-    return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
-
-
-def _accepts_none(annotation: Any) -> bool:
-    if annotation in (None, type(None)):
-        return True
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _accepts_none(typing.get_args(annotation)[0])
-    args = typing.get_args(annotation)
-    return type(None) in args or (typing.get_origin(annotation) is typing.Literal and None in args)
-
-
-def _spelled(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
-
-
-def _described(doc: str) -> dict[str, str]:
-    """Descriptions by parameter from the ``Args:`` section of a Google-style docstring."""
-    if (section := _SECTION.search(doc)) is None:
-        return {}
-    out: dict[str, str] = {}
-    name, depth = "", -1
-    for line in doc[section.end() :].splitlines()[1:]:
-        if line.strip() and not line[0].isspace():
-            break
-        entry = _ENTRY.match(line)
-        if entry is not None and depth in (-1, len(entry[1])):
-            depth, name = len(entry[1]), entry[2]
-            out[name] = entry[3].strip()
-        elif name and line.strip():
-            out[name] = f"{out[name]} {line.strip()}"
-    return out

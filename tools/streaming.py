@@ -63,12 +63,13 @@ class TextBuffer:
         ended: No more comes.
     """
 
-    __slots__ = ("_patience", "_pieces", "_waiting", "ended")
+    __slots__ = ("_abandoned", "_patience", "_pieces", "_waiting", "ended")
 
     def __init__(self, patience: Patience | None = None) -> None:
         self._pieces: list[str] = []
         self._patience = patience or Patience()
         self._waiting: list[asyncio.Future[None]] = []
+        self._abandoned = False
         self.ended = False
 
     @property
@@ -87,6 +88,12 @@ class TextBuffer:
         self.ended = True
         self._wake()
 
+    def abandon(self) -> None:
+        """Nobody knows how it would have gone on: whoever waits for more is cancelled."""
+        self._abandoned = True
+        for turn in self._waiting:
+            turn.cancel()
+
     def since(self, place: int) -> str:
         """What came after the first `place` pieces."""
         if place == len(self._pieces) - 1:
@@ -94,10 +101,16 @@ class TextBuffer:
         return "".join(self._pieces[place:])
 
     async def beyond(self, place: int) -> int:
-        """Wait until there are more than `place` pieces, or the end; how many there are."""
+        """Wait until there are more than `place` pieces, or the end; how many there are.
+
+        Raises:
+            CancelledError: It was abandoned.
+        """
         while len(self._pieces) <= place and not self.ended:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
+            if self._abandoned:
+                turn.cancel()
             with self._patience:
                 await turn
         return len(self._pieces)

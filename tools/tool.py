@@ -118,7 +118,7 @@ class Tool(Generic[P, R_co]):
             check=self.signature.validate,
         )
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Call it: a handle inside a workflow, a plain coroutine anywhere else."""
         workflow = recorder.get()
         if workflow is None:
@@ -189,7 +189,7 @@ class Tool(Generic[P, R_co]):
             given.setdefault(roles.context, Context())
         if roles.commit is not None:
             given.setdefault(roles.commit, Commit())
-        if roles.early:
+        if roles.rearranges:
             return roles.call(self.fn, self.signature.signature, args, given)
         return self.fn(*args, **given)
 

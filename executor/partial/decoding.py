@@ -25,6 +25,9 @@ from agentflow.tools.arguments import (
 from agentflow.tools.effects import conflict
 from agentflow.tools.tool import Tool
 
+AGAIN = 0.05
+"""Seconds after which a part that could not begin is looked at again."""
+
 Waits = Callable[[str, Mapping[str, Any]], bool]
 """Whether a call of a tool with these arguments has to wait for others of the same reply."""
 
@@ -48,6 +51,7 @@ class Decoding:
         self._context = contextvars.copy_context()
         self._tools: dict[int, Tool[..., Any]] = {}
         self._open: dict[int, Part] = {}
+        self._blocked: dict[Part, float] = {}  # parts that cannot begin, and when to look again
         self._later: list[tuple[Part, str, Arg]] = []  # arguments that use values of calls
 
     # What the model writes
@@ -92,7 +96,7 @@ class Decoding:
         if part is not None and part.task is None:
             part.retract(Why.NOT_COMPLETED)  # it never began
             return None
-        if part is not None and part.started and not self._is_clear(part):
+        if part is not None and part.called and not self._is_clear(part):
             part.retract(Why.STALE)  # a write came between, of a call that was closed before
             return None
         return part
@@ -145,19 +149,23 @@ class Decoding:
     # Beginning
 
     def _may_begin(self, tool: Tool[..., Any]) -> bool:
-        if not self._run.host.services.early:
+        if not self._run.host.services.partial:
             return False
         return bool(tool.signature.roles.early) or tool.origin.warm_up is not None
 
     def _advance(self, part: Part) -> None:
-        if part.why is not None or part.started:
+        now = self._run.now()
+        ready, warms = part.inputs.ready, part.call.tool.origin.warm_up is not None
+        wanted = part.undecided and (ready or (warms and part.task is None))
+        if not wanted or now < self._blocked.get(part, now):
             return
-        ready = part.inputs.ready and self._is_clear(part)
-        warms = part.call.tool.origin.warm_up is not None
+        ready = ready and self._is_clear(part)
         if part.task is None and (ready or warms) and not self._run.driver.state.crowded:
             part.begin(self._context.copy())
         if ready and part.task is not None:
-            part.start()
+            part.go_on()
+        elif not warms or part.task is None:
+            self._blocked[part] = now + AGAIN
 
     def _is_clear(self, part: Part) -> bool:
         """Whether no write of the run comes between a call that reads and what it reads."""

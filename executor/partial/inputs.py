@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentflow.tools.roles import Early
+from agentflow.tools.roles import VARIABLE, Early
 from agentflow.tools.streaming import Commit, LateValue, Patience, TextBuffer, TextStream
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import fresh
-
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Inputs:
@@ -93,7 +90,7 @@ class Inputs:
         missing = [
             p
             for p in self._parameters.values()
-            if p.name not in self._early and p.name not in self.given and p.kind not in _VARIABLE
+            if p.name not in self._early and p.name not in self.given and p.kind not in VARIABLE
         ]
         if any(p.default is p.empty for p in missing):
             return False
@@ -160,6 +157,13 @@ class Inputs:
             self._settle(name, arguments[name])
         if not self.certain.done():
             self.certain.set_result(None)
+
+    def abandon(self) -> None:
+        """The call is not made: whoever waits for anything of it is cancelled."""
+        for coming in (self.certain, *self._coming.values()):
+            coming.cancel()
+        for buffer in self._texts.values():
+            buffer.abandon()
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         bound = self._tool.signature.signature.bind(*args, **kwargs)

@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ import structlog
 from agentflow.context import run_scope
 from agentflow.errors import BudgetExceeded
 from agentflow.executor.billing import Bill
-from agentflow.executor.calls import BoundCall
+from agentflow.executor.calls import BoundCall, ended
 from agentflow.executor.partial.inputs import Inputs
 from agentflow.executor.partial.records import Records
 from agentflow.executor.partial.stage import Stage, Uncommitted
@@ -51,6 +50,9 @@ class Why(StrEnum):
 class Part:
     """One call that has begun to exist. A guest at its tool's gate.
 
+    It begins with the warm-up of its tool (`begin`), calls the tool when that is over and
+    nothing but late arguments is missing (`go_on`), and ends in `adopt` or in `retract`.
+
     Args:
         number: Counts in its run.
         call: The tool, ready to be called.
@@ -58,11 +60,11 @@ class Part:
         records: Told how it goes.
 
     Attributes:
-        records: The same.
+        records: Told how it goes.
         worth: More than any guess: of several guests the least makes way.
         inputs: The arguments, as far as they are known.
         task: Its work, or None until there is any.
-        started: The tool itself has been called, not only its warm-up.
+        called: The tool itself was called, has taken its turn and is paid for.
         adopted: The call that was made is this one.
         why: Why it is of no use; None while it may be.
     """
@@ -72,24 +74,25 @@ class Part:
     def __init__(self, number: int, call: BoundCall, run: Run[Any], records: Records) -> None:
         self.number = number
         self.call = call
+        self.records = records
         self.inputs = Inputs(call.tool)
         self.task: asyncio.Task[Any] | None = None
-        self.started = False
+        self.called = False
         self.adopted = False
         self.why: Why | None = None
         self._run = run
-        self.records = records
+        self._services = run.host.services
         self._loop = asyncio.get_running_loop()
+        self._warms = call.tool.origin.warm_up is not None
         self._stage = Stage(run)
         self._scope = Uncommitted()
         self._context = contextvars.Context()
         self._go: asyncio.Future[None] = self._loop.create_future()
+        self._claimed = False
         self._bill: Bill | None = None
-        self._called = False
-        self._told = False  # somebody has heard of it
         self._began = 0.0
         self._ended: float | None = None
-        self._reads: tuple[tuple[Resource, ...], tuple[int, ...] | None] | None = None
+        self._read: tuple[tuple[Resource, ...], tuple[int, ...] | None] = ((), ())
         self._final: tuple[Any, dict[str, Any], Any] | None = None  # what the call is made with
 
     @property
@@ -97,70 +100,80 @@ class Part:
         """How long it has worked, or waited to."""
         return (self._loop.time() if self._ended is None else self._ended) - self._began
 
+    @property
+    def undecided(self) -> bool:
+        """Whether it may still begin, or call the tool."""
+        return self.why is None and not self._go.done()
+
     # Beginning
 
-    def begin(self, context: contextvars.Context) -> bool:
-        """Begin with the warm-up, or with the call if there is none; False if there is no room."""
+    def begin(self, context: contextvars.Context) -> None:
+        """Begin with the warm-up, if there is one, unless there is no place at the gate."""
         if not self.call.gate.admit_guest(self):
-            return False
+            return
         self._context = context
         context.run(run_scope.set, self._scope)
         self._began = self._loop.time()
         name = f"{self.call.tool.name} (part of run {self._run.id})"
-        services = self._run.host.services
-        self.task = services.spawn(self._work(), name, context=context)
+        self.task = self._services.spawn(self._work(), name, context=context)
         self.task.add_done_callback(self._done)
-        if self.call.tool.origin.warm_up is not None:
-            self._told = True
+        if self._warms:
             self.records.warmed(self)
-        return True
 
-    def start(self) -> bool:
-        """Call the tool with what is known of its arguments; False if it cannot be paid now."""
-        limiter, usd = self.call.limiter, self.call.policy.usd
-        try:
-            bill = Bill(self._run.ledger, usd) if usd else None
-        except BudgetExceeded:
-            return False
-        if limiter is not None and limiter.delay(now := self._loop.time()) > 0:
-            limiter.give_back(now, 0, request=True)
-            if bill is not None:
-                bill.waive()
-            return False
-        self._bill, self.started = bill, True
-        self._go.set_result(None)
-        return True
+    def go_on(self) -> None:
+        """Call the tool with what is known of its arguments, once it is warm."""
+        if not self._go.done():
+            self._go.set_result(None)
 
     async def _work(self) -> Any:
-        async with self._warm() as warm:
-            with self.inputs.patience:
-                await self._go
-            if self.started:
-                await self._note_epochs()
-            args, kwargs, site = self._final or (*self.inputs.known(), self._stage)
-            if (role := self.call.tool.signature.roles.warm) is not None:
-                kwargs = {**kwargs, role: warm}
-            self._called = True
-            if self._final is None:
-                self._told = True
-                self.records.started(self)
-            return await self.call.work(args, kwargs, site)
-
-    def _warm(self) -> AbstractAsyncContextManager[Any]:
         tool = self.call.tool
         warm_up, role = tool.origin.warm_up, tool.signature.roles.warm
         if role is not None:
             warm_up = needed(warm_up, tool.name, role)
         if warm_up is None:
-            return nullcontext()
-        return warm_up.open(self.inputs.late(warm_up.needs), self._stage.context())
+            return await self._call({})
+        warming = warm_up.open(self.inputs.late(warm_up.needs), self._stage.context())
+        ready = await warming.__aenter__()
+        return await ended(warming, self._call({role: ready} if role else {}), self._stage)
+
+    async def _call(self, warm: Mapping[str, Any]) -> Any:
+        with self.inputs.patience:
+            await self._go
+        if not self._claimed:
+            await self._note_epochs()
+        if self._claimed or not self._book():
+            with self.inputs.patience:
+                await asyncio.shield(self.inputs.certain)
+        if self._final is not None:
+            args, kwargs, site = self._final
+        else:
+            (args, kwargs), site = self.inputs.known(), self._stage
+            self.records.started(self)
+        return await self.call.work(args, {**kwargs, **warm}, site)
 
     async def _note_epochs(self) -> None:
         """Remember how old what it reads is, as far as it is known what that is."""
-        cache, effect = self._run.host.services.cache, self.call.tool.effect
+        cache, effect = self._services.cache, self.call.tool.effect
         if cache is not None and effect.kind == "reads":
             resources = effect.touched(self.inputs.given)
-            self._reads = resources, await cache.look(resources)
+            self._read = resources, await cache.look(resources)
+
+    def _book(self) -> bool:
+        """Take the call's turn and set its price aside, if that is possible now."""
+        limiter, usd = self.call.limiter, self.call.policy.usd
+        try:
+            bill = Bill(self._run.ledger, usd) if usd else None
+        except BudgetExceeded:
+            self.call.gate.vacate(self)
+            return False
+        if limiter is not None and limiter.delay(now := self._loop.time()) > 0:
+            limiter.give_back(now, 0, request=True)
+            if bill is not None:
+                bill.waive()
+            self.call.gate.vacate(self)
+            return False
+        self._bill, self.called = bill, True
+        return True
 
     # The call is made
 
@@ -173,9 +186,32 @@ class Part:
         elif not self.inputs.fit(arguments):
             self.retract(Why.OTHER_ARGUMENTS)
         else:
-            self.call.gate.part(self)
+            self._claimed = True
+            self.call.gate.vacate(self)
             return True
         return False
+
+    async def trouble(self, args: Any, kwargs: dict[str, Any]) -> Why | None:
+        """Why a call with these arguments cannot go on from this, though it claimed it."""
+        try:
+            fresh = not self.called or await self._is_fresh()
+        except BaseException:
+            self.retract(Why.NOT_MADE)
+            raise
+        if self._scope.refused:
+            return Why.REFUSED
+        if not self.inputs.agree(args, kwargs):
+            return Why.OTHER_ARGUMENTS
+        return None if fresh else Why.STALE
+
+    async def _is_fresh(self) -> bool:
+        """Whether nothing that it read has been written since."""
+        resources, before = self._read
+        if not resources:
+            return True
+        cache = self._services.cache
+        assert cache is not None, "it was asked before"
+        return before is not None and await cache.look(resources) == before
 
     async def adopt(
         self, node: int, place: int | str, args: Any, kwargs: dict[str, Any], site: CallSite | None
@@ -195,42 +231,20 @@ class Part:
         self._run.driver.parts.adopted(self, node, max(0.0, hidden))
         self._stage.join(site)
         self._context.run(self._scope.commit, self._run, place)
-        self.inputs.complete(args, kwargs)
-        if not self.started:
+        if not self.called:
             self._final = args, kwargs, site
-            self._go.set_result(None)
+        self.inputs.complete(args, kwargs)
+        self.go_on()
         if self._bill is not None:
             self._bill.pay()
         return await self.task
-
-    async def trouble(self, args: Any, kwargs: dict[str, Any]) -> Why | None:
-        """Why a call with these arguments cannot go on from this, though it claimed it."""
-        try:
-            fresh = await self._is_fresh()
-        except BaseException:
-            self.retract(Why.NOT_MADE)
-            raise
-        if self._scope.refused:
-            return Why.REFUSED
-        if not self.inputs.agree(args, kwargs):
-            return Why.OTHER_ARGUMENTS
-        return None if fresh else Why.STALE
-
-    async def _is_fresh(self) -> bool:
-        """Whether nothing that it read has been written since."""
-        if self._reads is None:
-            return True
-        resources, before = self._reads
-        cache = self._run.host.services.cache
-        assert cache is not None, "it was asked before"
-        return before is not None and await cache.look(resources) == before
 
     # The end
 
     async def ended(self) -> None:
         """Wait until it has ended, or was given up on."""
         if self.task is not None:
-            await asyncio.wait([self.task], timeout=self._run.host.services.limits.grace)
+            await asyncio.wait([self.task], timeout=self._services.limits.grace)
 
     def leave(self) -> None:
         """Make way for a call that was asked for."""
@@ -241,28 +255,22 @@ class Part:
         if self.adopted or self.why is not None:
             return
         self.why = why
-        if self._bill is not None and self._called:
+        if self._bill is not None:
             self._bill.pay()
-        elif self._bill is not None:
-            self._bill.waive()
         self._run.driver.parts.retracted(self)
-        if self._told:
+        self.inputs.abandon()
+        if self.called or (self._warms and self.task is not None):
             self.records.retracted(self, why)
         if self.task is not None and not self.task.done():
             if not self.task.cancelling():  # a second time would cut off its cleaning up
                 self.task.cancel()
-            self._run.driver.parts.await_end(self._run, self.task)
+            self._run.driver.afterwards.wait_for(self.task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._ended = self._loop.time()
         self.call.gate.ended(self)
         self._stage.close()
-        if not (task.cancelled() or task.exception() or self.adopted) and self._may_write_unasked:
-            _log.warning(
-                "returned before its commit, and never awaited it", tool=self.call.tool.name
-            )
-
-    @property
-    def _may_write_unasked(self) -> bool:
-        """Whether the tool has had the chance to write before its call was certain."""
-        return not (self.call.tool.effect.starts_early or self.inputs.commit.asked)
+        unasked = not (self.call.tool.effect.starts_early or self.inputs.commit.asked)
+        if unasked and not (task.cancelled() or task.exception() or self.adopted):
+            name = self.call.tool.name
+            _log.warning("returned before its commit, and never awaited it", tool=name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
@@ -34,7 +33,6 @@ class Parts:
         held: Parts whose call has adopted them and may still be taken back, by plan id, and the
             seconds they hid.
         stats: What became of all parts.
-        ending: Work of retracted parts that has not ended, and when to give up on it.
     """
 
     def __init__(self, calls: Running) -> None:
@@ -44,7 +42,6 @@ class Parts:
         self.waiting: dict[int, Part] = {}
         self.claimed: dict[int, Part] = {}
         self.held: dict[int, tuple[Part, float]] = {}
-        self.ending: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
         self._open: set[Part] = set()
 
     def make_part(self, run: Run[Any], tool: Tool[..., Any]) -> Part:
@@ -94,7 +91,7 @@ class Parts:
     def begun(self, slot: int) -> bool:
         """Whether a call was begun by its part, which has taken its turn and pays for it."""
         part = self.claimed.get(slot)
-        return part is not None and part.started
+        return part is not None and part.called
 
     async def make(
         self,
@@ -113,7 +110,7 @@ class Parts:
         part.retract(trouble)
         await part.ended()
         make = partial(call.make, args, kwargs, site)
-        return await (self._pay_anew(slot, call, make) if part.started else make())
+        return await (self._pay_anew(slot, call, make) if part.called else make())
 
     async def _pay_anew(
         self, slot: int, call: BoundCall, make: Callable[[], Awaitable[Any]]
@@ -156,19 +153,3 @@ class Parts:
     def retracted(self, part: Part) -> None:
         """A part is of no use."""
         self._open.discard(part)
-
-    def await_end(self, run: Run[Any], task: asyncio.Task[Any]) -> None:
-        """A part was cancelled: its run is not over before it has ended, or the grace has."""
-        services = run.host.services
-
-        def give_up() -> None:
-            services.abandon(task, task.get_name())
-            self._ended(run, task)
-
-        self.ending[task] = run.driver.loop.call_later(services.limits.grace, give_up)
-        task.add_done_callback(partial(self._ended, run))
-
-    def _ended(self, run: Run[Any], task: asyncio.Task[Any]) -> None:
-        if (timer := self.ending.pop(task, None)) is not None:
-            timer.cancel()
-            run.driver.check_over()

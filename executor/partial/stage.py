@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context, logged_node, run_scope
 from agentflow.errors import WorkflowError
-from agentflow.executor.speculation.guesses import NoRun
+from agentflow.executor.uncertain import NoRun
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
@@ -69,6 +69,11 @@ class Stage:
 
     def hedged(self, after: float) -> None:
         """There is no second attempt."""
+
+    def finishing(self) -> None:
+        """The call has its value; what follows is not its own time."""
+        if self._site is not None:
+            self._site.finishing()
 
     def _from_anywhere(self, data: Any) -> None:
         if asyncio._get_running_loop() is self._loop:

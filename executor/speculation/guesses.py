@@ -14,6 +14,7 @@ from agentflow.context import Context
 from agentflow.executor.billing import Advance
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.reuse import Asked
+from agentflow.executor.uncertain import NoRun
 from agentflow.tools.policy import Policy
 
 
@@ -136,33 +137,6 @@ class Guess:
         return self.bill.usd if self.seconds is None else self.bill.owed
 
 
-class Refused(Exception):
-    """A guess wanted more than to be made: a run of its own, or a model."""
-
-
-class NoRun:
-    """Stands for the run while a guess is made: it starts no runs, and asks no models.
-
-    Attributes:
-        refused: Something was refused; what the guess gave then is not what the call gives.
-    """
-
-    def __init__(self) -> None:
-        self.refused = False
-
-    def said(self, text: str, by: str = "user") -> None:
-        """Nobody hears it."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else a run has costs money, or is seen.
-
-        Raises:
-            Refused: Always.
-        """
-        self.refused = True
-        raise Refused("a call that nobody has asked for cannot start a run or ask a model")
-
-
 class Unasked:
     """Where a guess is made: it has no place in a plan, and what it reports nobody hears.
 
@@ -194,3 +168,6 @@ class Unasked:
 
     def hedged(self, after: float) -> None:
         """Nobody hears of it."""
+
+    def finishing(self) -> None:
+        """It has no time of its own."""

@@ -46,7 +46,7 @@ class Room:
             if call.limiter is None or call.limiter.delay(now) <= 0:
                 return True
             call.limiter.give_back(now, 0, request=True)
-            call.gate.part(guess)
+            call.gate.vacate(guess)
         if guess.bill is not None:
             guess.bill.waive()
         return False

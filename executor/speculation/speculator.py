@@ -31,10 +31,11 @@ from agentflow.executor.commands import RUNNING
 from agentflow.executor.reuse import Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.speculation.appraiser import Appraiser
-from agentflow.executor.speculation.guesses import Guess, Prospect, Refused, Unasked, Why, Wish
+from agentflow.executor.speculation.guesses import Guess, Prospect, Unasked, Why, Wish
 from agentflow.executor.speculation.records import Records
 from agentflow.executor.speculation.room import Room
 from agentflow.executor.speculation.supposing import Supposing
+from agentflow.executor.uncertain import Refused
 from agentflow.tools.values import plain
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Speculator:
         if (trouble := self._trouble(guess)) is not None:
             self._records.wasted(guess, trouble)
             return False
-        guess.call.gate.part(guess)
+        guess.call.gate.vacate(guess)
         if guess.bill is not None:
             guess.bill.hand_over()
         self._claimed[slot] = guess

@@ -47,7 +47,7 @@ class Workbench:
         model: The model, paid by the run.
         builder: Grows the run's plan.
         limits: Ceilings on what a model may ask for.
-        early: Whether calls begin while they are written, and a reply is stopped at a mistake.
+        partial: Whether calls begin while they are written, and a reply is stopped at a mistake.
     """
 
     def __init__(self, run: Run[Any], model: str | None) -> None:
@@ -56,7 +56,7 @@ class Workbench:
         self.model = MeteredModel(run.host.model(model), run)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
-        self.early = run.host.services.early
+        self.partial = run.host.services.partial
         self._expected: list[int] = []  # calls whose part waits for them to be started
 
     # Calls
@@ -144,12 +144,12 @@ class Workbench:
         """What follows the calls of one reply; see `Decoding`."""
         return Decoding(self._run, waits, node)
 
-    def stopped(self, stream: ReplyStream, request: ChatRequest, *why: str) -> None:
+    def stopped(self, stream: ReplyStream, request: ChatRequest, why: str) -> None:
         """A reply is not read to its end, because a call in it cannot be made."""
         if self._run.watched:
             tokens = stream.usage.completion_tokens
             spared = max(0, request.max_tokens - tokens)
-            self._run.emit(events.ReplyStopped(self._run.id, now(), why[-1], tokens, spared))
+            self._run.emit(events.ReplyStopped(self._run.id, now(), why, tokens, spared))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task beside the strategy."""

@@ -158,8 +158,9 @@ class _Turn:
     async def _read_on(self) -> Reply:
         async with self._bench.model.stream(self._request) as stream:
             async for piece in stream:
-                if not self._goes_on(piece) and self._bench.early:
-                    self._bench.stopped(stream, self._request, *self._refused.values())
+                if not self._goes_on(piece) and self._bench.partial:
+                    why = list(self._refused.values())[-1]
+                    self._bench.stopped(stream, self._request, why)
                     return Reply(text="", finish_reason="tool_calls", usage=stream.usage)
             return stream.reply
 

@@ -78,7 +78,7 @@ async def test_one_that_was_retracted_while_it_warmed_up_is_not(lab: Any, pen: A
 
     run = engine.start(Task("Which?", "react"))
     await asyncio.sleep(1.5)
-    assert run.ledger.reserved.usd == Decimal("0.25")
+    assert run.ledger.reserved.usd == 0, "only when the tool is about to be called"
     await run
 
     assert (run.ledger.reserved.usd, run.ledger.spent.usd) == (0, 0)
