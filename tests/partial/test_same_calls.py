@@ -12,8 +12,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ from agentflow import (
 )
 from agentflow.caches.speculation.candidates import Candidate
 from agentflow.caches.speculation.trail import Trail
-from agentflow.errors import RunFailed
+from agentflow.errors import BackendError, RunFailed
 from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.partial.decoding import Decoding
 from agentflow.executor.partial.inputs import Inputs
@@ -42,6 +44,11 @@ from agentflow.planner import prompting
 from agentflow.testing import run_virtual
 
 AREAS, KEYS = "ab", "xy"
+
+RATE = 0.5
+"""Calls of `broken` in a second; so few of them are not put off for later ones."""
+
+Lower = Annotated[str, pydantic.StringConstraints(to_lower=True, strip_whitespace=True)]
 
 Arguments = list[tuple[str, Any]]
 """In the order written; a name may come twice."""
@@ -61,14 +68,15 @@ class World:
             tool(reads=leaf, ttl="1h", check={"note": allowed})(self.get),
             tool(reads=leaf, hedge=0.3)(self.peek),
             tool(reads=area, limit=1)(self.dump),
-            tool(reads="tree", rate=50)(self.count),
+            tool(reads="tree")(self.count),
             tool(reads=leaf, retries=8, backoff=0.1)(self.flaky),
-            tool(reads=leaf, fallback="fallen back")(self.broken),
+            tool(reads=leaf, fallback="fallen back", rate=RATE)(self.broken),
             tool(pure=True, check={"n": allowed}, usd=0.01)(self.double),
             tool(pure=True, limit=2)(self.lines),
             tool(pure=True)(self.items),
             tool(pure=True)(self.strict),
             tool(pure=True)(self.plain),
+            tool(pure=True)(self.shape),
             tool(writes=leaf, check={"n": allowed})(self.put),
             tool(writes=area)(self.wipe),
             tool(writes=leaf)(self.bump),
@@ -87,6 +95,8 @@ class World:
         self.leaves: Counter[tuple[str, str]] = Counter()
         self.shouts: Counter[str] = Counter()
         self.open = 0  # warm-ups that have not been cleaned up
+        self.dumping = 0
+        self.begun: list[float] = []
 
     async def _pass(self) -> None:
         await asyncio.sleep(self._chance.choice((0, 0, 0.1, 0.5, 1, 3)))
@@ -130,9 +140,14 @@ class World:
         return [area, key, n, k, said]
 
     async def dump(self, area: str, style: Stream[str] = "", *, first: Warm[str]) -> list[Any]:
-        await self._pass()
-        found = {key: self.leaves[area, key] for key in KEYS}
-        return [found, [line async for line in style.lines()], first]
+        self.dumping += 1
+        try:
+            assert self.dumping == 1, "its limit is one"
+            await self._pass()
+            found = {key: self.leaves[area, key] for key in KEYS}
+            return [found, [line async for line in style.lines()], first]
+        finally:
+            self.dumping -= 1
 
     async def count(self, *, session: Warm[str]) -> str:
         await self._pass()
@@ -148,6 +163,7 @@ class World:
         return f"{n} {await hint}"
 
     async def broken(self, area: str, key: str, hint: Late[str]) -> str:
+        self.begun.append(asyncio.get_running_loop().time())
         await self._pass()
         n = self.leaves[area, key]
         if await hint == "x":
@@ -182,9 +198,19 @@ class World:
     def plain(self, n: int, *, session: Warm[str]) -> str:
         return f"{n} in {session}"
 
+    async def shape(
+        self,
+        text: Stream[Lower],
+        k: int = pydantic.Field(default=3, ge=1),
+        tags: list[str] = [],  # noqa: B006  # every call has its own
+        hint: Late[str] = "none",
+    ) -> list[Any]:
+        tags.append(await text.whole())
+        return [k, tags, await hint]
+
     # Writes
 
-    async def put(self, area: str, key: str, n: int, memo: Late[str], *, commit: Commit) -> str:
+    async def put(self, commit: Commit, area: str, key: str, n: int, memo: Late[str]) -> str:
         await self._pass()
         await commit()
         await self._pass()
@@ -200,7 +226,7 @@ class World:
         await self._pass()
         return f"wiped {area} {seen}"
 
-    async def bump(self, area: str, key: str, *, session: Warm[str]) -> int:
+    async def bump(self, area: str, session: Warm[str], key: str) -> int:
         await self._pass()
         self.leaves[area, key] += 5
         return self.leaves[area, key]
@@ -220,7 +246,15 @@ WORLD = World()
 
 # What a model writes
 
-WORDS = ("x", "secret", "one\ntwo\n\nthree", "ü\u20ac\U0001f600 and more", "", "a b c d e f g h")
+WORDS = (
+    "x",
+    " Secret ",
+    "secret",
+    "one\ntwo\n\nthree",
+    "ü\u20ac\U0001f600 and more",
+    "",
+    "a b c d e f g h",
+)
 
 
 def arguments(chance: random.Random, name: str) -> Arguments:
@@ -238,6 +272,11 @@ def arguments(chance: random.Random, name: str) -> Arguments:
         "lines": [("text", word), *chance.choice(([], [("prefix", chance.choice("+*"))]))],
         "strict": [("n", n), ("hint", word)],
         "plain": [("n", n)],
+        "shape": [
+            *chance.choice(([], [("k", n)])),
+            ("text", word),
+            *chance.choice(([], [("hint", word)])),
+        ],
         "items": [("text", word), *chance.choice(([], [("k", n)]))],
         "put": [*leaf, ("n", n), ("memo", word)],
         "wipe": [leaf[0], ("why", word)],
@@ -255,7 +294,7 @@ def arguments(chance: random.Random, name: str) -> Arguments:
 
 
 NAMES = ("get", "get", "peek", "dump", "count", "flaky", "broken", "double", "double", "lines",
-         "items", "strict", "plain", "put", "put", "wipe", "bump", "shout")  # fmt: skip
+         "items", "strict", "plain", "shape",  "put", "put", "wipe", "bump", "shout")  # fmt: skip
 
 
 def pieces(chance: random.Random, whole: str) -> list[str]:
@@ -295,11 +334,24 @@ def turn(chance: random.Random, haste: random.Random) -> list[tuple[Any, ...]]:
         opening = (index, "", made[0] if chance.random() < 0.98 else "nothing")
         drafts.append([opening, *((index, piece) for piece in text)])
     if not interleaved:
-        return [stroke for draft in drafts for stroke in draft]
+        out = [stroke for draft in drafts for stroke in draft]
+        if len(drafts) < 3 and chance.random() < 0.2:  # what comes after it is not of the turn
+            out += [(9, "", "get"), (9, '{"bogus": 1,'), chance.choice((LOST, REFUSED))]
+        return out
     out = []
     while drafts := [draft for draft in drafts if draft]:
         out.append(chance.choice(drafts[:2]).pop(0))
     return out
+
+
+LOST, REFUSED = ("lost",), ("refused",)
+
+
+def stroke(pen: Any, given: tuple[Any, ...], wait: float) -> Any:
+    """One chunk of a turn."""
+    if given == LOST:
+        return pen.Stroke({}, wait, error=BackendError("lost", url="http://author/v1"))
+    return pen.Stroke({"refusal": "no"}, wait) if given == REFUSED else pen.call(*given, wait=wait)
 
 
 def quoted(chance: random.Random, value: Any, sources: Sequence[int]) -> str:
@@ -364,7 +416,7 @@ class Session:
         rounds = chance.randrange(1, 3)
         turns = [turn(chance, haste) for _ in range(rounds)]
         plans = [pieces(chance, plan(chance, 1 + 10 * n)) for n in range(rounds)]
-        given = iter(range(rounds))
+        numbers = iter(range(rounds))
 
         def script(request: ChatRequest) -> Iterable[Any]:
             def wait() -> float:
@@ -372,11 +424,11 @@ class Session:
 
             if request.messages[0]["content"] == prompting.prompt("join"):
                 return [pen.text("Answer: done")]
-            if (number := next(given, None)) is None:
+            if (number := next(numbers, None)) is None:
                 return [pen.text("join()" if self.strategy == "plan" else "Done.")]
             if self.strategy == "plan":
                 return [pen.text(piece, wait()) for piece in plans[number]]
-            return [pen.call(*stroke, wait=wait()) for stroke in turns[number]]
+            return [stroke(pen, given, wait()) for given in turns[number]]
 
         return pen.Author(script)
 
@@ -460,15 +512,26 @@ async def _record(session: Session, switches: Switches, pen: Any) -> Record:
     task = Task("Which?", session.strategy, rounds=3, commit=session.commit)
     async with engine:
         run = engine.start(task)
+        others = asyncio.create_task(disturb(engine, mood))
         try:
             answer = str(await run)
         except RunFailed as failed:
             answer = f"{failed}"
+        others.cancel()
     pen.audit(engine)
+    assert all(b - a > 0.999 / RATE for a, b in pairwise(WORLD.begun)), WORLD.begun
     assert WORLD.open == 0, "a warm-up was not cleaned up"
     committed = sum(isinstance(event, events.PartialCommitted) for event in told)
     state = (WORLD.leaves, WORLD.shouts)
     return Record(answer, author.requests, sorted(calls(told)), state, committed)
+
+
+async def disturb(engine: Engine, mood: str) -> None:
+    """Say now and then that somebody has changed everything."""
+    chance = random.Random(mood)
+    while True:
+        await asyncio.sleep(chance.choice((0.05, 0.2, 1.0, 5.0)))
+        await engine.changed("tree")
 
 
 def calls(told: Iterable[events.Event]) -> Iterable[str]:
