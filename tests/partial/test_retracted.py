@@ -476,3 +476,22 @@ async def test_a_call_that_is_not_made_for_want_of_a_value_ends_what_began(
 
     assert lab.log == [("begun", 1.0), ("cancelled", 6.0), ("cleaned up", 6.0)]
     assert why(lab) == ["its call was not made"]
+
+
+async def test_whatever_else_waits_for_the_call_ends_with_it(lab: Any, pen: Any) -> None:
+    """Tasks that the tool has started may wait for its arguments, or for its commit."""
+    helpers: list[asyncio.Task[Any]] = []
+
+    @tool
+    async def send(to: str, hint: Late[str], text: Stream[str], *, commit: Commit) -> None:
+        async def want() -> str:
+            return await hint
+
+        works: list[Any] = [want(), text.whole(), anext(text.lines()), commit()]
+        helpers.extend(asyncio.create_task(work) for work in works)
+        await asyncio.sleep(60.0)
+
+    await lab.react(pen.written("send", '{"to": "a", "text": "', "x"), tools=[send])
+    await asyncio.wait(helpers, timeout=1.0)
+
+    assert [task.cancelled() for task in helpers] == [True] * 4
