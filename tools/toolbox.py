@@ -13,6 +13,7 @@ from typing import Any
 from agentflow.errors import DefinitionError, PlanError
 from agentflow.tools.spec import ToolSpec, unknown_tool
 from agentflow.tools.tool import Tool
+from agentflow.tools.warmup import needed
 
 AnyTool = Tool[..., Any]
 
@@ -30,13 +31,19 @@ class Toolbox(Mapping[str, AnyTool]):
             self.add(tool)
 
     def add(self, tool: AnyTool) -> None:
-        """Put a tool in."""
+        """Put a tool in.
+
+        Raises:
+            DefinitionError: It is no tool, has another's name, or lacks the warm-up it needs.
+        """
         if not isinstance(tool, Tool):
             raise DefinitionError(f"{tool!r} is not a tool: decorate it with @tool")
         if self._tools.setdefault(tool.name, tool) is not tool:
             raise DefinitionError(
                 f"two tools are called {tool.name!r}: give one another name, @tool(name=...)"
             )
+        if (role := tool.signature.roles.warm) is not None:
+            needed(tool.origin.warm_up, tool.name, role)
         if tool.batch is not None and tool.batch.name not in self._tools:
             self.add(tool.batch)
 

@@ -18,12 +18,14 @@ class PartialStats:
     """What partial execution has done in one run.
 
     Attributes:
+        warmed: Warm-ups that began when a tool was named.
         started: Tools that were called before their arguments were complete.
         committed: Calls that were made by what had begun before, warm-ups included.
         retracted: What had begun and was of no use.
         seconds_hidden: Work that was done while the model still wrote.
     """
 
+    warmed: int = 0
     started: int = 0
     committed: int = 0
     retracted: int = 0
@@ -44,6 +46,7 @@ class Records:
 
     def warmed(self, part: Part) -> None:
         """A warm-up began."""
+        self._stats.warmed += 1
         self._tell(events.PartialWarmed, part)
 
     def started(self, part: Part) -> None:

@@ -192,6 +192,7 @@ class _Turn:
             if event.id < self._bench.limits.turn:
                 self._decoding.opened(event.id, event.tool)
         elif cut_off and isinstance(event, CallClosed | CallBroken):
+            self._decoding.retract(event.id, Why.NOT_COMPLETED)
             self._reject(event.id, "the reply was too long and ended in this call", ends=False)
         elif isinstance(event, CallClosed):
             self._close(event.id)

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentflow.errors import ArgumentError, PlanError, UnknownArgument
 from agentflow.executor.models.base import ChatRequest, ReplyStream, TextPiece
+from agentflow.executor.partial.part import Why
 from agentflow.executor.strategies.bench import Workbench, refuse
 from agentflow.executor.strategies.deferral import Deferral
 from agentflow.planner.builder import identity, renumbered
@@ -155,6 +156,7 @@ class PlanStream:
         try:
             self.decoding.take(event)
         except ArgumentError as error:
+            self.decoding.retract(event.id, Why.REJECTED)
             kind = "unknown_param" if isinstance(error, UnknownArgument) else "bad_args"
             raise PlanError(kind, str(error), event.id) from None
 
