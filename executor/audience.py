@@ -22,6 +22,9 @@ class Audience:
         run: Id of the run.
         loop: Whose clock the events carry.
         subscribers: Called with every event; one that raises is told nothing more.
+
+    Attributes:
+        last_words: Called before the last event is told: what goes on then is not heard later.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class Audience:
         self._run = run
         self._loop = loop
         self._subscribers = list(subscribers)
+        self.last_words: set[Callable[[], None]] = set()
         self._held: dict[int, list[events.Event]] = {}
         self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
 
@@ -84,8 +88,11 @@ class Audience:
         """Whether a node is held."""
         return node in self._held
 
-    def close(self) -> None:
-        """The last event has been told."""
+    def end(self, event: events.Event) -> None:
+        """Tell the last event; nobody hears of anything after it."""
+        for say in tuple(self.last_words):
+            say()
+        self.tell(event)
         self._subscribers.clear()
 
 

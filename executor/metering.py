@@ -58,6 +58,12 @@ class MeteredModel:
         reservation = self._run.ledger.reserve(self._usd(bound), _total(bound))
         began, stream = now(), None
         used: Usage | None = bound  # until there is a stream, an answer may be under way
+
+        def say_so_far() -> None:
+            so_far = bound if stream is None else _used(stream, bound)
+            self._tell(so_far, self._usd(so_far), began)
+
+        self._run.audience.last_words.add(say_so_far)
         try:
             async with self._model.stream(request) as stream:
                 yield stream
@@ -66,6 +72,7 @@ class MeteredModel:
                 used = None  # it was refused, and nothing was made
             raise
         finally:
+            self._run.audience.last_words.discard(say_so_far)
             if stream is not None:
                 used = _used(stream, bound)
             if used is None:

@@ -50,6 +50,7 @@ class Run(Generic[T]):
         driver: Carries out its calls.
         naming: Names its calls.
         speculator: Starts calls before they are asked for, or None.
+        audience: Who is told what happens.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Run(Generic[T]):
         self._root: str = identity if parent is None else parent[0]._root
         self.chance = random.Random(seed)
         self._loop = asyncio.get_running_loop()
-        self._audience = Audience(identity, self._loop, subscribers)
+        self.audience = Audience(identity, self._loop, subscribers)
         self._retracted: set[int] = set()
         self._body = body
         self._cause: tuple[type[RunError], str] | None = None  # why it was stopped
@@ -119,7 +120,7 @@ class Run(Generic[T]):
         """Begin; nothing runs before the caller awaits something."""
         self._answer()
         if self.watched:
-            tell = self._audience.tell_of_call
+            tell = self.audience.tell_of_call
             self.driver.teller = Teller(self.id, self._loop, self.driver.state, tell)
         above = (None, None) if self.parent is None else (self.parent[0].id, self.parent[1])
         self.emit(events.RunStarted(self.id, self._loop.time(), self.name, *above))
@@ -160,17 +161,17 @@ class Run(Generic[T]):
 
     def emit(self, event: events.Event) -> None:
         """Tell the subscribers."""
-        self._audience.tell(event)
+        self.audience.tell(event)
 
     @property
     def subscribers(self) -> tuple[Subscriber, ...]:
         """Who is told; runs it starts tell them too."""
-        return self._audience.subscribers
+        return self.audience.subscribers
 
     @property
     def watched(self) -> bool:
         """Whether anybody reads the events."""
-        return bool(self._audience.subscribers)
+        return bool(self.audience.subscribers)
 
     def now(self) -> float:
         """Seconds on the run's clock."""
@@ -184,14 +185,14 @@ class Run(Generic[T]):
         held: bool = False,
     ) -> None:
         """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`."""
-        self._audience.joined(plan, held=held)
+        self.audience.joined(plan, held=held)
         self.driver.extend(plan, contexts)
         if self.speculator is not None:
             self.speculator.soon()
 
     def commit(self, node: int) -> None:
         """A held node belongs to the plan."""
-        self._audience.release(node)
+        self.audience.release(node)
         self.driver.commit(node)
 
     def retract(self, node: int) -> None:
@@ -265,7 +266,7 @@ class Run(Generic[T]):
         return {node: what for node, what in found.items() if self._belongs(node)}
 
     def _belongs(self, node: int) -> bool:
-        return not self._audience.holds(node) and node not in self._retracted
+        return not self.audience.holds(node) and node not in self._retracted
 
     @property
     def unfinished(self) -> list[str]:
@@ -362,9 +363,8 @@ class Run(Generic[T]):
                 last = events.RunCancelled(self.id, self.now(), str(error))
             self._future.set_exception(error)
             self._future.exception()  # nobody may await a run that was only watched
-        self.emit(last)
+        self.audience.end(last)
         self.driver.teller = None
-        self._audience.close()
 
     def _error(self, failure: BaseException | None) -> RunError | None:
         """What the caller gets instead of a value."""

@@ -10,7 +10,7 @@ import pytest
 
 from agentflow import events
 from agentflow.budgets.budget import Budget
-from agentflow.errors import BudgetExceeded, DefinitionError
+from agentflow.errors import BudgetExceeded, DeadlineExceeded, DefinitionError
 from agentflow.executor.metering import IN_FLIGHT
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.testing import Call, Fault
@@ -178,3 +178,20 @@ async def test_a_budget_that_is_just_enough_for_one_call_at_a_time_is_enough(lab
     )  # fmt: skip
 
     assert answer == "yes"
+
+
+@pytest.mark.parametrize("strategy", ["plan", "react"])
+async def test_a_reply_that_a_deadline_cut_off_is_told_before_the_end(
+    lab: Any, strategy: str
+) -> None:
+    budget = Budget(deadline=1.0)
+    long = Reply("Answer: " + "word " * 200)
+
+    with pytest.raises(DeadlineExceeded):
+        await lab.run(long, strategy=strategy, budget=budget, pace=Pace(0.2, 0.02), prices=PRICES)
+
+    (told,) = lab.told(events.ModelReplied)
+    assert told.estimated and told.completion_tokens >= 39
+    assert isinstance(lab.events[-1], events.RunFailed)
+    await asyncio.sleep(0.1)  # cleaning up goes on
+    assert lab.engine.ledger.spent.usd == Decimal(told.usd)
