@@ -129,7 +129,7 @@ class _Turn:
         if self._request.tool_choice == "none":
             return reply
         calls = tuple(call for _, call in sorted(self._calls.items()))
-        return replace(reply, text="".join(self._texts), calls=calls)
+        return replace(reply, text="".join(self._texts), calls=calls, refusal=None)
 
     async def results(self) -> list[Message]:
         """Wait for the calls; what the model is told of them, in the order it made them."""
