@@ -119,7 +119,11 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        if left := await self.aclose():
+            import structlog
+
+            log = structlog.get_logger("agentflow.engine")
+            log.warning("did not end when it was cancelled, and was left behind", work=left)
 
     async def aclose(self) -> list[str]:
         """Cancel what still runs and close every connection.
