@@ -96,7 +96,7 @@ class Decoding:
         if part is not None and part.task is None:
             part.retract(Why.NOT_COMPLETED)  # it never began
             return None
-        if part is not None and part.called and not self._is_clear(part):
+        if part is not None and not (part.undecided or self._is_clear(part)):
             part.retract(Why.STALE)  # a write came between, of a call that was closed before
             return None
         return part
