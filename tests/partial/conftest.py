@@ -87,6 +87,8 @@ class Author:
             yield Writing(self, number, request, self._script(request))
         finally:
             self.closed.append(asyncio.get_running_loop().time())
+            for _ in range(3):  # closing a connection takes a moment
+                await asyncio.sleep(0)
 
     async def complete(
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None

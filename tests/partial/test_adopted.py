@@ -185,6 +185,7 @@ async def test_what_goes_wrong_after_a_rejected_argument_does_not_count(
 
     assert await lab.react(turn, tools=[look], partial=partial) == "Done."
     assert lab.results()[0].startswith("not called: look has no parameter 'kee'")
+    assert "refusal" not in lab.author.requests[1][2]
 
 
 async def test_a_tool_that_ends_by_a_cancellation_of_its_own_is_called_once(

@@ -161,6 +161,32 @@ async def test_a_call_of_another_run_takes_the_place_of_what_only_began(lab: Any
     ]
 
 
+async def test_what_cannot_be_paid_keeps_no_place(lab: Any, pen: Any) -> None:
+    """Another call goes ahead, and what was made ready stays."""
+
+    @tool(pure=True, limit=1, usd=0.5)
+    async def fetch(url: str, hint: Late[str], *, link: Warm[str]) -> str:
+        return link
+
+    @fetch.warm
+    async def connect() -> str:
+        return "link"
+
+    made: Tool[..., str] = fetch
+
+    @workflow
+    async def other() -> str:
+        return await made("u", "x")
+
+    turn = pen.written("fetch", '{"url": "v", "hint": "', 'x"}')
+    engine = lab.start(turn, "Done.", tools=[fetch])
+    run = engine.start(Task("Which?", "react", budget=Budget(usd="0.2")))
+    await asyncio.sleep(1.5)
+    await engine.run(other)
+    assert not lab.told(events.PartialRetracted)
+    await run
+
+
 # Rates
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentflow import Commit, Late, Limits, Stream, Task, Tool, Warm, events, tool
-from agentflow.errors import BackendError, RunFailed
+from agentflow import Budget, Commit, Late, Limits, Stream, Task, Tool, Warm, events, tool
+from agentflow.errors import BackendError, DeadlineExceeded, RunFailed
 
 pytestmark = pytest.mark.virtual
 
@@ -126,6 +126,23 @@ async def test_a_guard_that_is_false_takes_back_what_began(lab: Any, pen: Any) -
     assert lab.notes == ["begun", "worked", "cleaned up"]
     assert not lab.told(events.PartialCommitted)
     assert [event.node for event in lab.told(events.NodeSkipped)] == [2]
+    assert why(lab) == ["its call was not made"]
+
+
+async def test_so_does_a_run_that_ends_before_the_line_does(lab: Any, pen: Any) -> None:
+    plan = [
+        pen.text('$1 = read(key="a", hint="', 1.0),
+        pen.text('b")', 1.0),
+        pen.text("\njoin()", 60.0),
+    ]
+    engine = lab.start(plan, tools=[reader(lab)])
+    with pytest.raises(DeadlineExceeded):
+        await engine.run(Task("Which?", budget=Budget(deadline=5.0)))
+
+    assert lab.notes == ["begun", "worked", "cleaned up"]
+    assert why(lab) == ["its call was not made"]
+    assert isinstance(lab.events[-1], events.RunFailed)
+    assert not [event for event in lab.events if isinstance(event, events.NodeEvent)]
 
 
 async def test_a_call_for_each_element_does_not_begin_early(lab: Any, pen: Any) -> None:
