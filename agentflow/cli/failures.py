@@ -19,6 +19,7 @@ from agentflow.errors import (
     RunError,
     RunFailed,
 )
+from agentflow.tools.builtin.addresses import AddressRefused
 
 Calls: TypeAlias = Mapping[int, Call]
 """The calls of the run that failed, by plan id."""
@@ -28,6 +29,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (BudgetExceeded, "Give it more with --budget or --budget-tokens."),
     (BackendError, "'agentflow doctor' looks at the endpoint."),
     (ModelError, "Ask again, differently, or try another --model."),
+    (AddressRefused, "--allow-private opens loopback and private networks."),
     (AgentflowError, ""),
     (OSError, ""),
 )

@@ -11,8 +11,11 @@ from agentflow.cli.toolset import toolbox
 from agentflow.tools.spec import Parameter, ToolSpec
 from agentflow.tools.tool import Tool
 
-ONE_LINE = '@tool(pure=True), @tool(reads="web") or @tool(writes="orders")'
-"""What to write so that a tool declares its effect."""
+UNDECLARED = (
+    "such calls do nothing that can be seen before the end of a plan, or a turn, that a model "
+    "writes, and are never cached, merged or started on a guess."
+)
+"""What becomes of calls of tools that declare no effect."""
 
 
 def command(options: Any) -> int:
@@ -22,14 +25,21 @@ def command(options: Any) -> int:
         print_json([_as_json(tool) for tool in tools])
         return codes.OK
     print("\n\n".join("\n".join(_described(tool)) for tool in tools))
-    silent = [tool.name for tool in tools if tool.effect.kind == "undeclared"]
+    silent = [tool for tool in tools if tool.effect.kind == "undeclared"]
     if silent:
         print(
-            f"\n{', '.join(silent)}: no effect declared. Such calls wait for the end of a plan that "
-            "a model writes, and are never cached, merged or started early.\n"
-            f"One line changes that: {ONE_LINE}."
+            f"\n{', '.join(tool.name for tool in silent)}: no effect declared; {UNDECLARED}"
+            f"{next(filter(None, map(advice, silent)), '')}"
         )
     return codes.OK
+
+
+def advice(tool: Tool[..., Any]) -> str:
+    """A sentence on how to declare an effect, for whoever can: not of a tool of ours."""
+    if tool.fn.__module__.startswith("agentflow."):
+        return ""
+    lines = '@tool(pure=True), @tool(reads="web") or @tool(writes="orders")'
+    return f" One line changes that: {lines}."
 
 
 def _as_json(tool: Tool[..., Any]) -> dict[str, Any]:

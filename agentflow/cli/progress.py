@@ -70,14 +70,14 @@ class Progress:
 
     # Lines that stay
 
-    def _say(self, kind: str, text: str, run: str) -> None:
+    def _say(self, kind: str, text: str, run: str, *, whole: bool = False) -> None:
         mark, word, style = _MARKS[kind]
         indent = "  " * max(0, self._tally.depths.get(run, 0))
         if not self._screen.live:
             self._screen.line(f"{indent}{word:<9} {text}")
         elif mark:
             mark = mark if self._screen.unicode else _ASCII[mark]
-            self._screen.line(text, style, indent + mark)
+            self._screen.line(text, style, indent + mark, whole=whole)
 
     def _run(self, event: events.RunStarted) -> None:
         if event.parent is not None:
@@ -107,7 +107,7 @@ class Progress:
 
     def _stopped(self, event: events.ReplyStopped) -> None:
         tokens = counted(event.tokens, "token")
-        self._say("abort", f"model stopped after {tokens}: {event.why}", event.run)
+        self._say("abort", f"model stopped after {tokens}: {event.why}", event.run, whole=True)
 
     def _hedged(self, event: events.NodeHedged) -> None:
         place, after = _place(event, self._tally), duration(event.after)

@@ -54,15 +54,25 @@ class Screen:
         """The text in a colour, if colours are wanted."""
         return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.coloured and style else text
 
-    def line(self, text: str, style: str = "", mark: str = "") -> None:
-        """Write a line that stays; a coloured `mark` comes first, and on a terminal it fits."""
+    def line(self, text: str, style: str = "", mark: str = "", *, whole: bool = False) -> None:
+        """Write a line that stays; a coloured `mark` comes first.
+
+        On a terminal it is cut to fit, or, to be shown whole, goes on below.
+        """
         if self._quiet:
             return
-        text = clean(text)
-        if self.live:
-            text = fit(text, self.size.columns - columns(mark) - (2 if mark else 1), self.unicode)
+        text, *further = self._fitted(clean(text), columns(mark) + bool(mark), whole)
         text = f"{self.styled(mark, style)} {text}" if mark else self.styled(text, style)
-        self._last(text)
+        self._last("\n".join([text, *further]))
+
+    def _fitted(self, text: str, indent: int, whole: bool) -> list[str]:
+        if not self.live:
+            return [text]
+        width = self.size.columns - 1
+        if not whole:
+            return [fit(text, width - indent, self.unicode)]
+        first, *further = textwrap.wrap(text, max(20, width - indent)) or [""]
+        return [first, *(" " * indent + line for line in further)]
 
     def paragraph(self, text: str) -> None:
         """Write text that stays, as long as it is; on a terminal it is wrapped."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agentflow.cli.list_tools import ONE_LINE
+from agentflow.cli.list_tools import UNDECLARED, advice
 from agentflow.cli.output import counted, duration, gist, listed
 from agentflow.cli.parts import Parts
 from agentflow.cli.progress import WORTH_TELLING, price
@@ -28,9 +28,8 @@ def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     for name, calls in _undeclared(tally, run).items():
         spent = sum(call.seconds for call in calls)
         yield (
-            f"{name} declares no effect ({counted(len(calls), 'call')}, {duration(spent)}): such "
-            "calls wait for the end of a plan that a model writes, and are never cached, merged "
-            f"or started early. One line changes that: {ONE_LINE}."
+            f"{name} declares no effect ({counted(len(calls), 'call')}, {duration(spent)}): "
+            f"{UNDECLARED}{advice(run.tools[name])}"
         )
 
 

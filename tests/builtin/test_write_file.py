@@ -411,6 +411,24 @@ async def test_a_file_keeps_its_mode_and_a_new_one_gets_the_usual(folder: Path, 
     assert modes == [0o751, stat.S_IMODE((folder / "usual").stat().st_mode)]
 
 
+async def test_a_file_does_not_keep_whose_rights_it_ran_with(folder: Path, tool: Any) -> None:
+    (folder / "README.md").chmod(0o6755)
+
+    await tool("README.md", "text")
+
+    assert stat.S_IMODE((folder / "README.md").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("path", ["{}", "src/{}", "{}/a.txt", "latest/{}"])
+async def test_a_name_that_only_drafts_have_is_refused(folder: Path, tool: Any, path: str) -> None:
+    before = snapshot(folder)
+
+    with pytest.raises(PathRefused, match="files of that name are drafts"):
+        await tool(path.format(".agentflow-0123456789abcdef.part"), "text")
+
+    assert snapshot(folder) == before
+
+
 # What may be written
 
 

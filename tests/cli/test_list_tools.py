@@ -49,8 +49,12 @@ def test_a_database_that_is_not_there_is_an_error(cli: Cli) -> None:
 def test_tools_that_declare_nothing_are_named_with_the_line_to_add(cli: Cli) -> None:
     done = cli("tools", "--tools", "flow.py", "--python")
 
-    assert "\npython, shout, total, thrice, hopeless, outer: no effect declared." in done.out
+    assert (
+        "\npython, shout, total, thrice, hopeless, outer: no effect declared; such calls"
+        in done.out
+    )
     assert '@tool(pure=True), @tool(reads="web") or @tool(writes="orders")' in done.out
+    assert "One line changes that" not in cli("tools", "--python").out
 
 
 def test_json_has_the_schemas(cli: Cli) -> None:

@@ -32,6 +32,11 @@ async def count(text: Stream[str]) -> int:
     return len([line async for line in text.lines()])
 
 
+@count.warm
+async def begin() -> None:
+    pass
+
+
 @tool(reads="web", check={"query": lambda query: query != "bad" or "say something good"})
 async def search(query: str, *, session: Warm[str]) -> str:
     return f"{session}: {query}"
@@ -249,7 +254,7 @@ def test_the_list_of_tools_says_what_they_do_while_a_call_is_written(
         tool["name"]: tool["partial"] for tool in cli("tools", "--tools=early", "--json").json
     }
 
-    assert "    while a call is written: reads text\n" in done.out
+    assert "    while a call is written: warms up; reads text\n" in done.out
     assert "    while a call is written: warms up; checks query\n" in done.out
     assert "    while a call is written: begins before hint and last\n" in done.out
     assert listed["rank"] == {

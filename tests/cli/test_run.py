@@ -151,6 +151,24 @@ def test_tools_that_declare_nothing_are_named_with_the_line_to_add(cli: Cli) -> 
     assert "declares no effect" not in cli("run", "flow:outer", "1").err
 
 
+def test_a_built_in_tool_that_declares_nothing_is_named_without_it(
+    cli: Cli, plan_file: Write
+) -> None:
+    err = cli("run", plan_file('$1 = python("1")\nreturn $1'), "--python").err
+
+    assert "python declares no effect (1 call, " in err
+    assert "One line changes that" not in err
+
+
+def test_an_address_that_is_refused_is_told_with_the_option_that_opens_it(
+    cli: Cli, plan_file: Write
+) -> None:
+    done = cli("run", plan_file('$1 = http_get("http://127.0.0.1:9/")\nreturn $1'))
+
+    assert done.code == 1
+    assert "--allow-private opens loopback and private networks." in done.err
+
+
 def test_a_deadline_ends_a_run(cli: Cli, project: Path) -> None:
     (project / "stuck.py").write_text(
         "import asyncio\n"

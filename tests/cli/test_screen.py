@@ -113,6 +113,20 @@ def test_lines_never_wrap(terminal: Terminal) -> None:
     assert all(columns(line) < 40 for line in terminal.taken().split("\x1b[1A\r\x1b[J")[0].split())
 
 
+def test_what_is_to_be_shown_whole_goes_on_below_its_mark(terminal: Terminal) -> None:
+    screen = Screen(terminal)
+
+    screen.line("model stopped after 9 tokens: search: argument 'query'", "red", "!", whole=True)
+    screen.line("")
+    screen.clear()
+
+    assert terminal.taken().splitlines() == [
+        "\x1b[31m!\x1b[0m model stopped after 9 tokens: search:",
+        "  argument 'query'",
+        "",
+    ]
+
+
 def test_nothing_is_written_while_standard_output_is_in_the_middle_of_a_line(
     terminal: Terminal,
 ) -> None:

@@ -211,7 +211,7 @@ class Root:
             try:
                 mode = self._mode(name, walk.fds[-1])
                 if stat.S_ISREG(mode) and not todo:
-                    return _placed(walk, [name], stat.S_IMODE(mode))
+                    return _placed(walk, [name], mode & 0o777)  # setuid was for what it held
                 self._enter(walk, name, todo, path, mode)
             except FileNotFoundError as error:
                 if ".." in todo:
@@ -283,6 +283,8 @@ def refusal(path: str) -> str | None:
         return "it leads out of the root: use a path inside it"
     if path.rpartition("/")[2] in ("", ".", ".."):
         return "it names a folder: name a file in it"
+    if any(map(DRAFT.fullmatch, names)):
+        return "files of that name are drafts, which nobody is shown: take another"
     return None if _printable(path) and "\0" not in path else "no file can be called that"
 
 
