@@ -236,3 +236,32 @@ async def test_a_stream_is_checked_when_it_is_complete(desk: Desk) -> None:
     assert "write less" in desk.results()[0]
     assert desk.server.requests[0].disconnected
     assert len(desk.sent()) < 60
+
+
+@pytest.mark.parametrize("partial", [True, False])
+async def test_half_a_surrogate_pair_is_told_like_any_text(desk: Desk, partial: bool) -> None:
+    turn = Call("search", '{"query": "\\ud83d", "bogus": 1}')
+
+    assert await desk.run(turn, "Done.", strategy="react", partial=partial) == "Done."
+    assert "no parameter 'bogus'" in desk.results()[0]
+
+
+@pytest.mark.parametrize("partial", [True, False])
+@pytest.mark.parametrize("strategy", ["react", "plan"])
+async def test_a_check_that_breaks_rejects_the_argument_and_ends_no_run(
+    desk: Desk, strategy: Any, partial: bool
+) -> None:
+    @tool(pure=True, check={"key": lambda key: key[99] == "x"})
+    async def look(key: str) -> str:
+        """Look."""
+        raise AssertionError("it is not called")
+
+    script: list[Any] = [Call("look", {"key": "x"}), "Done."]
+    if strategy == "plan":
+        script = ['$1 = look(key="x")\njoin()', "join()", "Answer: Done."]
+
+    answer = await desk.run(*script, tools=[look], strategy=strategy, partial=partial)
+
+    assert answer == "Done."
+    told = desk.server.requests[1].body["messages"][-1]["content"]
+    assert "argument 'key'" in told

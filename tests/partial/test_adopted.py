@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import pydantic
 import pytest
 
-from agentflow import Budget, Commit, Late, Stream, Task, Warm, events, tool, workflow
+from agentflow import Budget, Commit, Context, Late, Stream, Task, Warm, events, tool, workflow
 from agentflow.errors import BackendError
 
 pytestmark = pytest.mark.virtual
@@ -269,3 +270,48 @@ async def test_a_call_that_fails_before_it_is_made_did_not_find_its_value(
 
     assert lab.results()[0].startswith("failed: CallTimeout")
     assert "the value was there already" not in why(lab)
+
+
+@pytest.mark.parametrize("partial", [True, False])
+async def test_a_value_does_not_wait_for_the_cleaning_up_nor_fail_with_it(
+    lab: Any, pen: Any, partial: bool
+) -> None:
+    """Else a model would be told that what was done has failed, and do it again."""
+
+    @tool(writes="files/{path}")
+    async def save(path: str, *, link: Warm[str], commit: Commit) -> str:
+        await commit()
+        lab.note("saved")
+        return "saved"
+
+    @save.warm
+    async def connect() -> AsyncIterator[str]:
+        try:
+            yield "link"
+        finally:
+            lab.note("closing")
+            raise ConnectionError("it was closed already")
+
+    await lab.react(pen.written("save", '{"path": "a"}'), tools=[save], partial=partial)
+
+    assert lab.results() == ["saved"]
+    assert lab.notes == ["saved", "closing"]
+
+
+@pytest.mark.parametrize("partial", [True, False])
+@pytest.mark.parametrize("name", ["commit", "link", "ctx"])
+async def test_a_model_cannot_give_what_the_engine_fills_in(
+    lab: Any, pen: Any, partial: bool, name: str
+) -> None:
+    @tool
+    async def save(path: str, *, commit: Commit, link: Warm[str], ctx: Context, **more: str) -> str:
+        raise AssertionError("it is not called")
+
+    @save.warm
+    async def connect() -> str:
+        return "link"
+
+    turn = pen.written("save", f'{{"path": "a", "{name}": "x"}}')
+    await lab.react(turn, tools=[save], partial=partial)
+
+    assert lab.results()[0].startswith("not called"), lab.results()
