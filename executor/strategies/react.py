@@ -112,7 +112,7 @@ class _Turn:
         self._nodes: dict[int, int] = {}
         self._deferred: dict[int, Node] = {}
         self._refused: dict[int, str] = {}
-        self._ended = False  # the model has written all of its reply
+        self._finish = ""  # why the model ended its reply, once it has
         self._over = False  # a call was rejected before it was complete
 
     async def take(self) -> Reply:
@@ -121,8 +121,8 @@ class _Turn:
             reply = await self._read()
             if not self._over:
                 refuse(reply)
-                self._ended = True
-                self._note(self._assembler.finish(), cut_off=reply.finish_reason == "length")
+                self._finish = reply.finish_reason
+                self._note(self._assembler.finish())
             self._make_deferred()
         finally:
             self._decoding.close()
@@ -176,28 +176,28 @@ class _Turn:
             self._note(self._assembler.feed(piece))
         return not self._over
 
-    def _note(self, found: Iterable[ArgumentEvent], *, cut_off: bool = False) -> None:
+    def _note(self, found: Iterable[ArgumentEvent]) -> None:
         """Deal with what was read."""
         for event in found:
             try:
-                self._take(event, cut_off)
+                self._take(event)
             except (ArgumentError, PlanError) as error:
-                self._reject(event.id, str(error), ends=not isinstance(event, CallClosed))
+                self._reject(event.id, str(error))
             if self._over:
                 return
         self._decoding.advance()
 
-    def _take(self, event: ArgumentEvent, cut_off: bool) -> None:
+    def _take(self, event: ArgumentEvent) -> None:
         if isinstance(event, CallOpened):
             if event.id < self._bench.limits.turn:
                 self._decoding.opened(event.id, event.tool)
-        elif cut_off and isinstance(event, CallClosed | CallBroken):
+        elif self._finish == "length" and isinstance(event, CallClosed | CallBroken):
             self._decoding.retract(event.id, Why.NOT_COMPLETED)
-            self._reject(event.id, "the reply was too long and ended in this call", ends=False)
+            self._reject(event.id, "the reply was too long and ended in this call")
         elif isinstance(event, CallClosed):
             self._close(event.id)
         elif isinstance(event, CallBroken):
-            self._reject(event.id, str(event.error), ends=not self._ended)
+            self._reject(event.id, str(event.error))
         else:
             if isinstance(event, ArgumentClosed):
                 self._given.setdefault(event.id, {})[event.key] = event.value
@@ -235,18 +235,18 @@ class _Turn:
         verify_call(node, specs, None)
         return node
 
-    def _reject(self, place: int, why: str, *, ends: bool) -> None:
-        """A call cannot be made; where it was not complete the turn ends with it.
+    def _reject(self, place: int, why: str) -> None:
+        """A call cannot be made; if the model still writes it, the turn ends with it.
 
         Of its arguments those that were complete go into the conversation: backends cannot
         read what is no JSON.
         """
         call = self._assembler.call(place)
         if place not in self._calls:
+            self._over = not self._finish
             self._calls[place] = replace(call, arguments_text=_as_json(self._given.get(place, {})))
         self._refused[place] = why
         self._decoding.retract(place, Why.REJECTED)
-        self._over = ends
 
     def _make_deferred(self) -> None:
         """Make the calls that waited for the end of the turn, if it was accepted."""
