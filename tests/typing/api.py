@@ -104,6 +104,18 @@ async def write_file(
     return f"{folder}/{path}: {'|'.join(written)} of {len(await text.whole())}"
 
 
+@tool(reads="web")
+async def ask(query: str, *, session: Warm[Hit | None] = None) -> str:
+    """What the warm-up gives has None as its default where no other can be made."""
+    assert session is not None
+    return f"{session.url}: {query}"
+
+
+@ask.warm
+async def connect() -> Hit:
+    return Hit("session", 1.0)
+
+
 @write_file.warm
 async def make_folder(path: Late[str]) -> AsyncIterator[str]:
     yield f"folder of {await path}"
@@ -135,6 +147,7 @@ async def outside() -> None:
     assert_type(await fetch.map(["a", "b"]), list[str])
     assert_type(await cancel("o-1"), bool)
     assert_type(await write_file("a", "text", 2), str)
+    assert_type(await ask("x"), str)
     assert_type(search.fn("x"), object)  # type: ignore[assert-type]  # the undecorated function
 
 
