@@ -127,7 +127,7 @@ class Answers:
         begun = self._calls.parts.begun(slot)
         make: Callable[[], Awaitable[Any]]
         make = partial(self._calls.parts.make, slot, call, asked.args, asked.kwargs, site)
-        if owed is not None:
+        if owed is not None and not begun:
             make = partial(self._calls.in_turn, slot, call, owed, make)
 
         def final(error: Exception) -> bool:

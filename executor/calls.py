@@ -149,7 +149,8 @@ def bind_call(
     make = work if roles.warm is None else _with_warm_up(work, tool, roles.warm)
     if policy.hedge:
         make = Hedge(make, policy, gate, limiter, latencies, spawn)
-    wants_site = tool.kind == "stream" or roles.context is not None or roles.warm is not None
+    warms = tool.origin.warm_up is not None or roles.warm is not None
+    wants_site = tool.kind == "stream" or roles.context is not None or warms
     return BoundCall(
         _checked(tool, make, quick=make is work and reused is None),
         make,

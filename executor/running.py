@@ -151,7 +151,7 @@ class Running:
         logged_node.set(state.place(slot) if state.mapped else slot)
         try:
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
-                await self._take_place(slot, call)
+                await self.untimed(slot, call, call.gate.emptied())
             if call.simple and slot not in self.parts.claimed:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self.arguments(slot)
@@ -239,10 +239,10 @@ class Running:
             if site is not None:
                 site.close()
 
-    async def _take_place(self, slot: int, call: BoundCall) -> None:
-        """Wait for what made way for the call to end; that is not the call's own time."""
+    async def untimed(self, slot: int, call: BoundCall, wait: Awaitable[object]) -> None:
+        """Wait for something in time that is not the call's own."""
         self.timers.stop(slot)
-        await call.gate.emptied()
+        await wait
         self._time(slot, call)
 
     async def _take_turn(self, slot: int, call: BoundCall, limiter: RateLimiter) -> None:

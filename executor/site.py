@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CallSite:
     """One attempt of one call of a run."""
 
-    __slots__ = ("_attempt", "_call", "_driver", "_over", "_slot")
+    __slots__ = ("_attempt", "_call", "_driver", "_finishing", "_over", "_slot")
 
     def __init__(self, driver: Running, slot: int, attempt: int, call: BoundCall) -> None:
         self._driver = driver
@@ -26,6 +26,7 @@ class CallSite:
         self._attempt = attempt
         self._call = call
         self._over = False
+        self._finishing = False
 
     def close(self) -> None:
         """The attempt is over; a thread of it may run on, and is not heard."""
@@ -52,6 +53,7 @@ class CallSite:
 
     def finishing(self) -> None:
         """The call has its value; what follows is not its own time."""
+        self._finishing = True
         if not self._over:
             self._driver.timers.stop(self._slot)
 
@@ -75,7 +77,7 @@ class CallSite:
         driver, slot = self._driver, self._slot
         if self._over or driver.state.status[slot] is not RUNNING:
             return  # it was given up on
-        if (idle := self._call.policy.idle) is not None:
+        if (idle := self._call.policy.idle) is not None and not self._finishing:
             driver.timers.touch(slot, idle)
         if driver.teller is not None:
             driver.teller.emitted(slot, data)

@@ -22,17 +22,16 @@ from typing import (
     TypeVar,
 )
 
-from agentflow.clock import now
-
 T = TypeVar("T")
 
 
 class Patience:
     """How long somebody has waited, in seconds, however many of its waits overlap."""
 
-    __slots__ = ("_began", "_count", "_seconds")
+    __slots__ = ("_began", "_count", "_loop", "_seconds")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the waits; it may be closed by now
         self._seconds = 0.0
         self._began = 0.0
         self._count = 0
@@ -40,17 +39,21 @@ class Patience:
     @property
     def seconds(self) -> float:
         """All waits so far, one that still goes on included."""
-        return self._seconds + (now() - self._began if self._count else 0.0)
+        return self._seconds + (self._now() - self._began if self._count else 0.0)
+
+    def _now(self) -> float:
+        self._loop = self._loop or asyncio.get_running_loop()
+        return self._loop.time()
 
     def __enter__(self) -> None:
         if not self._count:
-            self._began = now()
+            self._began = self._now()
         self._count += 1
 
     def __exit__(self, *_: object) -> None:
         self._count -= 1
         if not self._count:
-            self._seconds += now() - self._began
+            self._seconds += self._now() - self._began
 
 
 class TextBuffer:
@@ -135,7 +138,8 @@ class _NotYet:
         raise TypeError(f"it is not the value: {self._how}")
 
     __str__ = __format__ = __bool__ = __len__ = __contains__ = __getitem__ = _refuse
-    __eq__ = __ne__ = __hash__ = _refuse
+    __eq__ = __ne__ = _refuse
+    __hash__ = object.__hash__  # `asyncio.gather` takes it
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __int__ = __float__ = _refuse
 
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from agentflow.errors import ArgumentError
 from agentflow.executor.bind import bind
 from agentflow.executor.commands import DONE
 from agentflow.executor.partial.part import Part, Why
@@ -142,8 +141,8 @@ class Decoding:
         try:
             raw = bind(self._run.driver.state, value)
             part.inputs.close(name, raw, part.call.tool.signature.argument(name, raw))
-        except (ArgumentError, LookupError):
-            return  # the call itself will raise it
+        except Exception:  # noqa: BLE001  # the call itself will raise it
+            return
         self._advance(part)
 
     # Beginning

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agentflow.context import run_scope
-from agentflow.errors import BudgetExceeded
 from agentflow.executor.billing import Bill
 from agentflow.executor.calls import BoundCall, ended
 from agentflow.executor.partial.inputs import Inputs
@@ -159,20 +158,19 @@ class Part:
             self._read = resources, await cache.look(resources)
 
     def _book(self) -> bool:
-        """Take the call's turn and set its price aside, if that is possible now."""
-        limiter, usd = self.call.limiter, self.call.policy.usd
-        try:
-            bill = Bill(self._run.ledger, usd) if usd else None
-        except BudgetExceeded:
-            self.call.gate.vacate(self)
-            return False
-        if limiter is not None and limiter.delay(now := self._loop.time()) > 0:
+        """Take the call's turn, if there is one now and its price is taken from no other call.
+
+        What may be in vain is not paid out of a budget in USD that certain calls live on.
+        """
+        limiter, usd, ledger = self.call.limiter, self.call.policy.usd, self._run.ledger
+        scarce = bool(usd) and ledger.left.usd is not None
+        if not scarce and limiter is not None and limiter.delay(now := self._loop.time()) > 0:
             limiter.give_back(now, 0, request=True)
-            if bill is not None:
-                bill.waive()
+            scarce = True
+        if scarce:
             self.call.gate.vacate(self)
             return False
-        self._bill, self.called = bill, True
+        self._bill, self.called = Bill(ledger, usd) if usd else None, True
         return True
 
     # The call is made
@@ -193,6 +191,8 @@ class Part:
 
     async def trouble(self, args: Any, kwargs: dict[str, Any]) -> Why | None:
         """Why a call with these arguments cannot go on from this, though it claimed it."""
+        if self.why is not None:
+            return self.why
         try:
             fresh = not self.called or await self._is_fresh()
         except BaseException:
@@ -259,6 +259,7 @@ class Part:
             self._bill.pay()
         self._run.driver.parts.retracted(self)
         self.inputs.abandon()
+        self._go.cancel()
         if self.called or (self._warms and self.task is not None):
             self.records.retracted(self, why)
         if self.task is not None and not self.task.done():

@@ -66,8 +66,7 @@ class Parts:
                 part.retract(Why.NOT_MADE)
             self.forgo(slot, Why.NOT_MADE)
 
-        if node in self.waiting:
-            driver.watch(node, ended)
+        driver.watch(node, ended)
 
     def claim(self, slot: int, call: BoundCall) -> None:
         """A call starts: a part of it is its own from now on, if its arguments are the same."""
@@ -75,12 +74,10 @@ class Parts:
         if part is None:
             return
         try:
-            arguments = call.tool.spec.bind(*self._calls.arguments(slot))
+            if part.claim(call.tool.spec.bind(*self._calls.arguments(slot))):
+                self.claimed[slot] = part
         except Exception:  # noqa: BLE001  # the call itself will raise it
             part.retract(Why.NOT_MADE)
-            return
-        if part.claim(arguments):
-            self.claimed[slot] = part
 
     def known(self, slot: int) -> None:
         """A call needs not be made: its value is there."""
@@ -108,7 +105,7 @@ class Parts:
             state = self._calls.state
             return await part.adopt(state.where(slot)[0], state.place(slot), args, kwargs, site)
         part.retract(trouble)
-        await part.ended()
+        await self._calls.untimed(slot, call, part.ended())
         make = partial(call.make, args, kwargs, site)
         return await (self._pay_anew(slot, call, make) if part.called else make())
 

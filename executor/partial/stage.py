@@ -30,6 +30,7 @@ class Stage:
         self._site: CallSite | None = None
         self._real: Context | None = None
         self._over = False
+        self._finishing = False
 
     def context(self) -> Context:
         """A context that learns which call it belongs to when that is certain."""
@@ -46,6 +47,8 @@ class Stage:
                 context.node, context.attempt = self._real.node, self._real.attempt
             for data in self._kept:
                 site.emit(data)
+            if self._finishing:
+                site.finishing()
         self._kept.clear()
 
     def close(self) -> None:
@@ -72,6 +75,7 @@ class Stage:
 
     def finishing(self) -> None:
         """The call has its value; what follows is not its own time."""
+        self._finishing = True
         if self._site is not None:
             self._site.finishing()
 

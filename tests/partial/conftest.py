@@ -16,6 +16,9 @@ from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, U
 from agentflow.executor.models.collect import Collected
 from agentflow.tools.toolbox import Toolbox
 
+AT_ONCE = -1.0
+"""The wait for a stroke that comes in one packet with the one before."""
+
 
 @dataclass(frozen=True)
 class Stroke:
@@ -114,7 +117,8 @@ class Writing:
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         for stroke in self._strokes:
-            await asyncio.sleep(stroke.wait)
+            if stroke.wait != AT_ONCE:
+                await asyncio.sleep(stroke.wait)
             if stroke.error is not None:
                 raise stroke.error
             self._author.strokes[self._number] += 1

@@ -111,7 +111,7 @@ async def test_and_is_paid_like_any_other(lab: Any, pen: Any) -> None:
         return await hint
 
     engine = lab.start(pen.written("look", '{"key": "a", "hint": "', 'x"}'), "Done.", tools=[look])
-    run = engine.start(Task("Which?", "react", budget=Budget(usd=1)))
+    run = engine.start(Task("Which?", "react"))
     await asyncio.sleep(1.5)
     await engine.changed("r/a")
     await run

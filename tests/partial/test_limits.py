@@ -44,7 +44,7 @@ async def test_a_call_that_began_early_is_paid_once(lab: Any, pen: Any) -> None:
     opening, rest = halves(pen, "a")
     engine = lab.start([*opening, rest], "Done.", tools=[reader(lab, usd=0.25)])
 
-    run = engine.start(Task("Which?", "react", budget=Budget(usd=1)))
+    run = engine.start(Task("Which?", "react"))
     await asyncio.sleep(1.5)
     assert (run.ledger.reserved.usd, run.ledger.spent.usd) == (Decimal("0.25"), 0)
     await run
@@ -82,6 +82,19 @@ async def test_one_that_was_retracted_while_it_warmed_up_is_not(lab: Any, pen: A
     await run
 
     assert (run.ledger.reserved.usd, run.ledger.spent.usd) == (0, 0)
+
+
+async def test_nothing_with_a_price_begins_out_of_a_budget_that_calls_live_on(
+    lab: Any, pen: Any
+) -> None:
+    opening, rest = halves(pen, "a")
+    engine = lab.start([*opening, rest], "Done.", tools=[reader(lab, usd=0.25)])
+
+    run = engine.start(Task("Which?", "react", budget=Budget(usd=1)))
+    await run
+
+    assert lab.at("a begun") == 2.0, "when its call is complete"
+    assert run.ledger.spent.usd == Decimal("0.25")
 
 
 async def test_a_tool_does_not_begin_without_the_money_for_it(lab: Any, pen: Any) -> None:

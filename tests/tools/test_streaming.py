@@ -174,7 +174,6 @@ async def test_a_value_that_is_there_is_not_waited_for() -> None:
         lambda value: value == "x",
         lambda value: value != "x",
         lambda value: value in ("x", "y"),
-        lambda value: {"x": 1}.get(value),
     ],
 )
 @pytest.mark.parametrize(
