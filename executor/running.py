@@ -243,15 +243,13 @@ class Running:
         """Wait for something in time that is not the call's own."""
         self.timers.stop(slot)
         await wait
-        self._time(slot, call)
+        if slot in self._tasks:  # else others wait for what it had begun
+            self._time(slot, call)
 
     async def _take_turn(self, slot: int, call: BoundCall, limiter: RateLimiter) -> None:
         """Wait until the rate allows another call; that is not the call's own time."""
         if (wait := limiter.delay(self.loop.time())) > 0:
-            self.timers.stop(slot)
-            await asyncio.sleep(wait)
-            if slot in self._tasks:  # else others wait for what it had begun
-                self._time(slot, call)
+            await self.untimed(slot, call, asyncio.sleep(wait))
 
     async def in_turn(
         self, slot: int, call: BoundCall, limiter: RateLimiter, make: Callable[[], Awaitable[Any]]

@@ -191,13 +191,13 @@ class Part:
 
     async def trouble(self, args: Any, kwargs: dict[str, Any]) -> Why | None:
         """Why a call with these arguments cannot go on from this, though it claimed it."""
-        if self.why is not None:
-            return self.why
         try:
             fresh = not self.called or await self._is_fresh()
         except BaseException:
             self.retract(Why.NOT_MADE)
             raise
+        if self.why is not None:
+            return self.why
         if self._scope.refused:
             return Why.REFUSED
         if not self.inputs.agree(args, kwargs):
