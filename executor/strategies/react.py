@@ -112,7 +112,7 @@ class _Turn:
         self._nodes: dict[int, int] = {}
         self._deferred: dict[int, Node] = {}
         self._refused: dict[int, str] = {}
-        self._finish = ""  # why the model ended its reply, once it has
+        self._finish: str | None = None  # why the model ended its reply, once it has
         self._over = False  # a call was rejected before it was complete
 
     async def take(self) -> Reply:
@@ -243,7 +243,7 @@ class _Turn:
         """
         call = self._assembler.call(place)
         if place not in self._calls:
-            self._over = not self._finish
+            self._over = self._finish is None
             self._calls[place] = replace(call, arguments_text=_as_json(self._given.get(place, {})))
         self._refused[place] = why
         self._decoding.retract(place, Why.REJECTED)
