@@ -12,7 +12,7 @@ from agentflow.errors import DefinitionError, described
 from agentflow.tools.streaming import WARM, Commit, Late, LateValue, Stream, TextStream
 
 Check: TypeAlias = Callable[[Any], "bool | str | None"]
-"""Looks at a value: true or None accepts it, false or a reason does not, nor does a ValueError."""
+"""Looks at a value: true or None accepts it; false, a reason or an exception does not."""
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 """Kinds of parameters that stand for any number of arguments."""

@@ -290,8 +290,8 @@ def tool(
         idempotent: Writing twice is the same as writing once.
         version: Version of the implementation, for caches.
         batch: Tool that does many of these calls as one.
-        check: What looks at single arguments, by parameter: true or None accepts a value, false
-            or a reason does not, nor does a ValueError.
+        check: What looks at single arguments, by parameter: true or None accepts a value; false,
+            a reason or an exception does not.
         **options: Fields of `Policy`, such as ``timeout``, ``retries``, ``ttl`` and ``usd``.
 
     Raises:
@@ -309,17 +309,8 @@ def tool(
             raise DefinitionError(f"tool {label!r}: {error}") from None
         policy = DEFAULT.revised(**options) if options else DEFAULT
         check_policy(label, effect, policy)
-        made: Tool[..., Any] = Tool(
-            fn,
-            name=name,
-            effect=effect,
-            policy=policy,
-            version=version,
-            batch=batch,
-            checks=check,
-            local=local,
-        )
-        return made
+        rest: Any = {"version": version, "batch": batch, "checks": check, "local": local}
+        return Tool(fn, name=name, effect=effect, policy=policy, **rest)
 
     return decorate if fn is None else decorate(fn)
 

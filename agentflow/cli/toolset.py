@@ -27,7 +27,8 @@ def toolbox(options: Any, *, root: str | None = None) -> Toolbox:
     if options.write and not options.root:
         raise DefinitionError("--write needs --root DIR: the folder that may be written to")
     if options.sql is not None and not os.path.isfile(options.sql):
-        raise DefinitionError(f"--sql {options.sql}: there is no such file")
+        what = "it is no file" if os.path.exists(options.sql) else "there is no such file"
+        raise DefinitionError(f"--sql {options.sql}: {what}")
     box = Toolbox(
         default_tools(
             options.root or root,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pytest
+
 Cli: TypeAlias = Callable[..., Any]
 
 
@@ -39,11 +41,14 @@ def test_a_folder_to_write_to_must_be_named(cli: Cli) -> None:
     assert "--write needs --root DIR" in done.err
 
 
-def test_a_database_that_is_not_there_is_an_error(cli: Cli) -> None:
-    done = cli("tools", "--sql", "missing.db")
+@pytest.mark.parametrize(
+    ("path", "why"), [("missing.db", "there is no such file"), (".", "it is no file")]
+)
+def test_a_database_that_is_not_there_is_an_error(cli: Cli, path: str, why: str) -> None:
+    done = cli("tools", "--sql", path)
 
     assert done.code == 2
-    assert "--sql missing.db: there is no such file" in done.err
+    assert f"--sql {path}: {why}" in done.err
 
 
 def test_tools_that_declare_nothing_are_named_with_the_line_to_add(cli: Cli) -> None:

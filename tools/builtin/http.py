@@ -113,10 +113,12 @@ def http_tools(
     policy = AddressPolicy(allow_private, allow)
     connector = Connector(policy, limits, resolver or system_resolver, ssl_context)
     contacts = Contacts(origins)
-    fetcher = Fetcher(connector, limits, contacts)
     warmer = Warmer(connector, contacts, limits.connect)
+    return (_http_get(Fetcher(connector, limits, contacts), warmer, limits.total + 5),)
 
-    @tool(reads="web", timeout=limits.total + 5)
+
+def _http_get(fetcher: Fetcher, warmer: Warmer, timeout: float) -> Tool[..., Any]:
+    @tool(reads="web", timeout=timeout)
     async def http_get(url: str, *, ctx: Context, ready: Warm[Ready]) -> Page:
         """Fetch a page by its http or https URL; redirects are followed."""
         return await fetcher.fetch(url, ready, ctx.run)
@@ -126,7 +128,7 @@ def http_tools(
         async with warmer.connected(url, ctx.run) as ready:
             yield ready
 
-    return (http_get,)
+    return http_get
 
 
 class Fetcher:
