@@ -41,7 +41,7 @@ class Head(NamedTuple):
 _DIGITS = rf"([0-9]{{1,{MAX_DIGITS}}})(?![0-9])"
 _SPACE = r"[*`\s]*+"
 _DECORATION = r"[^\w$(\[]*+"  # bullets, quotes, bold, arrows, emoji
-_LABEL = r"(?i:(?:step|task|action|call|plan)\b[\s:#]*+)?+"
+_LABEL = r"(?i:(?:step|task|action|call|plan)\b[\s:#]*+)?"
 _AFTER_NUMBER = r"(?:[\].):、．：）]{1,3}|:?=|[-–—](?=\s))"
 _NUMBER = rf"(?:[(\[]?{_DIGITS}{_SPACE}{_AFTER_NUMBER}|\$\{{?{_DIGITS}\}}?{_SPACE}:?[:=])"
 _ASSIGNED = rf"(?:\$\{{?{_DIGITS}\}}?\s*+=)?"

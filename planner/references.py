@@ -20,10 +20,10 @@ MAX_DIGITS = 18
 """An id with more digits is none: ids come from a model."""
 
 _ID = rf"[0-9]{{1,{MAX_DIGITS}}}+"
-_KEY = r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'"
+_KEY = r"\"[^\"\\]*+(?:\\.[^\"\\]*+)*\"|'[^'\\]*+(?:\\.[^'\\]*+)*'"
 _STEP = rf"\.[^\W\d]\w*+|\[\s*+(?:-?{_ID}|\*|{_KEY})\s*+\]"
 _STEPS = re.compile(_STEP, re.DOTALL)
-_PATH = rf"((?:{_STEP})*+)"
+_PATH = rf"((?:{_STEP})*)"
 _BRACED = rf"\{{({_ID}){_PATH}\}}"
 
 _ALONE = re.compile(rf"\$(?:({_ID})|{_BRACED}){_PATH}", re.DOTALL)

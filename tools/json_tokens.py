@@ -12,7 +12,7 @@ _LOW_BEGUN = rf"(?:\\(?:u(?:[dD](?:[c-fC-F]{_HEX}?)?)?)?)?\Z"  # of a low surrog
 # Not the high half of a surrogate pair, as long as the low one may follow.
 _RUN = re.compile(
     r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|'
-    rf"u(?![dD][89abAB]{_HEX}{{2}}{_LOW_BEGUN}){_HEX}{{4}}))*+"
+    rf"u(?![dD][89abAB]{_HEX}{{2}}{_LOW_BEGUN}){_HEX}{{4}}))*"
 )
 ESCAPE_BEGUN = re.compile(rf"\\(?:\Z|u(?:{_HEX}{{0,3}}\Z|[dD][89abAB]{_HEX}{{2}}{_LOW_BEGUN}))")
 """An escape at the end of a text that is not complete, or half of a pair."""

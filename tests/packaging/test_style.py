@@ -30,6 +30,9 @@ SILENCED = re.compile(
     r"# (?:type: ignore\b(?:\[[\w, -]+\])?|noqa\b(?:: *[A-Z]+\d+(?:, *[A-Z]+\d+)*)?)(.*)"
 )
 
+# CPython before 3.11.5 loses the place of a group that is not given back.
+NEVER_GIVEN_BACK = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>")
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -74,6 +77,14 @@ def unreasoned(source: str) -> Iterator[int]:
         silenced = SILENCED.match(token.string) if token.type == tokenize.COMMENT else None
         if silenced and not re.search(r"\w", silenced[1]):
             yield token.start[0]
+
+
+def groups_never_given_back(source: str) -> Iterator[int]:
+    """Lines with a text that holds a possessive or atomic group."""
+    for node in ast.walk(ast.parse(source)):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and NEVER_GIVEN_BACK.search(text):
+            yield node.lineno
 
 
 def test_no_file_outgrows_a_sitting(root: Path) -> None:
@@ -150,6 +161,24 @@ def test_what_silences_a_checker_says_why(root: Path) -> None:
 )
 def test_a_silenced_checker_is_found(comment: str, lines: list[int]) -> None:
     assert list(unreasoned(f"x = 1  {comment}\n")) == lines
+
+
+def test_patterns_have_no_group_that_is_not_given_back(root: Path) -> None:
+    found = [
+        f"{path.relative_to(root)}:{line}"
+        for path in python_files(root, *FOLDERS)
+        for line in groups_never_given_back(path.read_text("utf-8"))
+    ]
+
+    assert not found, f"CPython 3.11.0 to 3.11.4 match them wrongly: {found}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "lines"),
+    [("(?:ab)*+", [1]), ("(a|b)?+", [1]), ("(?:a){1,2}+", [1]), ("(?>a)", [1]), ("[ab]*+(c)*", [])],
+)
+def test_a_group_that_is_not_given_back_is_found(pattern: str, lines: list[int]) -> None:
+    assert list(groups_never_given_back(f"re.compile({pattern!r})")) == lines
 
 
 def test_no_tracked_file_names_a_path_of_one_machine(root: Path) -> None:
