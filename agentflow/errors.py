@@ -19,6 +19,8 @@ AgentflowError
     RunCancelled         somebody cancelled the run (not the task that awaits it)
     DeadlineExceeded     the run's deadline passed (also a TimeoutError)
   BudgetExceeded         asked, left, unit: a reservation did not fit
+  OutOfReach             tried, usd, seconds: no further sample can succeed within the limits
+  CheckFailed            tool: what was to judge an answer raised; __cause__ is what
   BackendError           url, status, retryable, retry_after: the serving side failed
     BackendUnreachable   refused, reset, name not found
     BackendTimeout       no answer, or no further token, in time (also a TimeoutError)
@@ -201,6 +203,41 @@ class BudgetExceeded(AgentflowError):
         self.asked = asked
         self.left = left
         self.unit = unit
+        super().__init__(message)
+
+
+class OutOfReach(AgentflowError):
+    """A call that models tried has no answer that passed, and no further sample is made.
+
+    Attributes:
+        tried: How many samples did not pass, by model.
+        usd: What was left to spend, or None without a limit.
+        seconds: What was left until the deadline, or None without one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tried: Mapping[str, int],
+        usd: Any = None,
+        seconds: float | None = None,
+    ) -> None:
+        self.tried = dict(tried)
+        self.usd = usd
+        self.seconds = seconds
+        super().__init__(message)
+
+
+class CheckFailed(AgentflowError):
+    """What was to judge an answer raised; `__cause__` says what.
+
+    Attributes:
+        tool: Name of the tool whose answer it was.
+    """
+
+    def __init__(self, message: str, *, tool: str) -> None:
+        self.tool = tool
         super().__init__(message)
 
 

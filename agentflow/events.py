@@ -230,6 +230,51 @@ class ReplyStopped(Event):
 
 
 @dataclass(slots=True)
+class Allocated(Event):
+    """It was decided, in `seconds`, how many samples to begin for the jobs of a run.
+
+    `probability` is the estimate that all is done within the limits, `usd` what is still expected
+    to be spent; None where the allocator does not estimate them.
+    """
+
+    starts: int
+    probability: float | None
+    usd: float | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class SampleEvent(NodeEvent):
+    """Something about one of several attempts of a model at a call.
+
+    `number` counts the samples of a run.
+    """
+
+    number: int
+    model: str
+
+
+@dataclass(slots=True)
+class SampleStarted(SampleEvent):
+    """A sample began, with `reserved` USD set aside at most."""
+
+    reserved: str
+
+
+@dataclass(slots=True)
+class SampleEnded(SampleEvent):
+    """A sample ended: ``passed``, ``refused`` (by its check or type), ``failed`` or ``cancelled``.
+
+    It cost `usd` and took `seconds`; `why` says what was wrong, or who made it needless.
+    """
+
+    outcome: str
+    why: str
+    usd: str
+    seconds: float
+
+
+@dataclass(slots=True)
 class TextDelta(Event):
     """More text of a model's reply. `role` is ``plan``, ``answer``, ``thought`` or ``call``."""
 
