@@ -82,8 +82,9 @@ def unreasoned(source: str) -> Iterator[int]:
 def groups_never_given_back(source: str) -> Iterator[int]:
     """Lines with a text that holds a possessive or atomic group."""
     for node in ast.walk(ast.parse(source)):
-        text = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(text, str) and NEVER_GIVEN_BACK.search(text):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        if NEVER_GIVEN_BACK.search(node.value):
             yield node.lineno
 
 
