@@ -7,6 +7,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.cli.output import counted, duration, gist
+from agentflow.cli.samples import DEFAULT
 from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
 from agentflow.cli.tally import Call, Tally
@@ -34,9 +35,11 @@ _MARKS = {
     "skipped": ("↷", "skipped", "dim"),
     "cancelled": ("✗", "cancelled", "dim"),
     "retry": ("↻", "retry", "yellow"),
+    "sample": ("", "sample", ""),
+    "refused": ("∅", "refused", "yellow"),
     "model": ("≈", "model", "cyan"),
 }
-_ASCII = dict(zip("✓✗↷↶↻≈·›»■", "+x--~=.>>!", strict=True))
+_ASCII = dict(zip("✓✗↷↶↻∅≈·›»■", "+x--~0=.>>!", strict=True))
 
 
 class Progress:
@@ -140,16 +143,26 @@ class Progress:
         if event.element is None and call.began is not None:
             self._say("cancelled", _timed(call), event.run)
 
+    def _sampled(self, event: events.SampleStarted) -> None:
+        self._say("sample", f"{_sample(event, self._tally)} begins", event.run)
+
+    def _sample_ended(self, event: events.SampleEnded) -> None:
+        kind = "sample" if event.outcome in ("passed", "cancelled") else "refused"
+        why = f": {event.why}" if event.why else ""
+        spent = f"{duration(event.seconds)}{costs(event.usd)}"
+        place = _sample(event, self._tally)
+        self._say(kind, f"{place} {event.outcome} after {spent}{why}", event.run)
+
     def _model(self, event: events.ModelReplied) -> None:
         about = "about " if event.estimated else ""
         tokens = f"{about}{event.prompt_tokens:,} + {event.completion_tokens:,} tokens"
-        usd = f", {price(event.usd)}" if float(event.usd) else ""
-        self._say("model", f"{event.model} {duration(event.seconds)}: {tokens}{usd}", event.run)
+        told = f"{event.model} {duration(event.seconds)}: {tokens}{costs(event.usd)}"
+        self._say("model", told, event.run)
 
     # Lines that are redrawn
 
     def _live(self, at: float) -> list[str]:
-        calls = [_under_way(call, at) for call in self._tally.running()]
+        calls = [_under_way(call, at, self._tally) for call in self._tally.running()]
         parts = [f"{duration(at - p.began)}  {p.line}" for p in self._tally.parts.open.values()]
         under_way = calls + parts
         shown = max(1, min(_SHOWN, self._screen.size.lines - 3))
@@ -184,6 +197,11 @@ def price(usd: Any) -> str:
     return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}".rstrip("0")
 
 
+def costs(usd: Any) -> str:
+    """What follows in a sentence where something costs money: nothing if it does not."""
+    return f", {price(usd)}" if float(usd) else ""
+
+
 def _timed(call: Call) -> str:
     if call.began is None:
         return call.name
@@ -208,11 +226,17 @@ def _place(event: events.NodeEvent, tally: Tally) -> str:
     return tally.of(event).name + ("" if event.element is None else f", element {event.element}")
 
 
-def _under_way(call: Call, at: float) -> str:
+def _sample(event: events.SampleEvent, tally: Tally) -> str:
+    return f"{_place(event, tally)}, sample {event.number} of {event.model or DEFAULT}"
+
+
+def _under_way(call: Call, at: float, tally: Tally) -> str:
     spent = duration(at - (call.began or at))
     if call.elements:
         spent = f"{call.settled:,} of {call.elements:,} {spent}"
-    told = f"  {call.told}" if call.told else ""
+    tried = tally.samples.under_way(call.run, call.node)
+    shown = call.told or ", ".join(f"{count:,} × {name}" for name, count in tried.items())
+    told = f"  {shown}" if shown else ""
     return f"{spent}  {call.line or call.name}{told}"
 
 
@@ -231,5 +255,7 @@ _SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
     events.NodeFailed: Progress._failed,
     events.NodeSkipped: Progress._skipped,
     events.NodeCancelled: Progress._cancelled,
+    events.SampleStarted: Progress._sampled,
+    events.SampleEnded: Progress._sample_ended,
     events.ModelReplied: Progress._model,
 }

@@ -11,6 +11,7 @@ from typing import Any
 from agentflow import events
 from agentflow.cli.output import gist
 from agentflow.cli.parts import Parts
+from agentflow.cli.samples import Samples
 from agentflow.cli.savings import Savings
 
 ENDED: Mapping[type[events.Event], str] = {
@@ -109,6 +110,7 @@ class Tally:
         models: The model calls that ended.
         savings: What need not be done, or was done early.
         parts: What was done while a model still wrote.
+        samples: What several models tried.
         began: When the first run began, on the loop's clock.
         ended: When the last event came.
     """
@@ -118,6 +120,7 @@ class Tally:
     models: list[events.ModelReplied] = field(default_factory=list)
     savings: Savings = field(default_factory=Savings)
     parts: Parts = field(default_factory=Parts)
+    samples: Samples = field(default_factory=Samples)
     began: float = 0.0
     ended: float = 0.0
 
@@ -126,6 +129,7 @@ class Tally:
         self.ended = event.at
         self.savings.take(event)
         self.parts.take(event)
+        self.samples.take(event)
         if isinstance(event, events.TERMINAL):
             self._over(event)
         if (reaction := _REACTIONS.get(type(event))) is not None:
