@@ -196,13 +196,18 @@ class BudgetExceeded(AgentflowError):
     Attributes:
         asked: What was asked for, in `unit`.
         left: What was left, in `unit`.
-        unit: ``usd`` or ``tokens``.
+        unit: ``usd``, ``tokens`` or ``seconds``.
+        when_spent: What the budget that is exceeded says of calls that run: they are to
+            ``finish``, or the end of their run is to ``cancel`` them.
     """
 
-    def __init__(self, message: str, *, asked: Any, left: Any, unit: str) -> None:
+    def __init__(
+        self, message: str, *, asked: Any, left: Any, unit: str, when_spent: str = "finish"
+    ) -> None:
         self.asked = asked
         self.left = left
         self.unit = unit
+        self.when_spent = when_spent
         super().__init__(message)
 
 

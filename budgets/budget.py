@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from operator import index
+from typing import Literal
 
 from agentflow.clock import seconds
 from agentflow.errors import DefinitionError
@@ -17,36 +20,52 @@ class Budget:
         usd: US dollars; text and Decimal are exact, a float is read as it prints.
         tokens: Tokens, of prompts and completions together.
         deadline: Seconds from the start of the run, or text such as ``"30s"``.
+        when_spent: What becomes of the calls that run when a run ends because one more does not
+            fit: ``finish`` waits for them, ``cancel`` does not. Nothing new starts either way.
+        least_chance: A call is not started if its tool's last calls say that it ends by the
+            deadline with a smaller chance than this; 0 starts every call.
 
     Raises:
-        DefinitionError: A limit is negative or cannot be read.
+        DefinitionError: A limit is negative, infinite, or cannot be read.
 
     Attributes:
         usd: US dollars, exact.
         tokens: Tokens.
         deadline: Seconds from the start of the run.
+        when_spent: As given.
+        least_chance: As given.
     """
 
     usd: Decimal | None
     tokens: int | None
     deadline: float | None
+    when_spent: Literal["finish", "cancel"]
+    least_chance: float
 
     def __init__(
         self,
         usd: Decimal | float | str | None = None,
         tokens: int | None = None,
         deadline: float | str | None = None,
+        *,
+        when_spent: Literal["finish", "cancel"] = "finish",
+        least_chance: float = 0.05,
     ) -> None:
         try:
             limit = None if usd is None else dollars(usd)
-            after = None if deadline is None else seconds(deadline)
-        except ValueError as error:
+            most = None if tokens is None else whole(tokens)
+            after = None if deadline is None else _finite(deadline)
+            if when_spent not in ("finish", "cancel"):
+                raise ValueError(f"when_spent is 'finish' or 'cancel', not {when_spent!r}")
+            if not 0 <= least_chance < 1:
+                raise ValueError(f"least_chance is from 0 to below 1, not {least_chance}")
+        except (TypeError, ValueError) as error:
             raise DefinitionError(f"budget: {error}") from None
-        if tokens is not None and tokens < 0:
-            raise DefinitionError(f"budget: tokens cannot be {tokens}")
         object.__setattr__(self, "usd", limit)
-        object.__setattr__(self, "tokens", tokens)
+        object.__setattr__(self, "tokens", most)
         object.__setattr__(self, "deadline", after)
+        object.__setattr__(self, "when_spent", when_spent)
+        object.__setattr__(self, "least_chance", least_chance)
 
 
 def dollars(amount: Decimal | float | str) -> Decimal:
@@ -65,6 +84,29 @@ def dollars(amount: Decimal | float | str) -> Decimal:
     if value and not (value.adjusted() <= 20 and _places(value) <= 60):
         raise ValueError(f"{text[:40]!r} has more digits than an amount in US dollars")
     return value
+
+
+def whole(tokens: int) -> int:
+    """A number of tokens.
+
+    Raises:
+        ValueError: It is no whole number, or negative.
+    """
+    try:
+        count = index(tokens)
+    except TypeError:
+        raise ValueError(f"tokens are a whole number, not {tokens!r}") from None
+    if count < 0:
+        raise ValueError(f"tokens cannot be {count}")
+    return count
+
+
+def _finite(deadline: float | str) -> float:
+    """A deadline in seconds; no deadline is None, not an infinite one."""
+    after = seconds(deadline)
+    if math.isinf(after):
+        raise ValueError(f"the deadline cannot be {deadline}: leave it out for none")
+    return after
 
 
 def _places(value: Decimal) -> int:

@@ -1,18 +1,20 @@
 """The ledger: nothing is spent that was not reserved, and no child spends past its parent.
 
 Reserve before a call, settle after it. What is reserved counts as gone, for the ledger and for
-every ledger above it, so that concurrent calls together stay within the limit.
+every ledger above it, so that concurrent calls together stay within the limit. Time is not
+reserved, for it passes anyway: what is asked for must be left.
 """
 
 from __future__ import annotations
 
 import decimal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentflow.budgets.budget import Budget, dollars
+from agentflow.budgets.budget import Budget, dollars, whole
 from agentflow.errors import BudgetExceeded
 
 # Sums are exact whatever the application has set for its own arithmetic.
@@ -38,10 +40,17 @@ NOTHING = Amount()
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What can still be reserved; None is without limit, negative is overspent."""
+    """What can still be reserved; None is without limit, negative is overspent.
+
+    Attributes:
+        usd: US dollars.
+        tokens: Tokens.
+        seconds: Until the deadline, never negative.
+    """
 
     usd: Decimal | None
     tokens: int | None
+    seconds: float | None = None
 
 
 class Ledger:
@@ -51,14 +60,22 @@ class Ledger:
         budget: The limits; none by default.
 
     Attributes:
+        budget: As given.
         spent: What was settled, here and in all children.
         reserved: What is reserved and not yet settled, here and in all children.
+        deadline: When its time is over, or the time of one above, on the clock that `begin` was
+            given; None for never.
+        least_chance: What the budget whose deadline that is says of calls that will be late.
     """
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget or Budget()
         self.spent = NOTHING
         self.reserved = NOTHING
+        self.deadline: float | None = None
+        self.least_chance = self.budget.least_chance
+        self._clock: Callable[[], float] = float  # 0 until time counts
+        self._began: float | None = None
         self._parent: Ledger | None = None
         self._lock = threading.Lock()
 
@@ -69,28 +86,66 @@ class Ledger:
         ledger._lock = self._lock
         return ledger
 
+    def begin(self, clock: Callable[[], float]) -> None:
+        """Time counts from now on, here and in every ledger above where it does not yet.
+
+        Args:
+            clock: Seconds, readable from any thread, such as ``loop.time``.
+        """
+        with self._lock:
+            for ledger in reversed(self._chain()):
+                if ledger._began is None:
+                    ledger._start(clock)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since time counts here; 0 if it does not yet."""
+        return self._clock() - (self._began or 0.0)
+
     @property
     def left(self) -> Left:
         """What can still be reserved here: the least of what any ledger above has left."""
         with self._lock:
             every = [ledger._own() for ledger in self._chain()]
-        return Left(_least([left.usd for left in every]), _least([left.tokens for left in every]))
+        return Left(
+            _least([left.usd for left in every]),
+            _least([left.tokens for left in every]),
+            _least([left.seconds for left in every]),
+        )
 
-    def reserve(self, usd: Decimal | float | str = 0, tokens: int = 0) -> Reservation:
+    def reserve(
+        self, usd: Decimal | float | str = 0, tokens: int = 0, *, seconds: float = 0.0
+    ) -> Reservation:
         """Set an amount aside, here and in every ledger above.
+
+        Args:
+            usd: US dollars.
+            tokens: Tokens.
+            seconds: That must be left until the deadline; they are not set aside.
 
         Raises:
             BudgetExceeded: It does not fit; nothing was set aside.
-            ValueError: The amount is negative.
+            ValueError: The amount is negative, or no amount.
         """
         amount = _amount(usd, tokens)
+        if not seconds >= 0:
+            raise ValueError(f"seconds cannot be {seconds}")
         with self._lock:
-            self._take(amount)
+            self._take(amount, seconds)
         return Reservation(self, amount)
 
-    def _take(self, amount: Amount) -> None:
+    def _start(self, clock: Callable[[], float]) -> None:
+        self._clock, self._began, above = clock, clock(), self._parent
+        if self.budget.deadline is not None:
+            self.deadline = self._began + self.budget.deadline
+        if above is None or above.deadline is None:
+            return
+        if self.deadline is None or above.deadline < self.deadline:
+            self.deadline, self.least_chance = above.deadline, above.least_chance
+
+    def _take(self, amount: Amount, seconds: float = 0.0) -> None:
         for ledger in self._chain():
-            ledger._check(amount)
+            ledger._check(amount, seconds)
         for ledger in self._chain():
             ledger.reserved += amount
 
@@ -114,14 +169,17 @@ class Ledger:
         return Left(
             None if limit.usd is None else _EXACT.subtract(limit.usd, gone.usd),
             None if limit.tokens is None else limit.tokens - gone.tokens,
+            None if limit.deadline is None else max(0.0, limit.deadline - self.elapsed),
         )
 
-    def _check(self, amount: Amount) -> None:
+    def _check(self, amount: Amount, seconds: float) -> None:
         left = self._own()
         if left.usd is not None and amount.usd > max(left.usd, Decimal(0)):
             raise self._exceeded(amount.usd, left.usd, "usd")
         if left.tokens is not None and amount.tokens > max(left.tokens, 0):
             raise self._exceeded(amount.tokens, left.tokens, "tokens")
+        if left.seconds is not None and seconds > left.seconds:
+            raise self._late(seconds, left.seconds)
 
     def _exceeded(self, asked: Any, left: Any, unit: str) -> BudgetExceeded:
         limit, spent, reserved = (
@@ -133,6 +191,17 @@ class Ledger:
             asked=asked,
             left=left,
             unit=unit,
+            when_spent=self.budget.when_spent,
+        )
+
+    def _late(self, asked: float, left: float) -> BudgetExceeded:
+        return BudgetExceeded(
+            f"{asked:.3g} s do not fit: {left:.3g} of {self.budget.deadline:.3g} s are left; "
+            "allow more with Budget(deadline=...)",
+            asked=asked,
+            left=left,
+            unit="seconds",
+            when_spent=self.budget.when_spent,
         )
 
 
@@ -188,9 +257,7 @@ class Reservation:
 
 
 def _amount(usd: Decimal | float | str, tokens: int) -> Amount:
-    if tokens < 0:
-        raise ValueError(f"tokens cannot be {tokens}")
-    return Amount(dollars(usd), tokens)
+    return Amount(dollars(usd), whole(tokens))
 
 
 def _written(amount: Decimal | int) -> str:
