@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from agentflow import events
-from agentflow.budgets.prices import Prices
 from agentflow.cli import codes, logs
 from agentflow.cli.answer import AnswerWriter
 from agentflow.cli.endpoint import FOOTER, NOTICE, Endpoint, reach
@@ -17,6 +16,7 @@ from agentflow.cli.failures import explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job, job_for
 from agentflow.cli.keeping import caching, speculation
+from agentflow.cli.knowledge import prices
 from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.screen import Screen, clean
@@ -25,7 +25,7 @@ from agentflow.cli.tally import Tally
 from agentflow.cli.targets import Question, Target, find
 from agentflow.clock import now
 from agentflow.engine import Engine
-from agentflow.errors import DefinitionError, RunError
+from agentflow.errors import RunError
 from agentflow.executor.run import Run
 from agentflow.settings import Settings
 
@@ -78,18 +78,11 @@ def _engine(job: Job, endpoint: Endpoint, settings: Settings, options: Any) -> E
         model=endpoint.backend or endpoint.settings.model or None,
         base_url=endpoint.settings.base_url,
         api_key=endpoint.settings.api_key,
-        prices=None if options.prices is None else _prices(options.prices),
+        prices=prices(options),
         cache=caching(options, settings),
         speculation=speculation(options, settings),
         partial=settings.partial,
     )
-
-
-def _prices(path: str) -> Prices:
-    try:
-        return Prices.from_file(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"--prices: {error}") from None
 
 
 class _Show:
