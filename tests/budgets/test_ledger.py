@@ -164,23 +164,26 @@ class Interleavings(RuleBasedStateMachine):
     @initialize(usd=CENTS, tokens=TOKENS)
     def open_root(self, usd: Decimal, tokens: int) -> None:
         self.ledgers = [Ledger(Budget(usd=usd, tokens=tokens))]
-        self.held: list[tuple[Reservation, Amount]] = []
-        self.settled = Amount()
+        self.parents: list[int | None] = [None]
+        self.held: list[tuple[int, Reservation, Amount]] = []
+        self.settled: list[tuple[int, Amount]] = []
 
     @rule(data=st.data(), usd=st.none() | CENTS, tokens=st.none() | TOKENS)
     def add_child(self, data: st.DataObject, usd: Decimal | None, tokens: int | None) -> None:
-        parent = data.draw(st.sampled_from(self.ledgers))
-        self.ledgers.append(parent.child(Budget(usd=usd, tokens=tokens)))
+        parent = data.draw(st.integers(0, len(self.ledgers) - 1))
+        self.parents.append(parent)
+        self.ledgers.append(self.ledgers[parent].child(Budget(usd=usd, tokens=tokens)))
 
     @rule(data=st.data(), usd=CENTS, tokens=TOKENS)
     def reserve(self, data: st.DataObject, usd: Decimal, tokens: int) -> None:
-        ledger = data.draw(st.sampled_from(self.ledgers))
+        place = data.draw(st.integers(0, len(self.ledgers) - 1))
+        ledger = self.ledgers[place]
         left = ledger.left
         fits = (left.usd is None or usd <= left.usd) and (
             left.tokens is None or tokens <= left.tokens
         )
         try:
-            self.held.append((ledger.reserve(usd, tokens), Amount(usd, tokens)))
+            self.held.append((place, ledger.reserve(usd, tokens), Amount(usd, tokens)))
         except BudgetExceeded:
             assert not fits
         else:
@@ -190,25 +193,25 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data(), usd=CENTS, tokens=TOKENS)
     def extend(self, data: st.DataObject, usd: Decimal, tokens: int) -> None:
         index = data.draw(st.integers(0, len(self.held) - 1))
-        reservation, amount = self.held[index]
+        place, reservation, amount = self.held[index]
         try:
             reservation.extend(usd, tokens)
         except BudgetExceeded:
             return
-        self.held[index] = reservation, amount + Amount(usd, tokens)
+        self.held[index] = place, reservation, amount + Amount(usd, tokens)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), whole=st.booleans())
     def settle(self, data: st.DataObject, whole: bool) -> None:
-        reservation, amount = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        place, reservation, amount = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         spent = amount if whole else Amount(tokens=amount.tokens // 2)
         reservation.settle(spent.usd, spent.tokens)
-        self.settled += spent
+        self.settled.append((place, spent))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))[0].release()
+        self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))[1].release()
 
     @invariant()
     def no_limit_is_passed(self) -> None:
@@ -218,11 +221,17 @@ class Interleavings(RuleBasedStateMachine):
             assert ledger.budget.tokens is None or gone.tokens <= ledger.budget.tokens
 
     @invariant()
-    def the_root_knows_of_everything(self) -> None:
-        if getattr(self, "ledgers", []):
-            assert self.ledgers[0].spent == self.settled
-            held = sum((amount for _, amount in self.held), Amount())
-            assert self.ledgers[0].reserved == held
+    def every_ledger_knows_of_all_below_it(self) -> None:
+        for place, ledger in enumerate(getattr(self, "ledgers", [])):
+            spent = [amount for where, amount in self.settled if self.is_within(where, place)]
+            held = [amount for where, _, amount in self.held if self.is_within(where, place)]
+            assert ledger.spent == sum(spent, Amount())
+            assert ledger.reserved == sum(held, Amount())
+
+    def is_within(self, place: int | None, above: int) -> bool:
+        while place is not None and place != above:
+            place = self.parents[place]
+        return place == above
 
 
 TestInterleavings = Interleavings.TestCase
