@@ -1,0 +1,133 @@
+"""The file of estimates: where it is, and how processes share it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agentflow.budgets.estimate_records import FORMAT
+
+LARGEST = 32_000_000
+"""Bytes of a file that is read."""
+
+PATIENCE = 5.0
+"""Seconds to wait for others who write it."""
+
+_STEP = 0.02
+
+
+def default_path(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file that a user's estimates are kept in; None if there is no place for it.
+
+    It is ``AGENTFLOW_ESTIMATES``, or ``agentflow/estimates.json`` in the user's state directory:
+    ``XDG_STATE_HOME``, otherwise ``~/.local/state``.
+    """
+    environ = os.environ if environ is None else environ
+    try:
+        if named := environ.get("AGENTFLOW_ESTIMATES"):
+            return Path(named).expanduser()
+        state = Path(environ.get("XDG_STATE_HOME", ""))
+        if not state.is_absolute():
+            state = Path.home() / ".local" / "state"
+    except RuntimeError:  # nobody knows where the home is
+        return None
+    return state / "agentflow" / "estimates.json"
+
+
+class EstimateFile:
+    """A file of JSON that processes read, change and write in turn.
+
+    Args:
+        path: Where it is; a link is followed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))
+
+    def read(self) -> Any:
+        """What is kept; None if there is no file.
+
+        Raises:
+            OSError: It cannot be read: it is a directory, or somebody else's.
+            NewerFormat: A newer version of agentflow wrote it.
+            ValueError: It is broken, or of an older version.
+        """
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                text = file.read(LARGEST + 1)
+        except FileNotFoundError:
+            return None
+        if len(text) > LARGEST:
+            raise ValueError("it is too large")
+        try:
+            data = json.loads(text, parse_constant=_refuse)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        version = data.get("format") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise NewerFormat(f"format {version} is of a newer version of agentflow")
+        if version != FORMAT:
+            raise ValueError("it is of another format")
+        return data
+
+    def write(self, data: Any) -> None:
+        """Replace what is kept, at once and as a whole; only its owner may read it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        scratch.unlink(missing_ok=True)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(data, file, separators=(",", ":"), allow_nan=False)
+        scratch.replace(self.path)
+
+    def set_aside(self) -> Path:
+        """Move what cannot be used out of the way; where it is then.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
+        aside = self.path.with_name(f"{self.path.name}.broken")
+        self.path.replace(aside)
+        return aside
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from writing it; the directory is made if there is none.
+
+        Raises:
+            OSError: The lock cannot be had, or (`TimeoutError`) somebody keeps it.
+        """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _take(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class NewerFormat(Exception):
+    """The file is of a newer version, which will want to use it again."""
+
+
+def _take(descriptor: int) -> None:
+    for _ in range(round(PATIENCE / _STEP)):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            threading.Event().wait(_STEP)
+    raise TimeoutError(f"another process has been writing it for {PATIENCE:.0f} s")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
