@@ -40,6 +40,12 @@ def current_node() -> int | None:
     return None if place is None else int(str(place).partition("[")[0])
 
 
+def remaining() -> float | None:
+    """Seconds until the run that the current code belongs to gives up; None for never."""
+    deadline: float | None = getattr(run_scope.get(), "deadline", None)
+    return None if deadline is None else max(0.0, deadline - now())
+
+
 def _ignore(_data: Any) -> None:
     """The sink of a context outside a run."""
 

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from agentflow import _http
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now
-from agentflow.errors import BackendError, DefinitionError
+from agentflow.context import remaining
+from agentflow.errors import BackendBusy, BackendError, DefinitionError
 from agentflow.executor.models import failures, probe, wire
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -220,13 +221,19 @@ class OpenAIBackend:
         if self._limiter is not None and error.retry_after is not None:
             self._limiter.pause(now() + error.retry_after)
         delay = self._retry.delay(attempt, error)
-        total = self.timeouts.total
-        if delay is None or (total is not None and now() + delay >= started + total):
+        if delay is None or self._is_too_long(delay, started):
             raise error
         if self._on_retry is not None:
             self._on_retry(Retry(request, attempt, delay, error))
         await asyncio.sleep(delay)
         await self._wait_for_turn(0)
+
+    def _is_too_long(self, delay: float, started: float) -> bool:
+        """Whether after the delay the time of the call, or of its run, is over."""
+        total, left = self.timeouts.total, remaining()
+        if left is not None and delay >= left:
+            return True
+        return total is not None and now() + delay >= started + total
 
     async def _wait_for_turn(self, tokens: int) -> None:
         limiter = self._limiter
@@ -235,11 +242,27 @@ class OpenAIBackend:
         wait = limiter.delay(now(), tokens)
         try:
             while wait > 0:
+                self._check_wait(wait)
                 await asyncio.sleep(wait)
                 wait = limiter.held(now())  # a pause may have begun meanwhile
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, BackendBusy):
             limiter.give_back(now(), tokens, request=True)
             raise
+
+    def _check_wait(self, wait: float) -> None:
+        """Check that a turn comes before the deadline of the run.
+
+        Raises:
+            BackendBusy: It does not.
+        """
+        left = remaining()
+        if left is not None and wait >= left:
+            raise BackendBusy(
+                f"{self.url}: the rate limit allows the next request in {wait:.3g} s, and the "
+                f"deadline of the run is in {left:.3g} s",
+                url=self.url,
+                retryable=False,
+            )
 
     def _settle(self, reserved: int, stream: OpenAIStream | None) -> None:
         """Give the limiter back what was reserved and not used."""

@@ -24,6 +24,7 @@ from agentflow.executor.partial.decoding import Decoding, Waits
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
+from agentflow.executor.strategies.remaining import Remaining
 from agentflow.planner.builder import Builder, effect_of
 from agentflow.planner.plan import Node, Ref
 from agentflow.planner.prompting import shown
@@ -41,19 +42,24 @@ class Workbench:
     Args:
         run: The run of the task.
         model: Name of the model, or None for the default one.
+        show_remaining: See `Task`.
 
     Attributes:
         specs: The tools by name.
         model: The model, paid by the run.
+        remaining: Tells the model what is left.
         builder: Grows the run's plan.
         limits: Ceilings on what a model may ask for.
         partial: Whether calls begin while they are written, and a reply is stopped at a mistake.
     """
 
-    def __init__(self, run: Run[Any], model: str | None) -> None:
+    def __init__(
+        self, run: Run[Any], model: str | None, show_remaining: bool | None = None
+    ) -> None:
         self._run = run
         self.specs: Mapping[str, ToolSpec] = {n: tool.spec for n, tool in run.tools.items()}
         self.model = MeteredModel(run.host.model(model), run)
+        self.remaining = Remaining(run.ledger, show_remaining)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
         self.partial = run.host.services.partial

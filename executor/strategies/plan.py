@@ -51,7 +51,7 @@ class _Planning:
     def __init__(self, run: Run[Any], task: Task) -> None:
         self._run = run
         self._task = task
-        self._bench = Workbench(run, task.model)
+        self._bench = Workbench(run, task.model, task.show_remaining)
         self._rounds = task.rounds or ROUNDS
         self._ids: dict[int, int] = {}  # node by line
         self._written: dict[Hashable, int] = {}  # line by identity of the write it made
@@ -90,7 +90,8 @@ class _Planning:
         stream = PlanStream(
             self._bench, self._ids, self._written, commit_lines=self._task.commit == "line"
         )
-        request = ChatRequest(messages=tuple(self._messages), max_tokens=self._task.max_tokens)
+        messages = self._bench.remaining.told(self._messages)
+        request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
         writer = PlanWriter(self._bench, request, stream)
         try:
             plan = await writer.plan()
@@ -177,12 +178,12 @@ class _Planning:
         """Have the results read: the answer, or what is missing."""
         self._bench.begin_round("join", number, problem)
         said = prompting.joining(self._task.question, self._observed, problem=problem, last=last)
+        messages: list[Message] = [
+            {"role": "system", "content": prompting.prompt("join")},
+            {"role": "user", "content": said},
+        ]
         request = ChatRequest(
-            messages=[
-                {"role": "system", "content": prompting.prompt("join")},
-                {"role": "user", "content": said},
-            ],
-            max_tokens=self._task.max_tokens,
+            messages=self._bench.remaining.told(messages), max_tokens=self._task.max_tokens
         )
         reader = VerdictReader(self._bench.say)
 

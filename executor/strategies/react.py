@@ -61,7 +61,7 @@ async def react_task(run: Run[Any], task: Task) -> str:
         BackendError: The model could not be asked.
         BudgetExceeded: There is no money left to ask it.
     """
-    bench = Workbench(run, task.model)
+    bench = Workbench(run, task.model, task.show_remaining)
     tools = tool_definitions(bench.specs.values())
     messages: list[Message] = [
         {"role": "system", "content": prompt("react")},
@@ -72,7 +72,7 @@ async def react_task(run: Run[Any], task: Task) -> str:
         bench.begin_round("act", number)
         last = number == rounds
         request = ChatRequest(
-            messages=tuple(messages),
+            messages=bench.remaining.told(messages),
             tools=tools,
             tool_choice="none" if last and tools else None,
             max_tokens=task.max_tokens,

@@ -26,6 +26,8 @@ class Task:
         max_tokens: Upper bound of one reply.
         commit: When writes of a streamed plan may start: at the ``plan``'s end, when all of it
             has been read and checked, or at the end of their own ``line``.
+        show_remaining: Whether the model is told what is left of the limits, at the end of a
+            request: always, never, or (None) once half of one of them is gone.
     """
 
     question: str
@@ -36,6 +38,7 @@ class Task:
     rounds: int | None = None
     max_tokens: int = 2048
     commit: Literal["plan", "line"] = "plan"
+    show_remaining: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.question.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -121,7 +122,7 @@ def test_however_a_line_of_ledgers_begins_none_outlives_those_above(
         line[start % len(line)].begin(clock)
     line[-1].begin(clock)
 
-    for above, below in zip(line, line[1:], strict=False):
+    for above, below in pairwise(line):
         if above.deadline is not None:
             assert below.deadline is not None and below.deadline <= above.deadline
     left = line[-1].left.seconds

@@ -2,7 +2,7 @@
 
 `http_get` fetches pages, `read_file`, `list_files` and `search_text` look into one folder and
 `calculate` does arithmetic. Off unless asked for: `write_file` writes into that folder, `sql`
-asks a database and `python` runs programs.
+asks a database, `python` runs programs and `remaining` tells a model what is left of its limits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,19 @@ from agentflow.tools.builtin.calculate import calculate
 from agentflow.tools.builtin.files import file_tools
 from agentflow.tools.builtin.http import http_tools
 from agentflow.tools.builtin.python import python_tool
+from agentflow.tools.builtin.remaining import remaining as remaining_tool
 from agentflow.tools.builtin.sql import sql_tool
 from agentflow.tools.tool import Tool
 
-__all__ = ["calculate", "default_tools", "file_tools", "http_tools", "python_tool", "sql_tool"]
+__all__ = [
+    "calculate",
+    "default_tools",
+    "file_tools",
+    "http_tools",
+    "python_tool",
+    "remaining_tool",
+    "sql_tool",
+]
 
 
 def default_tools(
@@ -28,6 +37,7 @@ def default_tools(
     allow_private: bool = False,
     sql: str | os.PathLike[str] | None = None,
     python: bool = False,
+    remaining: bool = False,
 ) -> list[Tool[..., Any]]:
     """The built-in tools of a run.
 
@@ -37,6 +47,7 @@ def default_tools(
         allow_private: Whether `http_get` may reach loopback and private networks.
         sql: SQLite database that the `sql` tool reads; without one there is no such tool.
         python: Whether the `python` tool is among them.
+        remaining: Whether `remaining` is among them, for runs that have limits.
 
     Raises:
         DefinitionError: The root is no folder, or there is none to write to.
@@ -50,4 +61,6 @@ def default_tools(
         tools.append(sql_tool(sql))
     if python:
         tools.append(python_tool())
+    if remaining:
+        tools.append(remaining_tool)
     return tools
