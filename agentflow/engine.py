@@ -13,7 +13,9 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from agentflow import events
 from agentflow.backends import Backends
+from agentflow.budgets.allocation.situation import Allocator
 from agentflow.budgets.budget import Budget
+from agentflow.budgets.estimates import Estimates
 from agentflow.budgets.ledger import Ledger
 from agentflow.budgets.prices import Prices
 from agentflow.caches.caching import Caching
@@ -64,6 +66,10 @@ class Engine:
             defaults, False for nothing.
         partial: Whether tools that can begin while a model still writes their arguments do, and
             a model is stopped when it writes an argument that is rejected.
+        allocator: Makes, for each run, what decides which models try a call of an `llm` that has
+            several, and how many samples they make: by default `MonteCarlo`.
+        estimates: What is known of models' success, speed and length, and where it is kept:
+            `Estimates`, or the path of a file. By default it is learnt anew and forgotten.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -82,6 +88,8 @@ class Engine:
         cache: Caching | str | Path | bool = True,
         speculation: Speculation | bool = False,
         partial: bool = True,
+        allocator: Callable[[], Allocator] | None = None,
+        estimates: Estimates | str | Path | None = None,
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
@@ -93,6 +101,8 @@ class Engine:
             _foresight(speculation, cache),
             random.Random(seed),
             partial=partial,
+            allocator=allocator,
+            estimates=estimates if isinstance(estimates, Estimates) else Estimates(estimates),
         )
         self.plain_models: set[str] = set()
         self._backends = Backends(
@@ -133,6 +143,7 @@ class Engine:
         """
         self._closed = True
         left = await self.services.aclose()
+        await asyncio.to_thread(self.services.estimates.save)
         await self._backends.aclose()
         return left
 

@@ -245,9 +245,9 @@ class Allocated(Event):
 
 @dataclass(slots=True)
 class SampleEvent(NodeEvent):
-    """Something about one of several attempts of a model at a call.
+    """Something about one attempt of a model at a call that has several.
 
-    `number` counts the samples of a run.
+    `number` counts the samples of a run; `node` is -1 where the model was asked outside a call.
     """
 
     number: int
@@ -256,22 +256,22 @@ class SampleEvent(NodeEvent):
 
 @dataclass(slots=True)
 class SampleStarted(SampleEvent):
-    """A sample began, with `reserved` USD set aside at most."""
-
-    reserved: str
+    """A sample began."""
 
 
 @dataclass(slots=True)
 class SampleEnded(SampleEvent):
     """A sample ended: ``passed``, ``refused`` (by its check or type), ``failed`` or ``cancelled``.
 
-    It cost `usd` and took `seconds`; `why` says what was wrong, or who made it needless.
+    It cost `usd` and took `seconds`; `why` says what was wrong, or why it was cancelled. `saved`
+    is what it would have cost beyond that, by the mean of its model, had it not been cancelled.
     """
 
     outcome: str
     why: str
     usd: str
     seconds: float
+    saved: str = "0"
 
 
 @dataclass(slots=True)

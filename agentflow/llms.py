@@ -5,33 +5,44 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from agentflow.context import current_node, run_scope
 from agentflow.errors import (
+    AgentflowError,
     AnswerInvalid,
-    BackendError,
     BackendRejected,
+    CheckFailed,
     DefinitionError,
-    ModelError,
     ModelRefusal,
     RunFailed,
+    described,
     nearest,
 )
 from agentflow.events import TextDelta
+from agentflow.executor.allocation.controller import controller_of
+from agentflow.executor.allocation.learning import noted
+from agentflow.executor.allocation.trial import Question, policy_here
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, TextPiece
 from agentflow.executor.models.typed import AnswerType, feedback
 from agentflow.executor.run import Run
 from agentflow.tools.effects import SAMPLES
 from agentflow.tools.policy import DEFAULT, Options
-from agentflow.tools.roles import Check, refusal
+from agentflow.tools.roles import refusal
+from agentflow.tools.sampling import Sampling, sampling
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import as_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Verdict: TypeAlias = "bool | str | None"
+
+Judge: TypeAlias = "Callable[[Any], Verdict | Awaitable[Verdict]]"
+"""Looks at an answer: true or None accepts it; false, or a reason, does not."""
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")
 _ALMOST_FIELD = re.compile(r"(?<!\{)\{(?:[^\W\d]\w*[.\[!:][^{}]*)?\}")
@@ -45,8 +56,9 @@ class Prompted(Tool[P, R]):
 
     Args:
         fn: Only its signature and docstring count; its body is not run.
-        models: Names of models, tried in this order; empty for the engine's default.
-        check: See `Check`.
+        models: Names of models; empty for the engine's default.
+        samples: How many answers of one model may be asked for at once.
+        check: See `Judge`.
         temperature: None leaves it to the backend.
         max_tokens: Upper bound of an answer.
         repairs: How often a model may correct an answer that does not fit its type.
@@ -59,7 +71,8 @@ class Prompted(Tool[P, R]):
         fn: Callable[P, Any],
         *,
         models: Sequence[str],
-        check: Check | None,
+        samples: int | Sequence[int],
+        check: Judge | None,
         temperature: float | None,
         max_tokens: int,
         repairs: int,
@@ -67,13 +80,13 @@ class Prompted(Tool[P, R]):
         local: Mapping[str, Any],
     ) -> None:
         super().__init__(fn, effect=SAMPLES, policy=DEFAULT.revised(**options), local=local)
-        self.models = tuple(models)
         self._check = check
         self._temperature = temperature
         self._max_tokens = max_tokens
         self._repairs = repairs
         self._template = inspect.getdoc(fn) or ""
         self._check_definition()
+        self.sampling: Sampling = sampling(self.name, models, samples, max_tokens)
         returns = self.signature.returns
         self._type = AnswerType.of(str if returns is inspect.Parameter.empty else returns)
 
@@ -84,8 +97,11 @@ class Prompted(Tool[P, R]):
             raise DefinitionError(
                 f"@llm on {self.name!r}: max_tokens must be at least 1, and repairs at least 0"
             )
-        if inspect.iscoroutinefunction(self._check):
-            raise DefinitionError(f"@llm on {self.name!r}: check is a plain function, not async")
+        if self._check is not None and not callable(self._check):
+            raise DefinitionError(
+                f"@llm on {self.name!r}: check is a function, or another @llm, that looks at an "
+                f"answer, not {self._check!r}"
+            )
         _check_template(self._template, self.signature.signature, self.name)
 
     @property
@@ -116,21 +132,17 @@ class Prompted(Tool[P, R]):
                 raise failed.__cause__ or failed from None  # the caller knows of no run
 
     async def _ask(self, *args: Any, **kwargs: Any) -> Any:
-        """Ask the models in turn; the first usable answer."""
+        """Ask a model, or have several try; the first answer that passes."""
         run: Run[Any] = run_scope.get()
         prompt = self.fill(*args, **kwargs)
-        failed: list[str] = []
-        for name in self.models[:-1]:
-            try:
-                return await self._ask_one(run, name, prompt)
-            except (ModelError, BackendError) as error:
-                failed.append(f"before that {name} failed: {error}")
-        try:
-            return await self._ask_one(run, self.models[-1] if self.models else None, prompt)
-        except (ModelError, BackendError) as error:
-            for note in failed:
-                error.add_note(note)
-            raise
+        if self.sampling.chooses:
+            timeout = policy_here(run, self).timeout
+            ask = partial(self._converse, run, prompt=prompt)
+            return await controller_of(run).solve(Question(self.name, self.sampling, timeout, ask))
+        [name] = self.sampling.models
+        model = MeteredModel(run.host.model(name or None), run, current_node())
+        with noted(run, self.name, model):
+            return await self._converse(run, model, prompt=prompt)
 
     def fill(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The prompt for these arguments."""
@@ -142,25 +154,34 @@ class Prompted(Tool[P, R]):
 
         return _FIELD.sub(put, self._template)
 
-    async def _ask_one(self, run: Run[Any], name: str | None, prompt: str) -> Any:
+    async def _converse(self, run: Run[Any], model: MeteredModel, *, prompt: str) -> Any:
         """Ask one model, and let it correct itself.
+
+        Where models try at once, an answer that the check refuses is not corrected: another
+        sample is as good.
 
         Raises:
             AnswerInvalid: No answer fitted.
             ModelRefusal: It declined.
+            CheckFailed: The check raised.
             BackendError: It could not be asked.
         """
-        model = MeteredModel(run.host.model(name), run, current_node())
         messages: list[Message] = [{"role": "user", "content": prompt}]
         repairs = self._repairs
         while True:
             reply = await self._reply(run, model, messages)
             try:
-                return self._accepted(model, reply)
+                value = self._read(model, reply)
             except AnswerInvalid as error:
-                if not repairs or reply.finish_reason == "length":
-                    raise
-                correction = {"role": "user", "content": self._correction(error)}
+                wrong, final = error, reply.finish_reason == "length"
+            else:
+                why = await self._refused(value)
+                if why is None:
+                    return value
+                wrong, final = self._unusable(why, reply), self.sampling.chooses
+            if final or not repairs:
+                raise wrong
+            correction = {"role": "user", "content": self._correction(wrong)}
             messages = [*messages, reply.as_message(), correction]
             repairs -= 1
 
@@ -171,7 +192,7 @@ class Prompted(Tool[P, R]):
         node = current_node()
 
         def show(delta: Delta) -> None:
-            if isinstance(delta, TextPiece) and run.watched:
+            if isinstance(delta, TextPiece) and model.heard and run.watched:
                 run.emit(TextDelta(run.id, run.now(), delta.text, "call", node))
 
         if schema is not None and model.name not in plain:
@@ -194,22 +215,36 @@ class Prompted(Tool[P, R]):
             temperature=self._temperature,
         )
 
-    def _accepted(self, model: MeteredModel, reply: Reply) -> Any:
-        """The value of a reply, if it can be used."""
+    def _read(self, model: MeteredModel, reply: Reply) -> Any:
+        """The value of a reply."""
         if reply.refusal is not None:
             raise ModelRefusal(f"{self.name}: {model.name} declined: {reply.refusal}")
         if reply.finish_reason == "length":
-            raise self._unusable(f"cut off at max_tokens={self._max_tokens}", reply)
+            raise self._unusable(f"cut off at max_tokens={model.asked}", reply)
         if not reply.text.strip():
             raise self._unusable("empty", reply)
         try:
-            value = self._type.read(reply.text)
+            return self._type.read(reply.text)
         except AnswerInvalid as error:
             raise self._unusable(error.problems, reply) from None
-        why = None if self._check is None else refusal(self._check(value))
-        if why is None:
-            return value
-        raise self._unusable(why, reply)
+
+    async def _refused(self, value: Any) -> str | None:
+        """Why the check does not accept a value; None if it does."""
+        if self._check is None:
+            return None
+        try:
+            verdict = self._check(value)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        except AgentflowError:
+            raise  # of a judge that is a model: it could not be asked, or paid
+        except Exception as error:
+            raise CheckFailed(
+                f"{self.name}: its check raised {described(error)}; let it return False, or a "
+                "reason, for an answer that it does not accept",
+                tool=self.name,
+            ) from error
+        return refusal(verdict)
 
     def _unusable(self, problem: str, reply: Reply) -> AnswerInvalid:
         return AnswerInvalid(
@@ -235,7 +270,8 @@ def llm(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Prompted[P, R]: ...
 def llm(
     *,
     model: str | Sequence[str] = (),
-    check: Check | None = None,
+    samples: int | Sequence[int] = 1,
+    check: Judge | None = None,
     temperature: float | None = None,
     max_tokens: int = 1024,
     repairs: int = 2,
@@ -246,7 +282,8 @@ def llm(
     /,
     *,
     model: str | Sequence[str] = (),
-    check: Check | None = None,
+    samples: int | Sequence[int] = 1,
+    check: Judge | None = None,
     temperature: float | None = None,
     max_tokens: int = 1024,
     repairs: int = 2,
@@ -258,12 +295,17 @@ def llm(
 
     Args:
         fn: The function; its body is not run.
-        model: Name of a model, or several to be tried in turn.
-        check: Looks at an answer: true or None accepts it, false or a reason does not.
+        model: Name of a model, or of several that may try. Within limits the engine's allocator
+            decides which of them do, and when; without limits each is asked once, in turn.
+        samples: How many answers of one model may be asked for at once, such as 2 or
+            ``(1, 2, 4)``; the first that passes is taken and the others are cancelled.
+        check: Looks at an answer: true or None accepts it, false or a reason does not. A
+            function, an async one, or another `llm`.
         temperature: None leaves it to the backend.
         max_tokens: Upper bound of an answer.
         repairs: How often a model may correct an answer that does not fit.
-        **options: Fields of `Policy`.
+        **options: Fields of `Policy`; where several models or samples may try, the timeout is that
+            of one sample.
 
     Raises:
         DefinitionError: The docstring is missing or names something that is no parameter.
@@ -274,6 +316,7 @@ def llm(
         made: Prompted[..., Any] = Prompted(
             fn,
             models=(model,) if isinstance(model, str) else model,
+            samples=samples,
             check=check,
             temperature=temperature,
             max_tokens=max_tokens,

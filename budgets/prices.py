@@ -45,11 +45,13 @@ class Price:
         input: Of input that is not cached.
         output: Of output.
         cached_input: Of cached input; None means as `input`.
+        refunds: A call that is cancelled costs only what it had made by then.
     """
 
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
+    refunds: bool = True
 
     def cost(self, prompt: int, completion: int, cached: int = 0) -> Decimal:
         """USD of so many tokens; `cached` is part of `prompt`."""
@@ -177,13 +179,21 @@ def _price(name: str, given: PriceLike) -> Price:
         return given
     try:
         if isinstance(given, Mapping):
-            return Price(**{key: _usd(value) for key, value in given.items()})
+            return Price(**{key: _field(key, value) for key, value in given.items()})
         return Price(*(_usd(value) for value in given))
     except (TypeError, ValueError, InvalidOperation) as error:
         raise DefinitionError(
             f"the price of {name!r} is not usable ({error}): give input, output and perhaps "
-            f"cached_input, in USD per million tokens"
+            f"cached_input, in USD per million tokens, and perhaps refunds"
         ) from None
+
+
+def _field(name: str, value: Any) -> Any:
+    if name != "refunds":
+        return _usd(value)
+    if not isinstance(value, bool):
+        raise TypeError(f"refunds is true or false, not {value!r}")
+    return value
 
 
 def _usd(value: Any) -> Decimal:

@@ -80,6 +80,7 @@ class BoundCall:
         work: The same, when what its warm-up gave is among the arguments.
         tool: The tool.
         policy: The policy, per-call overrides included.
+        timeout: Seconds an attempt may take, or None; samples of one have that long each.
         gate: Limits how many run at once.
         limiter: Limits how many start a second, or None.
         wants_site: Whether `invoke` needs to know where it is called.
@@ -94,6 +95,7 @@ class BoundCall:
     work: Invoke
     tool: Tool[..., Any]
     policy: Policy
+    timeout: float | None
     gate: Gate
     limiter: RateLimiter | None
     wants_site: bool
@@ -157,6 +159,7 @@ def bind_call(
         work,
         tool,
         policy,
+        None if tool.sampling is not None and tool.sampling.chooses else policy.timeout,
         gate,
         limiter,
         wants_site=wants_site or bool(policy.hedge),

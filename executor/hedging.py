@@ -64,6 +64,11 @@ class Latencies:
         self._last.append(seconds)
         insort(self._sorted, seconds)
 
+    @property
+    def known(self) -> Sequence[float]:
+        """All that are remembered, ascending."""
+        return self._sorted
+
     def quantile(self, share: float) -> float | None:
         """The duration that this share of calls stayed below; None while they are few."""
         if len(self._last) < ENOUGH:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow import events
+from agentflow.budgets.ledger import NOTHING
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now
 from agentflow.errors import BackendTimeout
@@ -28,18 +29,32 @@ class MeteredModel:
         run: Whose ledger pays and whose subscribers are told.
         node: Plan id of the call that uses it, or None.
 
+    Attributes:
+        price: What it costs, or None if that is not known.
+        reserved: What is set aside for the call under way.
+        spent: USD that its calls have cost so far.
+        used: Tokens of prompts and of completions that they have taken.
+        asked: Tokens of output that its last call could have at most.
+        heard: Whether its replies are told while they come.
+
     Raises:
         DefinitionError: There is a budget in USD, and the model has no price.
     """
+
+    heard = True
 
     def __init__(self, model: Model, run: Run[Any], node: int | None = None) -> None:
         self._model = model
         self._run = run
         self._node = node
         prices: Prices = getattr(model, "prices", None) or Prices()
-        self._price = prices.price(model.name, url=getattr(model, "url", ""))
-        if self._price is None and run.ledger.left.usd is not None:
+        self.price = prices.price(model.name, url=getattr(model, "url", ""))
+        if self.price is None and run.ledger.left.usd is not None:
             prices.require(model.name)
+        self.reserved = NOTHING
+        self.spent = Decimal(0)
+        self.used = (0, 0)
+        self.asked = 0
 
     @property
     def name(self) -> str:
@@ -56,11 +71,13 @@ class MeteredModel:
         """
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
         reservation = self._run.ledger.reserve(self._usd(bound), _total(bound))
+        self.reserved, self.asked = reservation.amount, request.max_tokens
         began, stream = now(), None
+        refunds = self.price is None or self.price.refunds
         used: Usage | None = bound  # until there is a stream, an answer may be under way
 
         def say_so_far() -> None:
-            so_far = bound if stream is None else _used(stream, bound)
+            so_far = bound if stream is None else _used(stream, bound, refunds)
             self._tell(so_far, self._usd(so_far), began)
 
         self._run.audience.last_words.add(say_so_far)
@@ -73,13 +90,15 @@ class MeteredModel:
             raise
         finally:
             self._run.audience.last_words.discard(say_so_far)
+            self.reserved = NOTHING
             if stream is not None:
-                used = _used(stream, bound)
+                used = _used(stream, bound, refunds)
             if used is None:
                 reservation.release()
             else:
                 usd = self._usd(used)
                 reservation.settle(usd, _total(used))
+                self._count(used, usd)
                 self._tell(used, usd, began)
 
     async def complete(
@@ -98,9 +117,14 @@ class MeteredModel:
             return stream.reply
 
     def _usd(self, used: Usage) -> Decimal:
-        if self._price is None:
+        if self.price is None:
             return Decimal(0)
-        return self._price.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens or 0)
+        return self.price.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens or 0)
+
+    def _count(self, used: Usage, usd: Decimal) -> None:
+        self.spent += usd
+        prompt, completion = self.used
+        self.used = (prompt + used.prompt_tokens, completion + used.completion_tokens)
 
     def _tell(self, used: Usage, usd: Decimal, began: float) -> None:
         if not self._run.watched:
@@ -126,12 +150,15 @@ def _total(used: Usage) -> int:
     return used.prompt_tokens + used.completion_tokens
 
 
-def _used(stream: ReplyStream, bound: Usage) -> Usage:
+def _used(stream: ReplyStream, bound: Usage, refunds: bool) -> Usage:
     """What a call took: as its backend said, else an estimate that stays within its bound."""
     used = stream.usage
     if not used.estimated:
         return used
-    made = used.completion_tokens + (0 if _whole(stream) else IN_FLIGHT)
+    whole = _whole(stream)
+    if not (whole or refunds):
+        return bound
+    made = used.completion_tokens + (0 if whole else IN_FLIGHT)
     return replace(used, completion_tokens=min(made, bound.completion_tokens))
 
 

@@ -7,7 +7,7 @@ import contextvars
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
@@ -31,6 +31,9 @@ from agentflow.executor.teller import Teller
 from agentflow.planner.plan import Plan
 from agentflow.tools.tool import Tool
 
+if TYPE_CHECKING:
+    from agentflow.executor.allocation.controller import Controller
+
 T = TypeVar("T")
 
 Body = Callable[["Run[T]"], Awaitable[T]]
@@ -51,6 +54,7 @@ class Run(Generic[T]):
         naming: Names its calls.
         speculator: Starts calls before they are asked for, or None.
         audience: Who is told what happens.
+        allocation: Has calls tried by several models, or None before the first.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Run(Generic[T]):
         self.naming = Naming(self._root, path or name, self.driver.state, self._spec)
         self.deadline = self.driver.deadline = _earliest(deadline, parent)
         self.speculator: Speculator | None = None
+        self.allocation: Controller | None = None
         self._task: asyncio.Task[None] | None = None
 
     def _make_driver(self, fail_fast: bool) -> Driver:

@@ -119,8 +119,8 @@ class Running:
             self.parts.claim(slot, call)
         if self.teller is not None:
             self.teller.started(slot, 1)
-        if call.policy.timeout is not None:
-            self.timers.start(slot, call.policy.timeout)
+        if call.timeout is not None:
+            self.timers.start(slot, call.timeout)
         context = self._own_context(slot) if self._contexts else self._context.copy()
         self._tasks[slot] = self._task(self._child(slot, call), context=context)
 
@@ -315,8 +315,8 @@ class Running:
         return await self._made(slot, call)
 
     def _time(self, slot: int, call: BoundCall) -> None:
-        if call.policy.timeout is not None:
-            self.timers.start(slot, call.policy.timeout)
+        if call.timeout is not None:
+            self.timers.start(slot, call.timeout)
 
     # Stopping
 

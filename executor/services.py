@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from agentflow.budgets.allocation.situation import Allocator
+from agentflow.budgets.estimates import Estimates
 from agentflow.caches.caching import Caching, Scope
 from agentflow.caches.keys import Keys
 from agentflow.caches.speculation.foresight import Foresight
@@ -109,9 +111,12 @@ class Services:
         foresight: What may be started before it is asked for; None for nothing.
         chance: Jitter of what is shared.
         partial: Whether calls begin while a model still writes them.
+        allocator: Makes what decides how many samples models make; None for the default.
+        estimates: What to expect of models; by default nothing is known.
 
     Attributes:
         partial: As given.
+        estimates: As given.
         limits: Ceilings on what runs at once.
         threads: For plain functions.
         cache: Results of tools, or None.
@@ -127,9 +132,13 @@ class Services:
         chance: random.Random | None = None,
         *,
         partial: bool = True,
+        allocator: Callable[[], Allocator] | None = None,
+        estimates: Estimates | None = None,
     ) -> None:
         self.limits = limits
         self.partial = partial
+        self._allocator = allocator
+        self.estimates = estimates or Estimates()
         self.cache: ToolCache | None = None
         self.foresight = foresight
         self._scope: Scope = ""
@@ -154,6 +163,19 @@ class Services:
         if shared.call is None:
             shared.call = shared.bind(tool, tool.policy, self)
         return shared.call
+
+    def allocator(self) -> Allocator:
+        """What decides for one run how many samples models make."""
+        if self._allocator is not None:
+            return self._allocator()
+        from agentflow.budgets.allocation.montecarlo import MonteCarlo
+
+        return MonteCarlo()
+
+    def latencies(self, tool: Tool[..., Any]) -> Sequence[float]:
+        """Seconds that the last calls of a tool took, as far as they were noted."""
+        shared: _Shared | None = tool.origin.shared.get(self)
+        return () if shared is None else shared.latencies.known
 
     def reuse(self, run: str) -> Reuse | None:
         """The tool cache as the runs within one outermost run use it, or None."""

@@ -25,6 +25,7 @@ from agentflow.tools.paths import ALL
 from agentflow.tools.policy import DEFAULT, UNSET, Options, Policy
 from agentflow.tools.roles import Check
 from agentflow.tools.rules import check_policy, check_roles, checks_of
+from agentflow.tools.sampling import Sampling
 from agentflow.tools.signature import Signature
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.streaming import Commit
@@ -58,9 +59,11 @@ class Tool(Generic[P, R_co]):
         when: Reference that must be true for a call to be made, or None.
         batch: Tool that takes a list of this tool's argument and gives the list of results.
         warm_up: What is made ready when a model has named the tool, or None; the original's.
+        sampling: How it may be tried, if models do its work; else None.
     """
 
     fn: Callable[P, Any]
+    sampling: Sampling | None = None
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ from agentflow.budgets.allocation.situation import (
     Deciding,
     Decision,
     Job,
-    Profile,
     Situation,
     Start,
 )
@@ -26,7 +25,7 @@ class CheapestFirst:
         return Decision(tuple(Start(job.id, self._next(job)) for job in _idle(situation)))
 
     def _next(self, job: Job) -> str:
-        return min(job.models, key=lambda name: (job.failed.get(name, 0), _price(job.models[name])))
+        return min(job.models, key=lambda name: (job.failed.get(name, 0), job.models[name].usd))
 
 
 class InTurn:
@@ -48,9 +47,3 @@ class InTurn:
 def _idle(situation: Situation) -> list[Job]:
     """The jobs that could run and do not."""
     return [job for job in situation.jobs if job.ready and job.widths and not job.running]
-
-
-def _price(profile: Profile) -> float:
-    """Mean USD of a sample."""
-    samples = [*profile.won, *profile.lost]
-    return sum(usd for _, usd in samples) / len(samples) if samples else 0.0

@@ -28,6 +28,15 @@ class Profile:
     doubt: float = 0.0
     refunds: bool = True
 
+    @property
+    def usd(self) -> float:
+        """USD that a sample costs, on average."""
+        shares = (self.probability, self.won), (1.0 - self.probability, self.lost)
+        known = [(share, pool) for share, pool in shares if pool]
+        total = sum(share for share, _ in known)
+        means = [share * sum(usd for _, usd in pool) / len(pool) for share, pool in known]
+        return sum(means) / total if total else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

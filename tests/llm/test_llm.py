@@ -150,15 +150,18 @@ def test_other_mistakes_are_refused_where_they_are_written() -> None:
         """{name}"""
         raise AssertionError
 
-    async def check(answer: str) -> bool:
-        return True
-
     with pytest.raises(DefinitionError, match="async def plain"):
         llm(plain)  # type: ignore[arg-type]  # meant
     with pytest.raises(DefinitionError, match="cannot be an answer's type"):
         llm(strange)
-    with pytest.raises(DefinitionError, match="not async"):
-        llm(check=check)(say)  # type: ignore[arg-type]  # meant
+    with pytest.raises(DefinitionError, match="check is a function"):
+        llm(check="yes")(say)  # type: ignore[call-overload]  # meant
+    with pytest.raises(DefinitionError, match="samples="):
+        llm(samples=0)(say)
+    with pytest.raises(DefinitionError, match="samples="):
+        llm(samples=())(say)
+    with pytest.raises(DefinitionError, match="named twice"):
+        llm(model=["a", "a"])(say)
     with pytest.raises(DefinitionError, match="max_tokens must be at least 1"):
         llm(max_tokens=0)(say)
     with pytest.raises(DefinitionError, match="repairs at least 0"):

@@ -1,0 +1,1 @@
+"""Calls that several models try at once, as an allocator decides within money and time."""

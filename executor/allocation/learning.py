@@ -1,0 +1,35 @@
+"""What runs teach the estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from agentflow.budgets.estimate_records import Outcome
+from agentflow.clock import now
+from agentflow.errors import ModelError
+from agentflow.executor.metering import MeteredModel
+
+if TYPE_CHECKING:
+    from agentflow.executor.run import Run
+
+
+@contextmanager
+def noted(run: Run[Any], tool: str, model: MeteredModel) -> Iterator[None]:
+    """Note how a model fares at a tool, unless it was not asked or is cancelled."""
+    began = now()
+    try:
+        yield
+    except (ModelError, TimeoutError):
+        note(run, tool, model, passed=False, seconds=now() - began)
+        raise
+    note(run, tool, model, passed=True, seconds=now() - began)
+
+
+def note(
+    run: Run[Any], tool: str, model: MeteredModel, *, passed: bool | None, seconds: float
+) -> None:
+    """Note how a model fared at a tool; of a sample that was cancelled that is None."""
+    outcome = Outcome(passed, seconds, *model.used)
+    run.host.services.estimates.note(tool, model.name, outcome)

@@ -1,0 +1,176 @@
+"""A call while models try it: its samples, what they gave, and when it is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentflow.context import logged_node
+from agentflow.errors import (
+    BackendError,
+    BudgetExceeded,
+    ModelError,
+    OutOfReach,
+    described,
+)
+from agentflow.executor.allocation.sampled import Sampled, SampledModel
+from agentflow.tools.policy import Policy
+from agentflow.tools.sampling import Sampling
+from agentflow.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agentflow.executor.run import Run
+
+MOST = 64
+"""Samples of one call that are begun in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What models are to try.
+
+    Attributes:
+        tool: Name of the tool whose call it is.
+        sampling: Who may try it, and how often at once.
+        timeout: Seconds one sample may take, or None.
+        ask: Makes one sample; raises if its answer does not pass.
+    """
+
+    tool: str
+    sampling: Sampling
+    timeout: float | None
+    ask: Callable[[SampledModel], Awaitable[Any]]
+
+
+class Trial:
+    """A call that models try until an answer passes.
+
+    Args:
+        id: Names it among the jobs of its run.
+        question: What is tried.
+
+    Attributes:
+        id: As given.
+        question: As given.
+        node: Plan id of the call; -1 where it belongs to none.
+        element: Its index, if the call is part of a map.
+        context: What samples run in.
+        answer: The value, in the end.
+        running: Samples under way.
+        begun: How many samples there were.
+        failed: How many did not pass, by model.
+        barred: Models that cannot be asked.
+        won: Whose sample passed, or None.
+        short: What could not be set aside for a sample since one last began, or None.
+    """
+
+    def __init__(self, id: int, question: Question) -> None:
+        self.id = id
+        self.question = question
+        self.node, self.element = _place()
+        self.context = contextvars.copy_context()
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.running: list[Sampled] = []
+        self.begun = 0
+        self.failed: Counter[str] = Counter()
+        self.barred: set[str] = set()
+        self.won: str | None = None
+        self.short: BudgetExceeded | None = None
+        self._errors: list[tuple[str, BaseException]] = []
+
+    @property
+    def models(self) -> list[str]:
+        """Who may still be asked."""
+        return [name for name in self.question.sampling.models if name not in self.barred]
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another sample is allowed."""
+        return bool(self.models) and self.begun < MOST
+
+    def missed(self, sampled: Sampled, error: Exception) -> str:
+        """A sample gave no answer that passed; in a word, why."""
+        if isinstance(error, BudgetExceeded):
+            self.short = error
+            return "failed"
+        self._errors.append((sampled.model.name, error))
+        if isinstance(error, BackendError) and not error.retryable:
+            self.barred.add(sampled.name)
+        self.failed[sampled.name] += 1
+        return "refused" if isinstance(error, ModelError) else "failed"
+
+    def passed(self, sampled: Sampled, value: Any) -> None:
+        """A sample has an answer that passed."""
+        if not self.answer.done():
+            self.won = sampled.name
+            self.answer.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no answer."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def give_up(self, *, limited: bool, usd: Any, seconds: float | None) -> None:
+        """No further sample will be made.
+
+        Args:
+            limited: There are limits, which are why.
+            usd: What is left to spend, or None.
+            seconds: What is left until the deadline, or None.
+        """
+        if self.short is not None and not self._errors:
+            return self.fail(self.short)
+        if not limited and self._errors:
+            return self.fail(self._last())
+        error = OutOfReach(self._story(usd, seconds), tried=self.failed, usd=usd, seconds=seconds)
+        if self._errors:
+            error.__cause__ = self._errors[-1][1]
+        return self.fail(error)
+
+    def _last(self) -> BaseException:
+        """What was wrong with the last sample; notes tell of those before."""
+        *before, (_, last) = self._errors
+        for name, error in before:
+            last.add_note(f"before that {name} failed: {error}")
+        return last
+
+    def _story(self, usd: Any, seconds: float | None) -> str:
+        tool, tried = self.question.tool, self.failed.total()
+        known = [f"${usd:f}" if usd is not None else "", f"{seconds:.3g} s" if seconds else ""]
+        left = " and ".join(filter(None, known)) or "nothing"
+        who = ", ".join(f"{count} of {name or 'the default model'}" for name, count in
+                        self.failed.items())  # fmt: skip
+        if self.begun >= MOST:
+            return f"{tool}: none of {self.begun} samples passed ({who})"
+        if not tried:
+            return f"{tool}: no sample can succeed within what is left ({left})"
+        last = described(self._errors[-1][1])
+        return (
+            f"{tool}: none of {tried} samples passed ({who}), and no further one can succeed "
+            f"within what is left ({left}); the last: {last}"
+        )
+
+
+def judged(error: BaseException) -> bool:
+    """Whether an error says that a sample did not pass; any other is a fault of the program."""
+    return isinstance(error, ModelError | BackendError | BudgetExceeded | TimeoutError)
+
+
+def _place() -> tuple[int, int | None]:
+    """Plan id of the call that the current code belongs to, and its index in a map."""
+    node, bracket, element = str(logged_node.get(-1)).partition("[")
+    return int(node), int(element.rstrip("]")) if bracket else None
+
+
+def policy_here(run: Run[Any], tool: Tool[..., Any]) -> Policy:
+    """The policy of the call that the current code belongs to, overrides included."""
+    node, _ = _place()
+    if node >= 0:
+        call = run.driver.call_of(run.driver.state.slot(node))
+        if call.tool.origin is tool.origin:
+            return call.policy
+    return tool.policy
