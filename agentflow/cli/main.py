@@ -17,6 +17,7 @@ _MODULES = {
     "plan": "plan",
     "tools": "list_tools",
     "cache": "cache",
+    "estimates": "estimates",
     "doctor": "doctor",
 }
 

@@ -36,6 +36,14 @@ ACTION is one of
   export   every result as a line of JSON: key, tool, value, cost, expires
 """
 
+_ESTIMATES = """\
+Show what runs have taught: how likely a model passes at a tool, how long it takes, how much it
+writes, and what that costs; of workflows, what a run that passed has cost.
+
+The agreement of a tool says how much the samples of one call have in common, from 0 (nothing) to 1
+(all pass or none does). What was seen 30 days ago counts half.
+"""
+
 
 class _Secret(argparse.Action):
     """Refuses a key on the command line, and says why."""
@@ -75,6 +83,7 @@ def build() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_tools(commands)
     _add_cache(commands)
+    _add_estimates(commands)
     _add_doctor(commands)
     return parser
 
@@ -100,10 +109,8 @@ def _add_run(commands: Any) -> None:
     group = parser.add_argument_group("the task")
     group.add_argument("--strategy", choices=("plan", "react"), default="plan", help="default plan")
     group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of one reply at most")
-    group.add_argument("--budget", metavar="USD", help="what the run may cost, such as 0.05")
     group.add_argument("--budget-tokens", type=int, metavar="N", help="tokens it may use in all")
-    group.add_argument("--deadline", metavar="TIME", help="how long it may take: 30s, 5m, 1h")
-    group.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
+    _add_limit_options(group)
     _add_cache_options(parser)
     group = parser.add_argument_group("the output")
     form = group.add_mutually_exclusive_group()
@@ -128,6 +135,9 @@ def _add_plan(commands: Any) -> None:
         help='[{"name", "params", "required"}, ...] in place of tools',
     )
     _add_tool_options(parser)
+    _add_endpoint_options(parser)
+    group = parser.add_argument_group("what limits come to, before anything is spent")
+    _add_limit_options(group)
     _add_debug_options(parser)
 
 
@@ -145,6 +155,19 @@ def _add_cache(commands: Any) -> None:
     )
     parser.add_argument("action", metavar="ACTION", choices=("stats", "clear", "export"))
     parser.add_argument("--dir", metavar="DIR", help="where it is; otherwise AGENTFLOW_CACHE")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _add_debug_options(parser)
+
+
+def _add_estimates(commands: Any) -> None:
+    parser = _parser(
+        commands.add_parser,
+        "estimates",
+        help="show what runs have taught of models",
+        description=_ESTIMATES,
+    )
+    parser.add_argument("--file", metavar="FILE", help="where it is; otherwise AGENTFLOW_ESTIMATES")
+    parser.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _add_debug_options(parser)
 
@@ -178,6 +201,13 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--sql", metavar="FILE", help="add the sql tool, which reads this database")
     group.add_argument("--python", action="store_true", help="add the python tool")
+
+
+def _add_limit_options(group: Any) -> None:
+    group.add_argument("--budget", metavar="USD", help="what the run may cost, such as 0.05")
+    group.add_argument("--deadline", metavar="TIME", help="how long it may take: 30s, 5m, 1h")
+    group.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
+    group.add_argument("--estimates", metavar="FILE", help="what earlier runs have taught")
 
 
 def _add_cache_options(parser: argparse.ArgumentParser) -> None:
