@@ -92,10 +92,17 @@ class Trial:
         """Whether another sample is allowed."""
         return bool(self.models) and self.begun < MOST
 
+    def began(self, sampled: Sampled) -> None:
+        """One more sample is under way."""
+        self.running.append(sampled)
+        self.begun += 1
+        self.short = None
+
     def missed(self, sampled: Sampled, error: Exception) -> str:
         """A sample gave no answer that passed; in a word, why."""
         if isinstance(error, BudgetExceeded):
             self.short = error
+            self.begun -= 1
             return "failed"
         self._errors.append((sampled.model.name, error))
         if isinstance(error, BackendError) and not error.retryable:

@@ -1,128 +1,116 @@
-"""The calls of a run, or of a plan, as an allocator sees them."""
+"""A run as its allocator sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+import asyncio
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from agentflow.budgets.allocation.situation import Job, Profile, Sample
-from agentflow.budgets.prices import FREE, MILLION, Price, Prices
-from agentflow.planner.plan import GATHER, Node, Plan
-from agentflow.tools.sampling import Sampling
-from agentflow.tools.tool import Tool
+from agentflow.budgets.allocation.situation import Job, Sample, Situation
+from agentflow.budgets.ledger import Amount
+from agentflow.executor.allocation.outlook import Outlook, job_of
+from agentflow.executor.allocation.trial import MOST, Trial
+from agentflow.executor.commands import DONE, RUNNING
+from agentflow.planner.plan import GATHER
 
 if TYPE_CHECKING:
-    from agentflow.budgets.estimates import Estimates
-    from agentflow.executor.models.base import Model
-
-AT_ONCE = Profile(1.0, ((0.0, 0.0),), ())
-"""Of what takes no time and always succeeds."""
-
-A_TOKEN = Price(MILLION, MILLION)
-"""Tokens as money: where only they are limited, one costs 1."""
-
-UNKNOWN = 1.0
-"""Seconds that a call of a tool is taken to need when none is known."""
-
-Models: TypeAlias = "Callable[[str | None], Model]"
-"""A model by name, or the default one."""
-
-Latencies: TypeAlias = Callable[[Tool[..., Any]], Sequence[float]]
-"""Seconds that the last calls of a tool took."""
+    from agentflow.executor.run import Run
 
 
-def _none_known(_tool: Tool[..., Any]) -> Sequence[float]:
-    return ()
+class View:
+    """Looks at a run for whoever decides.
 
-
-@dataclass(slots=True)
-class Outlook:
-    """What is expected of the calls of one run: learnt before it, and the same all through it.
+    Args:
+        run: The run.
+        outlook: What is expected of its calls.
 
     Attributes:
-        estimates: What earlier runs have taught.
-        models: A model by name, or the default one.
-        counts_tokens: Only tokens are limited: they take the place of money.
-        latencies: Of tools that ask no model.
+        outlook: As given.
+        limited: Whether the run has limits.
     """
 
-    estimates: Estimates
-    models: Models
-    counts_tokens: bool = False
-    latencies: Latencies = _none_known
-    _profiles: dict[tuple[str, Sampling], dict[str, Profile]] = field(default_factory=dict)
-    _agreement: dict[str, float] = field(default_factory=dict)
-    _automatic: dict[Tool[..., Any], Profile] = field(default_factory=dict)
+    def __init__(self, run: Run[Any], outlook: Outlook) -> None:
+        self._run = run
+        self._loop = asyncio.get_running_loop()
+        self.outlook = outlook
+        left = run.ledger.left
+        self.limited = any(limit is not None for limit in (run.deadline, left.usd, left.tokens))
+        outlook.counts_tokens = left.usd is None and left.tokens is not None
+        self._seen: dict[int, float] = {}  # when other calls were first seen running
 
-    def profiles(self, tool: str, sampling: Sampling) -> Mapping[str, Profile]:
-        """What to expect of each model at a tool."""
-        key = tool, sampling
-        if key not in self._profiles:
-            self._profiles[key] = {
-                name: self._profile(tool, self.models(name or None), sampling.max_tokens)
-                for name in sampling.models
-            }
-        return self._profiles[key]
+    def situation(self, trials: Collection[Trial]) -> Situation:
+        """What is left to do, and with what."""
+        left = self._run.ledger.left
+        limit = left.tokens if self.outlook.counts_tokens else left.usd
+        usd = None if limit is None else max(0.0, float(limit))
+        return Situation(tuple(self._jobs(trials)), usd, self.seconds)
 
-    def agreement(self, tool: str) -> float:
-        """How much the outcomes of samples of one call of a tool have in common."""
-        if tool not in self._agreement:
-            self._agreement[tool] = self.estimates.agreement(tool)
-        return self._agreement[tool]
+    @property
+    def seconds(self) -> float | None:
+        """What is left until the deadline."""
+        deadline = self._run.deadline
+        return None if deadline is None else max(0.0, deadline - self._loop.time())
 
-    def automatic(self, tool: Tool[..., Any]) -> Profile:
-        """What to expect of a call that is tried once, by itself."""
-        if tool not in self._automatic:
-            self._automatic[tool] = self._once(tool)
-        return self._automatic[tool]
+    def others(self, trials: Collection[Trial]) -> list[int]:
+        """Plan ids of the calls under way that no model tries here."""
+        tried = {trial.node for trial in trials}
+        state = self._run.driver.state
+        return [
+            node
+            for node, slot in enumerate(state.slots)
+            if state.status[slot] is RUNNING and node not in tried
+        ]
 
-    def _once(self, tool: Tool[..., Any]) -> Profile:
-        if tool.sampling is not None:
-            [known] = self.profiles(tool.name, tool.sampling).values()
-            # Nothing can be decided for it, so that it may fail is left out.
-            return replace(known, probability=1.0, won=known.won or known.lost, lost=(), doubt=0.0)
-        usd = 0.0 if self.counts_tokens else float(tool.policy.usd)
-        took = self.latencies(tool) or (UNKNOWN,)
-        return Profile(1.0, [(seconds, usd) for seconds in took], ())
+    def _jobs(self, trials: Collection[Trial]) -> Iterator[Job]:
+        """The calls that are not done, each after those it waits for."""
+        by_node: dict[int, list[Trial]] = {}
+        for trial in trials:
+            by_node.setdefault(trial.node, []).append(trial)
+        yield from map(self._tried, by_node.pop(-1, ()))
+        stand_for: dict[int, tuple[int, ...]] = {}
+        state = self._run.driver.state
+        for id, slot in enumerate(state.slots):
+            if state.status[slot] >= DONE:
+                continue
+            if (here := by_node.get(id)) is not None:
+                stand_for[id] = tuple(trial.id for trial in here)
+                yield from map(self._tried, here)
+                continue
+            stand_for[id] = (id,)
+            node = state.nodes[slot]
+            after = [job for dep in node.waits_for() for job in stand_for.get(dep, ())]
+            tool = None if node.tool == GATHER else self._run.driver.call_of(slot).tool.origin
+            job = job_of(id, tool, tuple(after), self.outlook)
+            if job.widths:  # it is ready once models may try it
+                yield replace(job, ready=False)
+            elif state.status[slot] is RUNNING:
+                yield replace(job, running=self._running(id))
+            else:
+                yield job
 
-    def _profile(self, tool: str, model: Model, max_tokens: int) -> Profile:
-        prices: Prices = getattr(model, "prices", None) or Prices()
-        price = prices.price(model.name, url=getattr(model, "url", "")) or FREE
-        charged = A_TOKEN if self.counts_tokens else price
-        return self.estimates.profile(
-            tool, model.name, charged, max_tokens=max_tokens, refunds=price.refunds
+    def _running(self, id: int) -> tuple[Sample, ...]:
+        """A call that runs by itself, as the one sample it is."""
+        now = self._loop.time()
+        return (Sample("", now - self._seen.setdefault(id, now)),)
+
+    def _tried(self, trial: Trial) -> Job:
+        question, now = trial.question, self._loop.time()
+        profiles = self.outlook.profiles(question.tool, question.sampling)
+        room = MOST - trial.begun
+        return Job(
+            trial.id,
+            (),
+            {name: profiles[name] for name in trial.models},
+            tuple(width for width in question.sampling.widths if width <= room),
+            self.outlook.agreement(question.tool),
+            ready=True,
+            running=tuple(
+                Sample(one.name, now - one.began, self._money(one.model.reserved))
+                for one in trial.running
+            ),
+            failed=trial.failed,
         )
 
-
-def jobs_of_plan(
-    plan: Plan, tools: Mapping[str, Tool[..., Any]], outlook: Outlook
-) -> tuple[Job, ...]:
-    """The jobs of a plan before anything of it runs; of a map it is not known how many."""
-    return tuple(
-        job_of(id, tool_of(node, tools.__getitem__), node.waits_for(), outlook)
-        for id, node in plan.items()
-    )
-
-
-def tool_of(node: Node, find: Callable[[str], Tool[..., Any]]) -> Tool[..., Any] | None:
-    """What a node calls; None if it only gathers."""
-    return None if node.tool == GATHER else find(node.tool).origin
-
-
-def job_of(
-    id: int,
-    tool: Tool[..., Any] | None,
-    after: tuple[int, ...],
-    outlook: Outlook,
-    running: tuple[Sample, ...] = (),
-) -> Job:
-    """A call that no model tries yet."""
-    ready = not after
-    if tool is None:
-        return Job(id, after, {"": AT_ONCE}, (), ready=ready, running=running)
-    sampling = tool.sampling
-    if sampling is None or not sampling.chooses:
-        return Job(id, after, {"": outlook.automatic(tool)}, (), ready=ready, running=running)
-    profiles, agreement = outlook.profiles(tool.name, sampling), outlook.agreement(tool.name)
-    return Job(id, after, profiles, sampling.widths, agreement, ready=ready, running=running)
+    def _money(self, amount: Amount) -> float:
+        return float(amount.tokens if self.outlook.counts_tokens else amount.usd)

@@ -1,0 +1,122 @@
+"""What is expected of calls: the jobs of a plan, before any of them is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agentflow.budgets.allocation.situation import Job, Profile
+from agentflow.budgets.prices import FREE, MILLION, Price, Prices
+from agentflow.planner.plan import GATHER, Plan
+from agentflow.tools.sampling import Sampling
+from agentflow.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agentflow.budgets.estimates import Estimates
+    from agentflow.executor.models.base import Model
+
+AT_ONCE = Profile(1.0, ((0.0, 0.0),), ())
+"""Of what takes no time and always succeeds."""
+
+A_TOKEN = Price(MILLION, MILLION)
+"""Tokens as money: where only they are limited, one costs 1."""
+
+UNKNOWN = 1.0
+"""Seconds that a call of a tool is taken to need when none is known."""
+
+Models: TypeAlias = "Callable[[str | None], Model]"
+"""A model by name, or the default one."""
+
+Latencies: TypeAlias = Callable[[Tool[..., Any]], Sequence[float]]
+"""Seconds that the last calls of a tool took."""
+
+
+def _none_known(_tool: Tool[..., Any]) -> Sequence[float]:
+    return ()
+
+
+@dataclass(slots=True)
+class Outlook:
+    """What is expected of the calls of one run: learnt before it, and the same all through it.
+
+    Attributes:
+        estimates: What earlier runs have taught.
+        models: A model by name, or the default one.
+        counts_tokens: Only tokens are limited: they take the place of money.
+        latencies: Of tools that ask no model.
+    """
+
+    estimates: Estimates
+    models: Models
+    counts_tokens: bool = False
+    latencies: Latencies = _none_known
+    _profiles: dict[tuple[str, Sampling], dict[str, Profile]] = field(default_factory=dict)
+    _agreement: dict[str, float] = field(default_factory=dict)
+    _automatic: dict[Tool[..., Any], Profile] = field(default_factory=dict)
+
+    def profiles(self, tool: str, sampling: Sampling) -> Mapping[str, Profile]:
+        """What to expect of each model at a tool."""
+        key = tool, sampling
+        if key not in self._profiles:
+            self._profiles[key] = {
+                name: self._profile(tool, self.models(name or None), sampling.max_tokens)
+                for name in sampling.models
+            }
+        return self._profiles[key]
+
+    def agreement(self, tool: str) -> float:
+        """How much the outcomes of samples of one call of a tool have in common."""
+        if tool not in self._agreement:
+            self._agreement[tool] = self.estimates.agreement(tool)
+        return self._agreement[tool]
+
+    def automatic(self, tool: Tool[..., Any]) -> Profile:
+        """What to expect of a call that is tried once, by itself."""
+        if tool not in self._automatic:
+            self._automatic[tool] = self._once(tool)
+        return self._automatic[tool]
+
+    def _once(self, tool: Tool[..., Any]) -> Profile:
+        if tool.sampling is not None:
+            [known] = self.profiles(tool.name, tool.sampling).values()
+            # Nothing can be decided for it, so that it may fail is left out.
+            return replace(known, probability=1.0, won=known.won or known.lost, lost=(), doubt=0.0)
+        usd = 0.0 if self.counts_tokens else float(tool.policy.usd)
+        took = self.latencies(tool) or (UNKNOWN,)
+        return Profile(1.0, [(seconds, usd) for seconds in took], ())
+
+    def _profile(self, tool: str, model: Model, max_tokens: int) -> Profile:
+        prices: Prices = getattr(model, "prices", None) or Prices()
+        price = prices.price(model.name, url=getattr(model, "url", "")) or FREE
+        charged = A_TOKEN if self.counts_tokens else price
+        return self.estimates.profile(
+            tool, model.name, charged, max_tokens=max_tokens, refunds=price.refunds
+        )
+
+
+def jobs_of_plan(
+    plan: Plan, tools: Mapping[str, Tool[..., Any]], outlook: Outlook
+) -> tuple[Job, ...]:
+    """The jobs of a plan before anything of it runs; of a map it is not known how many."""
+    return tuple(
+        job_of(
+            id,
+            None if node.tool == GATHER else tools[node.tool].origin,
+            node.waits_for(),
+            outlook,
+        )
+        for id, node in plan.items()
+    )
+
+
+def job_of(id: int, tool: Tool[..., Any] | None, after: tuple[int, ...], outlook: Outlook) -> Job:
+    """A call that no model tries yet; without a tool it only gathers."""
+    ready = not after
+    if tool is None:
+        return Job(id, after, {"": AT_ONCE}, (), ready=ready)
+    sampling = tool.sampling
+    if sampling is None or not sampling.chooses:
+        return Job(id, after, {"": outlook.automatic(tool)}, (), ready=ready)
+    profiles, agreement = outlook.profiles(tool.name, sampling), outlook.agreement(tool.name)
+    return Job(id, after, profiles, sampling.widths, agreement, ready=ready)
