@@ -113,13 +113,16 @@ class Samples:
 
     # What is told
 
-    def _about(self, trial: Trial, sampled: Sampled) -> tuple[Any, ...]:
+    def _about(
+        self, trial: Trial, sampled: Sampled
+    ) -> tuple[str, float, int, str, int | None, int, str]:
         place = trial.node, trial.question.tool, trial.element
         return (self._run.id, self._run.now(), *place, sampled.number, sampled.model.name)
 
     def _tell_begun(self, trial: Trial, sampled: Sampled) -> None:
         if self._run.watched:
-            self._run.emit(events.SampleStarted(*self._about(trial, sampled)))
+            started = events.SampleStarted(*self._about(trial, sampled))
+            self._run.audience.tell_of_call(started)
 
     def _tell_ended(self, trial: Trial, sampled: Sampled, outcome: str, why: str) -> None:
         if not self._run.watched:
@@ -133,7 +136,7 @@ class Samples:
             seconds=self._loop.time() - sampled.began,
             saved=str(saved),
         )
-        self._run.emit(event)
+        self._run.audience.tell_of_call(event)
 
     def _saved(self, trial: Trial, sampled: Sampled) -> Decimal:
         """What a sample that is cancelled would still have cost, by the mean of its model."""
