@@ -61,7 +61,7 @@ class Estimates:
         DefinitionError: The half-life is no duration, or 0.
 
     Attributes:
-        problem: Why the file cannot be used, or what became of it; empty if nothing is wrong.
+        problem: What was wrong with the file the last time that something was; empty if nothing.
     """
 
     def __init__(
@@ -185,6 +185,11 @@ class Estimates:
 
     # The file
 
+    @property
+    def unsaved(self) -> int:
+        """How many things were learnt that are not in the file yet; 0 if there is none."""
+        return len(self._unsaved)
+
     def save(self) -> bool:
         """Write what was learnt to the file, beside what other processes learnt meanwhile.
 
@@ -196,52 +201,58 @@ class Estimates:
         with self._saving:
             with self._lock:
                 changes, self._unsaved = self._unsaved, []
-            if not changes:
-                return not self.problem
             try:
-                with self._file.locked():
-                    records = self._load(self._file)
-                    _apply(changes, records)
-                    self._file.write(records.dump())
+                return not changes or self._merge(self._file, changes)
             except (OSError, NewerFormat) as error:
-                self._report(f"{self._file.path} is not written: {error}")
+                self._report(f"{self._file.path} cannot be used: {error}")
                 with self._lock:
                     self._unsaved = (changes + self._unsaved)[-UNSAVED:]
                 return False
-            with self._lock:
-                _apply(self._unsaved, records)
-                self._beliefs.records = records
-            return True
+
+    def _merge(self, file: EstimateFile, changes: list[Callable[[Records], None]]) -> bool:
+        with file.locked():
+            records = self._usable(file)
+            _apply(changes, records)
+            file.write(records.dump())
+        with self._lock:
+            _apply(self._unsaved, records)
+            self._beliefs.records = records
+        return True
 
     def _read(self) -> Records:
         if self._file is None:
             return Records(self._half_life)
         try:
-            return self._load(self._file)
+            try:
+                return self._load(self._file)
+            except ValueError:
+                with self._file.locked():
+                    return self._usable(self._file)
         except (OSError, NewerFormat) as error:
-            self._report(f"{self._file.path} is not read: {error}")
+            self._report(f"{self._file.path} cannot be used: {error}")
+            return Records(self._half_life)
+
+    def _usable(self, file: EstimateFile) -> Records:
+        """What the file holds; if that is broken it is set aside, and the file starts anew."""
+        try:
+            return self._load(file)
+        except ValueError as error:
+            aside = file.set_aside()
+            self._report(f"{file.path} starts anew; what it held is now {aside.name}: {error}")
             return Records(self._half_life)
 
     def _load(self, file: EstimateFile) -> Records:
-        """What the file holds; if that cannot be used it is set aside.
-
-        Raises:
-            OSError: The file cannot be read, or not set aside.
-            NewerFormat: A newer version wrote it.
-        """
-        try:
-            if (data := file.read()) is not None:
-                return Records.load(data, self._half_life, self._now())
-        except ValueError as error:
-            self._report(f"{file.path} starts anew, and is kept as {file.set_aside()}: {error}")
-        return Records(self._half_life)
+        data = file.read()
+        if data is None:
+            return Records(self._half_life)
+        return Records.load(data, self._half_life, self._now())
 
     def _report(self, problem: str) -> None:
         if problem != self.problem:
             import structlog
 
             log = structlog.get_logger("agentflow.budgets")
-            log.warning("estimates cannot be kept as usual", why=problem)
+            log.warning("estimates", problem=problem)
         self.problem = problem
 
 
