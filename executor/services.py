@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from agentflow.executor.answers import Answers
 
 
+KEEP_EVERY = 30.0
+"""Seconds between two times that estimates are written to disk, the last time apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Ceilings, sized for calls that mostly wait.
@@ -139,6 +143,7 @@ class Services:
         self.partial = partial
         self._allocator = allocator
         self.estimates = estimates or Estimates()
+        self._keep_again = 0.0  # when estimates may be written again, on the loop's clock
         self.cache: ToolCache | None = None
         self.foresight = foresight
         self._scope: Scope = ""
@@ -171,6 +176,13 @@ class Services:
         from agentflow.budgets.allocation.montecarlo import MonteCarlo
 
         return MonteCarlo()
+
+    def keep_estimates(self) -> None:
+        """Write what was learnt to disk, if it is kept there and none was written lately."""
+        loop = asyncio.get_running_loop()
+        if self.estimates.unsaved and loop.time() >= self._keep_again:
+            self._keep_again = loop.time() + KEEP_EVERY
+            self.spawn(asyncio.to_thread(self.estimates.save), "keeping estimates")
 
     def latencies(self, tool: Tool[..., Any]) -> Sequence[float]:
         """Seconds that the last calls of a tool took, as far as they were noted."""

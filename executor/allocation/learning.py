@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.budgets.estimate_records import Outcome
 from agentflow.clock import now
-from agentflow.errors import ModelError
-from agentflow.executor.metering import MeteredModel
+from agentflow.errors import ModelError, RunCancelled, RunError
 
 if TYPE_CHECKING:
+    from agentflow.executor.metering import MeteredModel
     from agentflow.executor.run import Run
 
 
@@ -33,3 +33,13 @@ def note(
     """Note how a model fared at a tool; of a sample that was cancelled that is None."""
     outcome = Outcome(passed, seconds, *model.used)
     run.host.services.estimates.note(tool, model.name, outcome)
+
+
+def ran(run: Run[Any], error: RunError | None) -> None:
+    """Note what a run that asked models has come to; one that was cancelled says nothing."""
+    spent = run.ledger.spent.usd
+    if run.parent is not None or isinstance(error, RunCancelled) or not spent:
+        return
+    services = run.host.services
+    services.estimates.ran(run.name, error is None, spent)
+    services.keep_estimates()
