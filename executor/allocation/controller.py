@@ -30,7 +30,7 @@ SOONEST = 0.001
 """Seconds that an allocator that wants to be asked again waits at least."""
 
 FIRST_TRIAL = 1_000_000
-"""Where the ids of jobs begin that models try; those below are plan ids."""
+"""Where the ids of jobs begin that share a node, or have none; those below are plan ids."""
 
 
 class Controller:
@@ -65,8 +65,8 @@ class Controller:
             ModelError: None of the models, each asked once, has one; there are no limits.
             CheckFailed: What was to judge an answer raised.
         """
-        trial = Trial(FIRST_TRIAL + self._count, question)
-        self._count += 1
+        trial = Trial(question)
+        trial.id = self._id(trial)
         self._trials[trial.id] = trial
         self._changed()
         try:
@@ -79,6 +79,13 @@ class Controller:
                 self._changed()
             else:
                 self._rest()
+
+    def _id(self, trial: Trial) -> int:
+        """The id of a job: that of its node, so that what was worked out for it stays known."""
+        if trial.node >= 0 and trial.element is None and trial.node not in self._trials:
+            return trial.node
+        self._count += 1
+        return FIRST_TRIAL + self._count
 
     def _rest(self) -> None:
         """No model tries anything any more, for now."""

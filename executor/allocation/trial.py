@@ -50,11 +50,10 @@ class Trial:
     """A call that models try until an answer passes.
 
     Args:
-        id: Names it among the jobs of its run.
         question: What is tried.
 
     Attributes:
-        id: As given.
+        id: Names it among the jobs of its run.
         question: As given.
         node: Plan id of the call; -1 where it belongs to none.
         element: Its index, if the call is part of a map.
@@ -68,8 +67,9 @@ class Trial:
         short: What could not be set aside for a sample since one last began, or None.
     """
 
-    def __init__(self, id: int, question: Question) -> None:
-        self.id = id
+    id: int
+
+    def __init__(self, question: Question) -> None:
         self.question = question
         self.node, self.element = _place()
         self.context = contextvars.copy_context()
