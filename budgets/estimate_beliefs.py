@@ -17,7 +17,7 @@ from agentflow.budgets.estimate_pools import (
     typical_length,
     typical_pace,
 )
-from agentflow.budgets.estimate_records import Kind, Pattern, Record, Records, Row
+from agentflow.budgets.estimate_records import KINDS, Kind, Pattern, Record, Records, Row
 from agentflow.budgets.prices import MILLION, Price
 
 SUCCESS = 0.7
@@ -105,9 +105,13 @@ class Beliefs:
 
     def _fit(self, kind: str, now: int) -> _Fitted:
         """What the jobs of a kind tell; worked out anew when there are more of them."""
-        fitted = self._fitted.setdefault(kind, _Fitted())
         known = self.records.kinds.get(kind)
-        if known is None or not _grown(known, fitted.at, REFIT):
+        if known is None:
+            return _Fitted()
+        if kind not in self._fitted and len(self._fitted) >= KINDS:
+            self._fitted.clear()
+        fitted = self._fitted.setdefault(kind, _Fitted())
+        if not _grown(known, fitted.at, REFIT):
             return fitted
         jobs = _with_loose(known, self.records.weight(known, now))
         priors = {model: self._prior(kind, model, now) for model in known.tried_by()}

@@ -16,7 +16,7 @@ from agentflow.budgets.estimate_records import FORMAT
 LARGEST = 32_000_000
 """Bytes of a file that is read."""
 
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds to wait for others who write it."""
 
 _STEP = 0.02

@@ -195,4 +195,7 @@ def _table(
 
 
 def _usd(amount: float | None) -> str:
-    return "-" if amount is None else f"{amount:.2g}" if amount < 0.01 else f"{amount:.3f}"
+    """An amount to two digits that say something."""
+    if not amount:
+        return "-" if amount is None else "0"
+    return f"{amount:.{max(2, 1 - math.floor(math.log10(amount)))}f}"
