@@ -7,6 +7,7 @@ import itertools
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -21,7 +22,6 @@ from agentflow.budgets.prices import Prices
 from agentflow.caches.caching import Caching
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.speculation.policy import Speculation
-from agentflow.clock import now, seconds
 from agentflow.errors import DefinitionError, WorkflowError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
@@ -299,8 +299,7 @@ class Engine:
         box = self.tools if tools is None else Toolbox(tools)
         self._verify(plan, box)
         if deadline is not None:
-            own = budget or Budget()
-            budget = Budget(own.usd, own.tokens, deadline)
+            budget = replace(budget or Budget(), deadline=Budget(deadline=deadline).deadline)
         return self._new("plan", plan_body(plan), box, subscribers, budget=budget, fail_fast=True)
 
     def _verify(self, plan: Plan, tools: Toolbox) -> None:
@@ -324,8 +323,8 @@ class Engine:
         path: str = "",
     ) -> Run[T]:
         number = next(self._count)
-        ledger = self.ledger if parent is None else parent[0].ledger
-        limit = None if budget is None else budget.deadline
+        ledger = (self.ledger if parent is None else parent[0].ledger).child(budget)
+        ledger.begin(asyncio.get_running_loop().time)
         return Run(
             self,
             f"{self._prefix}-{number}",
@@ -334,8 +333,7 @@ class Engine:
             tools=tools,
             subscribers=subscribers if parent else (*self._subscribers, *subscribers),
             parent=parent,
-            deadline=None if limit is None else now() + seconds(limit),
-            ledger=ledger.child(budget),
+            ledger=ledger,
             fail_fast=fail_fast,
             path=path,
             seed=None if self._seed is None else self._seed + number,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TypeAlias, overload
 
 from agentflow import events
+from agentflow.errors import RunCancelled, RunError
 from agentflow.planner.builder import rewired
 from agentflow.planner.plan import Node, Plan, Ref
 from agentflow.planner.printer import print_node
@@ -88,12 +89,20 @@ class Audience:
         """Whether a node is held."""
         return node in self._held
 
-    def end(self, event: events.Event) -> None:
-        """Tell the last event; nobody hears of anything after it."""
+    def end(self, value: object, error: RunError | None) -> None:
+        """Tell how the run ended; nobody hears of anything after it."""
         for say in tuple(self.last_words):
             say()
-        self.tell(event)
+        self.tell(self._last(value, error))
         self._subscribers.clear()
+
+    def _last(self, value: object, error: RunError | None) -> events.Event:
+        at = self._loop.time()
+        if error is None:
+            return events.RunFinished(self._run, at, value)
+        if isinstance(error, RunCancelled):
+            return events.RunCancelled(self._run, at, str(error))
+        return events.RunFailed(self._run, at, error)
 
 
 class _Lines(Sequence[str]):

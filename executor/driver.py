@@ -19,6 +19,7 @@ from agentflow.executor.commands import (
     Command,
     Dropped,
     Extended,
+    Failed,
     Finished,
     Halted,
     Happening,
@@ -29,6 +30,7 @@ from agentflow.executor.commands import (
     Stop,
     Wake,
 )
+from agentflow.executor.deadline import spares
 from agentflow.executor.gates import Gate
 from agentflow.executor.running import Running
 from agentflow.executor.services import Services
@@ -74,6 +76,8 @@ class Driver(Running):
         self._watchers: dict[int, list[Watcher]] = {}
         self.listener: Watcher | None = None  # told of every slot
         self._closed = False
+        self._finishes = False  # when it is halted
+        self._sparing = False  # calls that run go on, although the state stops them
         self.over: asyncio.Future[None] = self.loop.create_future()
         self.broken: Callable[[BaseException], None] | None = None
         self.state = RunState(
@@ -108,10 +112,11 @@ class Driver(Running):
         """Wait until all calls are settled; whoever is cancelled here cancels none of them."""
         await asyncio.shield(self.over)
 
-    def halt(self) -> None:
-        """Nothing new starts; what runs is stopped."""
+    def halt(self, *, finish: bool = False) -> None:
+        """Nothing new starts; what runs is stopped, or finished."""
         self.parts.close()
         self._closed = True
+        self._finishes = finish
         self._tell(Halted())
 
     def drop_all(self) -> None:
@@ -156,6 +161,7 @@ class Driver(Running):
         try:
             while inbox:
                 happening = inbox.popleft()
+                self._sparing = type(happening) is not Finished and self._spares(happening)
                 if self.teller is not None and type(happening) is Finished:
                     self.teller.finished(happening.slot, happening.value)
                 crowded: list[Gate] | None = None
@@ -194,6 +200,12 @@ class Driver(Running):
             self.timers.close()
             self.over.set_result(None)
 
+    def _spares(self, happening: Happening) -> bool:
+        """Whether calls are finished although what happened is a reason to stop them."""
+        if type(happening) is Failed:
+            return spares(happening.error)
+        return type(happening) is Halted and self._finishes
+
     def _perform(self, command: Command) -> None:
         match command:
             case Settle(slot):
@@ -203,7 +215,8 @@ class Driver(Running):
             case Parked(slot):
                 self._look_up(slot)
             case Stop(slot):
-                self._stop(slot)
+                if not self._sparing:
+                    self._stop(slot)
             case Wake(state, slot):
                 state.wake(slot)
 

@@ -49,10 +49,11 @@ class Latencies:
         credit: Calls that have not been used to allow a second attempt yet.
     """
 
-    __slots__ = ("_last", "_sorted", "credit")
+    __slots__ = ("_last", "_refused", "_sorted", "credit")
 
     def __init__(self) -> None:
         self.credit = 0
+        self._refused = 0
         self._last: deque[float] = deque()
         self._sorted: list[float] = []
 
@@ -74,6 +75,17 @@ class Latencies:
         if len(self._last) < ENOUGH:
             return None
         return self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))]
+
+    def too_slow(self, left: float, share: float) -> float | None:
+        """The duration that only this share of calls stayed below, if it is more than is left.
+
+        Every so often there is none all the same: a tool that has become faster is to be noticed.
+        """
+        least = self.quantile(share) if share else None
+        if least is None or least <= left:
+            return None
+        self._refused += 1
+        return least if self._refused % EVERY else None
 
     @property
     def mean(self) -> float | None:

@@ -179,11 +179,10 @@ class WorkflowRecorder(Trace):
         return None
 
     def abort(self) -> None:
-        """The workflow raised: calls not started yet are discarded, the rest is cancelled."""
+        """The workflow raised: calls not started yet are discarded, and nobody awaits the rest."""
         self.ended = True
         self.builder.cut()
         for handle in self.pending:
             asyncio.Future.cancel(handle)
         self.pending = []
         self._unused.clear()
-        self._driver.halt()

@@ -20,8 +20,10 @@ from agentflow.errors import (
     described,
     root_cause,
 )
+from agentflow.executor.allocation import learning
 from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
+from agentflow.executor.deadline import Deadline, spares
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
 from agentflow.executor.naming import Naming
@@ -67,7 +69,6 @@ class Run(Generic[T]):
         tools: Mapping[str, Tool[..., Any]],
         subscribers: tuple[Subscriber, ...] = (),
         parent: tuple[Run[Any], int] | None = None,
-        deadline: float | None = None,
         ledger: Ledger,
         fail_fast: bool = False,
         seed: int | None = None,
@@ -94,9 +95,9 @@ class Run(Generic[T]):
         self._patience: asyncio.TimerHandle | None = None  # when to give up on the body
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
+        self.deadline = ledger.deadline
         self.driver = self._make_driver(fail_fast)
         self.naming = Naming(self._root, path or name, self.driver.state, self._spec)
-        self.deadline = self.driver.deadline = _earliest(deadline, parent)
         self.speculator: Speculator | None = None
         self.allocation: Controller | None = None
         self._task: asyncio.Task[None] | None = None
@@ -112,6 +113,7 @@ class Run(Generic[T]):
             key=self.idempotency_key,
         )
         driver.broken, driver.ledger, driver.belongs = self._break, self.ledger, self._belongs
+        driver.deadline = Deadline.of(self.ledger, self._loop)
         return driver
 
     def _enter(self) -> None:
@@ -289,6 +291,8 @@ class Run(Generic[T]):
             pending = len(self._kept()["pending"])
             waiting = f"; calls not done: {pending}" if pending else ""
             self._stop(DeadlineExceeded, f"{self.name} passed its deadline{waiting}")
+        elif self._cause is None:
+            self.driver.drop_all()  # it has failed, and what ran was to be finished
         self._settle()
 
     def _stop(self, kind: type[RunError], message: str) -> None:
@@ -335,7 +339,8 @@ class Run(Generic[T]):
 
     async def _conclude(self) -> None:
         """End what the body left running; cancelled work has the grace period."""
-        self.driver.halt()
+        finish = self._cause is None and self._outcome is not None and spares(self._outcome[1])
+        self.driver.halt(finish=finish)
         while not self.driver.over.done():
             try:
                 await self.driver.finished()
@@ -358,18 +363,14 @@ class Run(Generic[T]):
             self.speculator.close()
         value, failure = self._outcome or (None, None)
         error = self._error(failure)
-        last: events.Event
         if error is None:
-            last = events.RunFinished(self.id, self.now(), value)
             self._future.set_result(value)  # type: ignore[arg-type]  # None stands beside errors
         else:
-            last = events.RunFailed(self.id, self.now(), error)
-            if isinstance(error, RunCancelled):
-                last = events.RunCancelled(self.id, self.now(), str(error))
             self._future.set_exception(error)
             self._future.exception()  # nobody may await a run that was only watched
-        self.audience.end(last)
+        self.audience.end(value, error)
         self.driver.teller = None
+        learning.ran(self, error)
 
     def _error(self, failure: BaseException | None) -> RunError | None:
         """What the caller gets instead of a value."""
@@ -396,10 +397,3 @@ class Run(Generic[T]):
             self.driver.halt()
             self._settle()
             self._over.set_result(None)
-
-
-def _earliest(deadline: float | None, parent: tuple[Run[Any], int] | None) -> float | None:
-    """A deadline shrinks down the tree: a run never has longer than its parent."""
-    above = None if parent is None else parent[0].deadline
-    known = [when for when in (deadline, above) if when is not None]
-    return min(known, default=None)

@@ -21,6 +21,7 @@ from agentflow.executor.billing import Bill
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Known, Stopped
+from agentflow.executor.deadline import Deadline
 from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.partial.part import Why
@@ -29,7 +30,7 @@ from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
 from agentflow.executor.teller import Teller
-from agentflow.executor.timers import Timers
+from agentflow.executor.timers import Timers, timed_out
 from agentflow.tools.policy import UNSET
 from agentflow.tools.tool import Tool
 
@@ -40,7 +41,7 @@ class Running:
     Attributes:
         loop: Where the run is.
         run: Id of the run.
-        deadline: Loop time after which the run gives up, or None.
+        deadline: When the run gives up, or None.
         key: Idempotency key of a plan id.
         answers: Answers calls that need not be made, or None.
         parts: Calls that began while a model still wrote them.
@@ -78,7 +79,7 @@ class Running:
         # before it is known here.
         self._task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, loop=self.loop)
         self.timers = Timers(self.loop, self._expired)
-        self.deadline: float | None = None
+        self.deadline: Deadline | None = None
         self.teller: Teller | None = None
         self.answers: Answers | None = None
         self.parts = Parts(self)
@@ -152,7 +153,7 @@ class Running:
         try:
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
                 await self.untimed(slot, call, call.gate.emptied())
-            if call.simple and slot not in self.parts.claimed:
+            if call.simple and self.deadline is None and slot not in self.parts.claimed:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self.arguments(slot)
                 happening = Finished(slot, await call.invoke(args, kwargs, site))
@@ -209,9 +210,8 @@ class Running:
                 self.timers.stop(slot)
                 if slot in self._stopped:
                     raise
-                if isinstance(error, Remembered) or not call.may_retry(attempt, error):
+                if (delay := self._pause(call, attempt, error)) is None:
                     return await self._fall_back(slot, call.policy.fallback, error)
-                delay = call.pause(attempt, error, self._chance)
                 if self.teller is not None:
                     self.teller.retrying(slot, attempt, delay, error)
                 await asyncio.sleep(delay)
@@ -220,10 +220,20 @@ class Running:
                 self.teller.started(slot, attempt)
             self._time(slot, call)
 
+    def _pause(self, call: BoundCall, attempt: int, error: Exception) -> float | None:
+        """Seconds until the next attempt; None if there is none, or none in time."""
+        if isinstance(error, Remembered) or not call.may_retry(attempt, error):
+            return None
+        delay = call.pause(attempt, error, self._chance)
+        return delay if self.deadline is None else self.deadline.allowed(delay, error)
+
     async def _attempt(self, slot: int, call: BoundCall, attempt: int) -> Any:
-        coming = call.limiter is not None and self.answers and self.answers.coming(slot)
-        if call.limiter is not None and not coming and not self.parts.begun(slot):
-            await self._take_turn(slot, call, call.limiter)
+        coming = self.answers is not None and self.answers.coming(slot)
+        if not coming and not self.parts.begun(slot):
+            if self.deadline is not None:
+                self.deadline.check(call)
+            if call.limiter is not None:
+                await self._take_turn(slot, call, call.limiter)
         site = CallSite(self, slot, attempt, call) if call.wants_site else None
         try:
             if call.reused is None and not call.policy.usd:
@@ -248,7 +258,10 @@ class Running:
 
     async def _take_turn(self, slot: int, call: BoundCall, limiter: RateLimiter) -> None:
         """Wait until the rate allows another call; that is not the call's own time."""
-        if (wait := limiter.delay(self.loop.time())) > 0:
+        wait = limiter.delay(self.loop.time())
+        if self.deadline is not None:
+            self.deadline.check_turn(wait, limiter, call)
+        if wait > 0:
             await self.untimed(slot, call, asyncio.sleep(wait))
 
     async def in_turn(
@@ -290,7 +303,8 @@ class Running:
     async def _invoked(self, slot: int, call: BoundCall, site: CallSite | None) -> Any:
         args, kwargs = self.arguments(slot)
         if slot not in self.parts.claimed:
-            return await call.invoke(args, kwargs, site)
+            work = call.invoke(args, kwargs, site)
+            return await (work if self.deadline is None else self.deadline.noted(call, work))
         valid, named = call.tool.signature.validate(tuple(args), kwargs)
         return await self.parts.make(slot, call, valid, named, site)
 
@@ -380,15 +394,7 @@ class Running:
         return Failed(slot, error)
 
     def _timeout(self, slot: int, call: BoundCall, error: BaseException) -> CallTimeout:
-        limit = self._late.pop(slot)
-        name = call.tool.name
-        what = "was silent for" if limit == call.policy.idle else "took longer than"
-        late = CallTimeout(
-            f"{name} {what} {limit:g} s. Raise it with @tool(timeout=...) "
-            f"or {name}.with_(timeout=...), or see why it is slow.",
-            tool=name,
-            seconds=limit,
-            node=self.state.where(slot)[0],
-        )
-        late.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
-        return late
+        limit, node = self._late.pop(slot), self.state.where(slot)[0]
+        cause = None if isinstance(error, asyncio.CancelledError) else error
+        idle = limit == call.policy.idle
+        return timed_out(call.tool.name, limit, node, idle=idle, cause=cause)

@@ -66,7 +66,7 @@ class CallSite:
             driver.run,
             node,
             self._attempt,
-            driver.deadline,
+            None if driver.deadline is None else driver.deadline.at,
             self._from_anywhere,
             lambda: driver.key(node) + suffix,
             driver.loop.time,

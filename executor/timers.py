@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from agentflow.errors import CallTimeout
+
 NEVER = float("inf")
 
 
@@ -96,3 +98,19 @@ class Timers:
     def _waits(self, when: float, slot: int) -> bool:
         """Whether an entry still counts: its slot has not ended, nor shown life since."""
         return self.running.get(slot) == when or self._idle.get(slot) == when
+
+
+def timed_out(
+    tool: str, limit: float, node: int, *, idle: bool, cause: BaseException | None
+) -> CallTimeout:
+    """The error of a call whose time limit has passed; `idle` if it was the one on silence."""
+    what = "was silent for" if idle else "took longer than"
+    late = CallTimeout(
+        f"{tool} {what} {limit:g} s. Raise it with @tool(timeout=...) "
+        f"or {tool}.with_(timeout=...), or see why it is slow.",
+        tool=tool,
+        seconds=limit,
+        node=node,
+    )
+    late.__cause__ = cause
+    return late
