@@ -10,7 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agentflow.budgets.allocation.cascade import CheapestFirst
+    from agentflow.budgets.allocation.montecarlo import MonteCarlo
+    from agentflow.budgets.allocation.situation import Allocator
     from agentflow.budgets.budget import Budget
+    from agentflow.budgets.estimates import Estimates
     from agentflow.budgets.prices import Prices
     from agentflow.caches.caching import Caching
     from agentflow.caches.speculation.candidates import Candidate, CandidateSource
@@ -35,16 +39,20 @@ __version__ = "0.1.0.dev0"
 
 _HOME = {
     "AgentflowError": "errors",
+    "Allocator": "budgets.allocation.situation",
     "Budget": "budgets.budget",
     "Candidate": "caches.speculation.candidates",
     "CandidateSource": "caches.speculation.candidates",
     "Caching": "caches.caching",
+    "CheapestFirst": "budgets.allocation.cascade",
     "Commit": "tools.streaming",
     "Context": "context",
     "Engine": "engine",
+    "Estimates": "budgets.estimates",
     "Handle": "tools.handle",
     "Late": "tools.streaming",
     "Limits": "executor.services",
+    "MonteCarlo": "budgets.allocation.montecarlo",
     "Outcome": "tools.values",
     "Plan": "planner.plan",
     "Prices": "budgets.prices",
@@ -69,16 +77,20 @@ _HOME = {
 
 __all__ = [
     "AgentflowError",
+    "Allocator",
     "Budget",
     "Caching",
     "Candidate",
     "CandidateSource",
+    "CheapestFirst",
     "Commit",
     "Context",
     "Engine",
+    "Estimates",
     "Handle",
     "Late",
     "Limits",
+    "MonteCarlo",
     "Outcome",
     "Plan",
     "Prices",

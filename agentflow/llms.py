@@ -28,6 +28,7 @@ from agentflow.executor.allocation.trial import Question, policy_here
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, TextPiece
 from agentflow.executor.models.typed import AnswerType, feedback
+from agentflow.executor.models.usage import BYTES_PER_TOKEN, PER_MESSAGE
 from agentflow.executor.run import Run
 from agentflow.tools.effects import SAMPLES
 from agentflow.tools.policy import DEFAULT, Options
@@ -136,9 +137,14 @@ class Prompted(Tool[P, R]):
         run: Run[Any] = run_scope.get()
         prompt = self.fill(*args, **kwargs)
         if self.sampling.chooses:
-            timeout = policy_here(run, self).timeout
-            ask = partial(self._converse, run, prompt=prompt)
-            return await controller_of(run).solve(Question(self.name, self.sampling, timeout, ask))
+            question = Question(
+                self.name,
+                self.sampling,
+                prompt_tokens=PER_MESSAGE + len(prompt.encode()) // BYTES_PER_TOKEN,
+                timeout=policy_here(run, self).timeout,
+                ask=partial(self._converse, run, prompt=prompt),
+            )
+            return await controller_of(run).solve(question)
         [name] = self.sampling.models
         model = MeteredModel(run.host.model(name or None), run, current_node())
         with noted(run, self.name, model):

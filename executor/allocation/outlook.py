@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,6 +22,9 @@ AT_ONCE = Profile(1.0, ((0.0, 0.0),), ())
 
 A_TOKEN = Price(MILLION, MILLION)
 """Tokens as money: where only they are limited, one costs 1."""
+
+PROMPT_STEP = 1.25
+"""Prompts whose sizes differ by less than this factor count as equally long."""
 
 UNKNOWN = 1.0
 """Seconds that a call of a tool is taken to need when none is known."""
@@ -51,18 +55,28 @@ class Outlook:
     models: Models
     counts_tokens: bool = False
     latencies: Latencies = _none_known
-    _profiles: dict[tuple[str, Sampling], dict[str, Profile]] = field(default_factory=dict)
+    _profiles: dict[tuple[str, Sampling, int | None], dict[str, Profile]] = field(
+        default_factory=dict
+    )
     _agreement: dict[str, float] = field(default_factory=dict)
     _automatic: dict[Tool[..., Any], Profile] = field(default_factory=dict)
 
-    def profiles(self, tool: str, sampling: Sampling) -> Mapping[str, Profile]:
-        """What to expect of each model at a tool."""
-        key = tool, sampling
+    def profiles(
+        self, tool: str, sampling: Sampling, prompt_tokens: int | None = None
+    ) -> Mapping[str, Profile]:
+        """What to expect of each model at a tool, if the size of the prompt is known for it."""
+        step = None if not prompt_tokens else round(math.log(prompt_tokens, PROMPT_STEP))
+        key = tool, sampling, step
         if key not in self._profiles:
+            tokens = None if step is None else round(PROMPT_STEP**step)
             self._profiles[key] = {
-                name: self._profile(tool, self.models(name or None), sampling.max_tokens)
+                name: self._profile(tool, self.models(name or None), sampling.max_tokens, tokens)
                 for name in sampling.models
             }
+            if step is not None:
+                usual = self.profiles(tool, sampling)
+                if all(_alike(usual[n], profile) for n, profile in self._profiles[key].items()):
+                    self._profiles[key] = dict(usual)
         return self._profiles[key]
 
     def agreement(self, tool: str) -> float:
@@ -86,13 +100,25 @@ class Outlook:
         took = self.latencies(tool) or (UNKNOWN,)
         return Profile(1.0, [(seconds, usd) for seconds in took], ())
 
-    def _profile(self, tool: str, model: Model, max_tokens: int) -> Profile:
+    def _profile(
+        self, tool: str, model: Model, max_tokens: int, prompt_tokens: int | None
+    ) -> Profile:
         prices: Prices = getattr(model, "prices", None) or Prices()
         price = prices.price(model.name, url=getattr(model, "url", "")) or FREE
         charged = A_TOKEN if self.counts_tokens else price
         return self.estimates.profile(
-            tool, model.name, charged, max_tokens=max_tokens, refunds=price.refunds
+            tool,
+            model.name,
+            charged,
+            prompt_tokens=prompt_tokens,
+            max_tokens=max_tokens,
+            refunds=price.refunds,
         )
+
+
+def _alike(one: Profile, other: Profile) -> bool:
+    """Whether what the input costs makes no difference worth another look."""
+    return abs(one.start - other.start) <= 0.05 * one.usd
 
 
 def jobs_of_plan(

@@ -36,12 +36,14 @@ class Question:
     Attributes:
         tool: Name of the tool whose call it is.
         sampling: Who may try it, and how often at once.
+        prompt_tokens: Of the prompt, about.
         timeout: Seconds one sample may take, or None.
         ask: Makes one sample; raises if its answer does not pass.
     """
 
     tool: str
     sampling: Sampling
+    prompt_tokens: int
     timeout: float | None
     ask: Callable[[SampledModel], Awaitable[Any]]
 

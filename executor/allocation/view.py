@@ -96,7 +96,7 @@ class View:
 
     def _tried(self, trial: Trial) -> Job:
         question, now = trial.question, self._loop.time()
-        profiles = self.outlook.profiles(question.tool, question.sampling)
+        profiles = self.outlook.profiles(question.tool, question.sampling, question.prompt_tokens)
         room = MOST - trial.begun
         return Job(
             trial.id,
