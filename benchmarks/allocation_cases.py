@@ -1,0 +1,290 @@
+"""Plans to finish within money and time: their shapes, their models, and what samples bring.
+
+Samples are drawn from pools of records (seconds, USD, passed). In one row every node has pools
+of its own, which all policies know. In the other a node is an item of a kind: what is known is
+the mean over the items of the kind; an item is hopeless, or easy or hard for all models alike.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist, fmean
+
+from agentflow.budgets.allocation.situation import Profile
+
+NORMAL = NormalDist()
+WIDTHS = (1, 4, 16, 64)
+POOL = 96  # records of a node and model
+HOPELESS, HOPELESS_P = 0.085, 0.004  # share of items that no model can do, and a sample's chance
+COMMON = 0.2  # of what decides an outcome, the part that samples of one item share
+SPREAD = 0.5  # of the logarithm of an answer's length
+EASIER = 1.1  # than the known nodes are the items of a kind, so that long plans are not lost
+LONGER = 1.3  # answers that fail, beside those that pass
+FIRST_TOKEN = 0.4  # seconds
+
+BUDGETS = {"0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}  # of the case's own scale
+DEADLINES = {"0.6": 0.6, "1": 1.0, "1.7": 1.7, "4": 4.0}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a sample would be if it ran to its end."""
+
+    seconds: float
+    usd: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A modelled model: what it costs, how fast, how long and how good its answers are.
+
+    Attributes:
+        price: USD for a million output tokens.
+        speed: Output tokens a second.
+        tokens: Median length of an answer.
+        skill: The quantile of difficulty, in standard deviations, at which half of its samples pass.
+    """
+
+    price: float
+    speed: float
+    tokens: float
+    skill: float
+
+
+CODERS = {
+    "30b-instruct": Speech(0.80, 120, 1300, 0.5),
+    "30b-thinking": Speech(2.40, 120, 4200, 1.3),
+    "4b-instruct": Speech(0.42, 200, 1100, -0.3),
+    "4b-thinking": Speech(1.26, 200, 3800, 0.6),
+}
+PROVERS = {
+    "goedel-32b": Speech(2.80, 50, 2600, 0.7),
+    "goedel-8b": Speech(0.70, 110, 2600, 0.2),
+    "kimina-7b": Speech(0.50, 120, 1900, -0.4),
+}
+
+
+class Pool:
+    """The records of one model at one node, divided by outcome."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = tuple(records)
+        self.won = tuple(record for record in records if record.passed)
+        self.lost = tuple(record for record in records if not record.passed)
+        self.probability = len(self.won) / len(self.records)
+        self.usd = fmean(record.usd for record in records)
+        self.seconds = fmean(record.seconds for record in records)
+        self.bound = max(record.usd for record in records)
+
+    def profile(self, refunds: bool) -> Profile:
+        """What an allocator is told of it."""
+        return Profile(
+            self.probability,
+            [(record.seconds, record.usd) for record in self.won],
+            [(record.seconds, record.usd) for record in self.lost],
+            refunds=refunds,
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plan, its models, and the world that decides what samples bring.
+
+    Attributes:
+        name: Names it.
+        after: By node, the nodes that must be done first.
+        pools: By node and model, the records: of the node itself, or of its kind.
+        shared: How much the outcomes of samples of one item have in common; 0 if nothing.
+    """
+
+    name: str
+    after: tuple[tuple[int, ...], ...]
+    pools: tuple[Mapping[str, Pool], ...]
+    shared: float = 0.0
+    widths: tuple[int, ...] = WIDTHS
+
+    @cached_property
+    def agreement(self) -> float:
+        """The agreement of a normal model without hopeless items that fits best."""
+        if not self.shared:
+            return 0.0
+        rates = [pool.probability for node in self.pools for pool in node.values()]
+        return fitted(fmean(rates), self.shared)
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """USD of one pass of every node by its cheapest model, and seconds of the longest way."""
+        usd = sum(min(pool.usd / _chance(pool) for pool in node.values()) for node in self.pools)
+        ends: list[float] = []
+        for before, node in zip(self.after, self.pools, strict=True):
+            took = min(pool.seconds / _chance(pool) for pool in node.values())
+            ends.append(took + max((ends[other] for other in before), default=0.0))
+        return usd, max(ends)
+
+    def draws(self, seed: str) -> Draws:
+        """The samples of one episode."""
+        return Draws(self, seed)
+
+
+def _chance(pool: Pool) -> float:
+    return max(pool.probability, 0.02)
+
+
+class Draws:
+    """What the i-th sample of a model at a node is in one episode, whoever asks for it, and when."""
+
+    def __init__(self, case: Case, seed: str) -> None:
+        self._case = case
+        self._seed = seed
+        self._made: dict[tuple[int, str], tuple[random.Random, float, list[Record]]] = {}
+
+    def sample(self, node: int, model: str, index: int) -> Record:
+        """The record of one sample."""
+        key = (node, model)
+        if key not in self._made:
+            self._made[key] = (self._chance(node, model), self._passes(node, model), [])
+        chance, probability, records = self._made[key]
+        pool = self._case.pools[node][model]
+        while len(records) <= index:
+            if not self._case.shared:
+                records.append(chance.choice(pool.records))
+                continue
+            passed = chance.random() < probability
+            records.append(chance.choice((pool.won if passed else pool.lost) or pool.records))
+        return records[index]
+
+    def _chance(self, node: int, model: str = "") -> random.Random:
+        return random.Random(f"{self._case.name} {self._seed} {node} {model}")
+
+    def _passes(self, node: int, model: str) -> float:
+        """The probability of the item that the node is in this episode."""
+        if not (shared := self._case.shared):
+            return 0.0
+        item = self._chance(node)
+        hopeless, latent = item.random() < HOPELESS, item.gauss(0.0, 1.0)
+        return given(self._case.pools[node][model].probability, shared, hopeless, latent)
+
+
+def given(
+    mean: float, shared: float, hopeless: bool, latent: float, share: float = HOPELESS
+) -> float:
+    """The probability of an item, where `mean` is that over all items."""
+    if hopeless:
+        return HOPELESS_P
+    others = (mean - share * HOPELESS_P) / (1 - share)
+    level = NORMAL.inv_cdf(min(max(others, 0.01), 0.99))
+    return NORMAL.cdf((level + math.sqrt(shared) * latent) / math.sqrt(1 - shared))
+
+
+QUANTILES = [NORMAL.inv_cdf((i + 0.5) / 200) for i in range(200)]
+
+
+def items(mean: float, shared: float, share: float = HOPELESS) -> list[tuple[float, float]]:
+    """(weight, probability) of the items of a kind; `share` of them are hopeless."""
+    weight = (1 - share) / len(QUANTILES)
+    usual = [(weight, given(mean, shared, False, z, share)) for z in QUANTILES]
+    return [(share, HOPELESS_P), *usual]
+
+
+def correlation(one: float, other: float, shared: float, share: float = HOPELESS) -> float:
+    """The correlation of the outcomes of two samples of one item, by the models' means."""
+    pairs = zip(items(one, shared, share), items(other, shared, share), strict=True)
+    both = [(weight, a, b) for (weight, a), (_, b) in pairs]
+    p, q = sum(w * a for w, a, _ in both), sum(w * b for w, _, b in both)
+    joint = sum(w * a * b for w, a, b in both)
+    return (joint - p * q) / math.sqrt(p * (1 - p) * q * (1 - q))
+
+
+def fitted(mean: float, shared: float) -> float:
+    """The shared part of a normal model without hopeless items whose outcomes correlate as much."""
+    wanted, low, high = correlation(mean, mean, shared), 0.0, 0.99
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        if correlation(mean, mean, middle, 0.0) < wanted:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+After = tuple[tuple[int, ...], ...]
+
+
+def chain(nodes: int) -> After:
+    return tuple((node - 1,) if node else () for node in range(nodes))
+
+
+def fan(branches: int) -> After:
+    """One node, then branches beside each other, then one that joins them."""
+    middle = tuple(range(1, branches + 1))
+    return ((), *((0,) for _ in middle), middle)
+
+
+def dag(nodes: int, seed: int) -> After:
+    """A random plan: every node waits for up to three of those shortly before it."""
+    chance = random.Random(seed)
+    after: list[tuple[int, ...]] = []
+    for node in range(nodes):
+        near = range(max(0, node - 5), node)
+        count = min(len(near), chance.choice((0, 1, 1, 2, 3)))
+        after.append(tuple(sorted(chance.sample(near, count))))
+    return tuple(after)
+
+
+SHAPES: dict[str, tuple[After, dict[str, Speech]]] = {
+    "chain of 2": (chain(2), CODERS),
+    "chain of 4": (chain(4), PROVERS),
+    "chain of 8": (chain(8), CODERS),
+    "diamond": (fan(2), CODERS),
+    "fan of 3": (fan(3), PROVERS),
+    "fan of 6": (fan(6), CODERS),
+    "wide, 8 at once": (((),) * 8, PROVERS),
+    "random, 5": (dag(5, 1), PROVERS),
+    "random, 8": (dag(8, 2), CODERS),
+    "random, 12": (dag(12, 3), PROVERS),
+    "random, 16": (dag(16, 4), CODERS),
+}
+
+
+def _pool(speech: Speech, probability: float, chance: random.Random) -> Pool:
+    """Records of a modelled model, as many of them passed as the probability says."""
+    won = round(probability * POOL)
+    records = []
+    for number in range(POOL):
+        passed = number < won
+        tokens = speech.tokens * chance.lognormvariate(0.0, SPREAD) * (1 if passed else LONGER)
+        seconds = FIRST_TOKEN + tokens / (speech.speed * chance.uniform(0.9, 1.1))
+        records.append(Record(seconds, tokens * speech.price / 1e6, passed))
+    return Pool(records)
+
+
+def _node(models: Mapping[str, Speech], known: bool, chance: random.Random) -> dict[str, Pool]:
+    difficulty = chance.gauss(0.0, 0.6)
+    pools = {}
+    for name, speech in models.items():
+        level = speech.skill - difficulty + chance.gauss(0.0, 0.25)
+        probability = NORMAL.cdf(level if known else level + EASIER)
+        if not known:
+            probability = HOPELESS * HOPELESS_P + (1 - HOPELESS) * probability
+        pools[name] = _pool(speech, probability, chance)
+    return pools
+
+
+def cases(known: bool = True, seed: int = 0) -> list[Case]:
+    """The plans of one row: with nodes that are known, or with two kinds of correlated items."""
+    made = []
+    for name, (after, models) in SHAPES.items():
+        chance = random.Random(f"{seed} {name}")
+        if known:
+            pools = [_node(models, known, chance) for _ in after]
+            made.append(Case(name, after, tuple(pools)))
+        else:
+            kinds = [_node(models, known, chance) for _ in range(2)]
+            pools = [kinds[node % 2] for node in range(len(after))]
+            made.append(Case(name, after, tuple(pools), COMMON))
+    return made

@@ -1,0 +1,282 @@
+"""Runs a plan on samples that are known beforehand, event by event: no loop, no tasks, no models.
+
+An allocator is asked whenever a node is ready, a sample has ended or the time it gave has passed.
+A sample has money set aside for all that it may cost; a sample that would cost more is cut, and
+has failed. By `Rules` samples of one node are waited for, not cancelled, when one has passed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from allocation_cases import Case, Draws, Record
+
+from agentflow.budgets.allocation.situation import (
+    Allocator,
+    Decision,
+    Job,
+    Profile,
+    Sample,
+    Situation,
+)
+
+Beliefs = tuple[Mapping[str, Profile], ...]
+"""By node and model, what an allocator is told."""
+
+TINY = 1e-12
+LEAST = 1e-3  # of what a sample may cost, the part below which it is not begun
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How work is done and paid.
+
+    Attributes:
+        cancel: Whether the first sample that passes ends its node. If not, all samples of a
+            node that were begun together are waited for.
+        refunds: Whether what is cancelled costs only what it had made by then.
+        launch: Whether a sample is paid when it begins, at its real price, and nothing begins
+            when that is more than is left: the whole run has failed then.
+        step: Seconds that pass with every step of a decision.
+    """
+
+    cancel: bool = True
+    refunds: bool = True
+    launch: bool = False
+    step: float = 0.0
+
+
+@dataclass(frozen=True)
+class Batch(Job):
+    """A job whose samples are waited for; `passed` says that one of those that ended has passed."""
+
+    passed: bool = False
+
+
+@dataclass
+class Running:
+    """A sample under way."""
+
+    model: str
+    began: float
+    record: Record
+    reserved: float
+
+    @property
+    def ends(self) -> float:
+        return self.began + self.record.seconds
+
+
+@dataclass
+class Node:
+    """What became of a node so far."""
+
+    running: list[Running] = field(default_factory=list)
+    begun: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    passed: bool = False
+    done: bool = False
+
+
+@dataclass
+class Result:
+    """What a run came to.
+
+    Attributes:
+        passed: Everything was done in time.
+        usd: What was paid.
+        seconds: When it ended.
+        samples: How many were begun.
+        decisions: Processor seconds of each decision about a ready node.
+        steps: How many steps they had.
+        overdrawn: USD by which the limit was exceeded.
+    """
+
+    passed: bool = False
+    usd: float = 0.0
+    seconds: float = 0.0
+    samples: int = 0
+    decisions: list[float] = field(default_factory=list)
+    steps: int = 0
+    overdrawn: float = 0.0
+
+
+class Episode:
+    """One run of a plan within `usd` and `seconds`; `run` gives what it came to."""
+
+    def __init__(
+        self, case: Case, limits: tuple[float, float], allocator: Allocator, rules: Rules, seed: str,
+        beliefs: Beliefs | None = None,
+    ) -> None:  # fmt: skip
+        self.case, self.rules, self.allocator = case, rules, allocator
+        self.limit, self.deadline = limits
+        self.beliefs = beliefs or told(case, rules)
+        self.draws: Draws = case.draws(seed)
+        self.chance = random.Random(f"allocator {seed}")
+        self.nodes = [Node() for _ in case.after]
+        self.now = 0.0
+        self.paid = 0.0
+        self.again: float | None = None
+        self.result = Result()
+
+    def run(self) -> Result:
+        """Go from event to event until all is done, or nothing more can be."""
+        due = True
+        while not self.done:
+            if due and not self._decide():
+                break
+            moments = [sample.ends for node in self.nodes for sample in node.running]
+            if self.again is not None:
+                moments.append(self.again)
+            if not moments or min(moments) > self.deadline:
+                break
+            self.now = max(self.now, min(moments))
+            due = self._happens()
+        return self._finish()
+
+    @property
+    def done(self) -> bool:
+        return all(node.done for node in self.nodes)
+
+    @property
+    def reserved(self) -> float:
+        return sum(sample.reserved for node in self.nodes for sample in node.running)
+
+    @property
+    def left(self) -> float:
+        """USD that are neither paid nor set aside."""
+        return self.limit - self.paid - self.reserved
+
+    def situation(self) -> Situation:
+        """What the allocator is told now."""
+        jobs = tuple(self._job(n) for n, node in enumerate(self.nodes) if not node.done)
+        return Situation(jobs, max(self.left, 0.0), max(self.deadline - self.now, 0.0))
+
+    def _job(self, number: int) -> Job:
+        node = self.nodes[number]
+        after = tuple(n for n in self.case.after[number] if not self.nodes[n].done)
+        running = tuple(Sample(s.model, self.now - s.began, s.reserved) for s in node.running)
+        known = (
+            number, after, self.beliefs[number], self.case.widths, self.case.agreement, not after,
+            running, dict(node.failed),
+        )  # fmt: skip
+        return Job(*known) if self.rules.cancel else Batch(*known, passed=node.passed)
+
+    def _decide(self) -> bool:
+        """Ask the allocator and begin what it says; whether the run goes on."""
+        situation = self.situation()
+        began = time.process_time()
+        decision, steps, waited = drained(self.allocator, situation, self.chance)
+        if any(job.ready and not job.running for job in situation.jobs):
+            self.result.decisions.append(time.process_time() - began)
+            self.result.steps += steps
+        self.now += waited + steps * self.rules.step
+        self.again = None if decision.again is None else self.now + max(decision.again, 1e-3)
+        return self._begin(decision)
+
+    def _begin(self, decision: Decision) -> bool:
+        """Set money aside and begin; False when the rules say that the run has failed."""
+        wanted: list[tuple[int, str, Record, float]] = []
+        for start in decision.starts:
+            node = self.nodes[start.job]
+            for _ in range(start.samples):
+                index = node.begun[start.model] = node.begun.get(start.model, 0) + 1
+                record = self.draws.sample(start.job, start.model, index - 1)
+                bound = self.case.pools[start.job][start.model].bound
+                most = record.usd if self.rules.launch else bound
+                wanted.append((start.job, start.model, record, most))
+        needed = sum(most for *_, most in wanted)
+        if self.rules.launch and wanted:
+            longest = max(record.seconds for _, _, record, _ in wanted)
+            if needed > self.left + TINY or self.now + longest > self.deadline:
+                return False
+        share = min(1.0, max(self.left, 0.0) / needed) if needed > 0 else 1.0
+        for number, model, record, most in wanted:
+            if share >= LEAST or not most:
+                sample = Running(model, self.now, cut(record, most * share), most * share)
+                self.nodes[number].running.append(sample)
+                self.result.samples += 1
+        return True
+
+    def _happens(self) -> bool:
+        """Take in all that has ended by now; whether the allocator is to be asked."""
+        due = self.again is not None and self.again <= self.now
+        for node in self.nodes:
+            for sample in sorted(node.running, key=lambda sample: sample.ends):
+                if sample.ends <= self.now and sample in node.running:
+                    self._ended(node, sample)
+                    due |= self.rules.cancel or not node.running
+        return due
+
+    def _ended(self, node: Node, sample: Running) -> None:
+        node.running.remove(sample)
+        self.paid += sample.record.usd
+        if sample.record.passed:
+            node.passed = True
+            if self.rules.cancel:
+                self._cancel(node, sample.ends)
+        else:
+            node.failed[sample.model] = node.failed.get(sample.model, 0) + 1
+        node.done = node.passed and not node.running
+
+    def _cancel(self, node: Node, now: float) -> None:
+        """Stop what runs for a node, and pay for what it has made."""
+        for sample in node.running:
+            elapsed = (now - sample.began) / sample.record.seconds if self.rules.refunds else 1.0
+            self.paid += sample.record.usd * min(max(elapsed, 0.0), 1.0)
+        node.running.clear()
+
+    def _finish(self) -> Result:
+        passed = self.done and self.now <= self.deadline
+        if not passed and any(node.running for node in self.nodes):
+            self.now = min(max(self.now, self.deadline), self.deadline)
+        for node in self.nodes:
+            self._cancel(node, self.now)
+        self.result.passed, self.result.usd, self.result.seconds = passed, self.paid, self.now
+        self.result.overdrawn = max(0.0, self.paid - self.limit - 1e-9)
+        return self.result
+
+
+def cut(record: Record, reserved: float) -> Record:
+    """The sample, or what is left of it with less money than it takes: it has failed."""
+    if record.usd <= reserved + TINY:
+        return record
+    return Record(record.seconds * reserved / record.usd, reserved, False)
+
+
+def told(case: Case, rules: Rules) -> Beliefs:
+    """What is known of the samples of a case."""
+    seen: dict[int, Profile] = {}
+    beliefs = []
+    for node in case.pools:
+        for pool in node.values():
+            seen.setdefault(id(pool), pool.profile(rules.refunds and rules.cancel))
+        beliefs.append({name: seen[id(pool)] for name, pool in node.items()})
+    return tuple(beliefs)
+
+
+def drained(
+    allocator: Allocator, situation: Situation, chance: random.Random
+) -> tuple[Decision, int, float]:
+    """A decision taken in one go, the number of its steps, and the seconds it asked to wait."""
+    deciding = allocator.decide(situation, chance)
+    steps, waited = 0, 0.0
+    while True:
+        try:
+            waited += next(deciding)
+        except StopIteration as end:
+            return end.value, steps + 1, waited
+        steps += 1
+
+
+def grid(case: Case) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+    """The names and the limits of the cells of a case."""
+    from allocation_cases import BUDGETS, DEADLINES
+
+    usd, seconds = case.scale
+    for budget, much in BUDGETS.items():
+        for deadline, long in DEADLINES.items():
+            yield (budget, deadline), (usd * much, seconds * long)
