@@ -6,13 +6,12 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar
 
-from agentflow import events
 from agentflow.backends import Backends
 from agentflow.budgets.allocation.situation import Allocator
 from agentflow.budgets.budget import Budget
@@ -35,6 +34,8 @@ from agentflow.planner.passes import optimise
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
 from agentflow.settings import Settings
+from agentflow.starting import Starter
+from agentflow.tenants import Tenant
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
 from agentflow.workflows import Workflow
@@ -44,7 +45,7 @@ T = TypeVar("T")
 AnyTool = Tool[..., Any]
 
 
-class Engine:
+class Engine(Starter):
     """Runs workflows, plans and agent tasks.
 
     An engine owns its threads, gates, model clients and budget; nothing is global, and two
@@ -118,6 +119,7 @@ class Engine:
         self._seed = seed
         self._prefix = secrets.token_hex(4)
         self._count = itertools.count(1)
+        self._tenants: dict[str, Tenant] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -149,59 +151,28 @@ class Engine:
 
     # Running
 
-    @overload
-    async def run(self, target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    @overload
-    async def run(self, target: Task | str, **fields: Any) -> str: ...
-    @overload
-    async def run(self, target: Plan, **options: Any) -> Any: ...
-    async def run(self, target: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run something and wait for its value; see `start` for what it takes.
+    def tenant(self, name: str, budget: Budget | None = None) -> Tenant:
+        """Somebody whose runs together keep within a budget; the same one for the same name.
 
-        Raises:
-            RunError: It failed, was cancelled, or passed its deadline.
-        """
-        return await self.start(target, *args, **kwargs)
-
-    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncIterator[events.Event]:
-        """Run something and yield its events, and those of the runs it starts, as they happen.
-
-        The last one is terminal. Leaving the loop early cancels the run.
-        """
-        queue: asyncio.Queue[events.Event] = asyncio.Queue()
-        run = self._make(target, args, kwargs, (queue.put_nowait,)).start()
-        try:
-            while True:
-                event = await queue.get()
-                yield event
-                if isinstance(event, events.TERMINAL) and event.run == run.id:
-                    return
-        finally:
-            if not run.done:
-                run.cancel(reason="whoever read its events stopped")
-            await run.ended()
-
-    @overload
-    def start(self, target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
-    @overload
-    def start(self, target: Task | str, **fields: Any) -> Run[str]: ...
-    @overload
-    def start(self, target: Plan, **options: Any) -> Run[Any]: ...
-    def start(self, target: Any, *args: Any, **kwargs: Any) -> Run[Any]:
-        """Begin a run; await it for its value.
+        The budget lies within the engine's. It is a ceiling and no share: no tenant spends more,
+        and what is left of the engine's own goes to whoever comes first.
 
         Args:
-            target: A workflow (with its arguments), a `Plan`, a `Task`, or a sentence, which
-                is a task.
-            *args: Arguments of the workflow.
-            **kwargs: Arguments of the workflow. For a plan ``tools``, ``deadline`` and
-                ``budget``; for a sentence the fields of `Task`.
+            name: Such as the id of a customer.
+            budget: What all runs of the tenant together may spend. Its deadline counts from the
+                first of them. Without one the tenant's runs are only counted.
 
         Raises:
-            PlanError: The plan cannot be run.
-            DefinitionError: The target is none of these.
+            DefinitionError: The tenant exists with another budget.
         """
-        return self._make(target, args, kwargs, ()).start()
+        if name not in self._tenants:
+            self._tenants[name] = Tenant(self, name, self.ledger.child(budget))
+        known = self._tenants[name]
+        if budget is not None and budget != known.ledger.budget:
+            raise DefinitionError(
+                f"tenant {name!r} has {known.ledger.budget}: leave the budget out, or give that one"
+            )
+        return known
 
     def plan(self, text: str, *, tools: Iterable[AnyTool] | None = None) -> Plan:
         """Read a plan in the notation and compile it, without running it.
@@ -255,7 +226,8 @@ class Engine:
             _body_of(workflow, args, kwargs),
             {},
             parent.subscribers,
-            budget=workflow.budget,
+            parent.ledger,
+            workflow.budget,
             parent=(parent, int(str(place).partition("[")[0])),
             path=parent.naming.path_of(place),
         )
@@ -269,19 +241,20 @@ class Engine:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         subscribers: tuple[Subscriber, ...],
+        within: Ledger,
     ) -> Run[Any]:
         if self._closed:
             raise DefinitionError("this engine is closed: make a new one")
         if isinstance(target, Workflow):
             body = _body_of(target, args, kwargs)
-            return self._new(target.name, body, {}, subscribers, budget=target.budget)
+            return self._new(target.name, body, {}, subscribers, within, target.budget)
         if isinstance(target, Plan):
-            return self._plan_run(target, subscribers, *args, **kwargs)
+            return self._plan_run(target, subscribers, within, *args, **kwargs)
         if isinstance(target, str):
             target = Task(target, *args, **kwargs)
         if isinstance(target, Task):
             tools = Toolbox(target.tools) if target.tools is not None else self.tools
-            return self._new("task", target.body(), tools, subscribers, budget=target.budget)
+            return self._new("task", target.body(), tools, subscribers, within, target.budget)
         raise DefinitionError(
             "an engine runs a @workflow with its arguments, as in run(flow, 3) and not "
             f"run(flow(3)), a Plan, a Task or a sentence, not {target!r}"
@@ -291,6 +264,7 @@ class Engine:
         self,
         plan: Plan,
         subscribers: tuple[Subscriber, ...],
+        within: Ledger,
         *,
         tools: Iterable[AnyTool] | None = None,
         deadline: float | str | None = None,
@@ -300,7 +274,8 @@ class Engine:
         self._verify(plan, box)
         if deadline is not None:
             budget = replace(budget or Budget(), deadline=Budget(deadline=deadline).deadline)
-        return self._new("plan", plan_body(plan), box, subscribers, budget=budget, fail_fast=True)
+        body = plan_body(plan)
+        return self._new("plan", body, box, subscribers, within, budget, fail_fast=True)
 
     def _verify(self, plan: Plan, tools: Toolbox) -> None:
         """Verify a plan; not again if it is the one that was run last, with the same tools."""
@@ -316,14 +291,15 @@ class Engine:
         body: Body[T],
         tools: Mapping[str, AnyTool],
         subscribers: tuple[Subscriber, ...],
-        *,
+        within: Ledger,
         budget: Budget | None,
+        *,
         parent: tuple[Run[Any], int] | None = None,
         fail_fast: bool = False,
         path: str = "",
     ) -> Run[T]:
         number = next(self._count)
-        ledger = (self.ledger if parent is None else parent[0].ledger).child(budget)
+        ledger = within.child(budget)
         ledger.begin(asyncio.get_running_loop().time)
         return Run(
             self,

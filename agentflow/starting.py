@@ -1,0 +1,93 @@
+"""How runs are begun: what an engine and its tenants have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, ParamSpec, TypeVar, overload
+
+from agentflow import events
+from agentflow.budgets.ledger import Ledger
+from agentflow.executor.audience import Subscriber
+from agentflow.executor.run import Run
+from agentflow.executor.strategies.task import Task
+from agentflow.planner.plan import Plan
+from agentflow.workflows import Workflow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Starter:
+    """Begins runs, and waits for them.
+
+    Attributes:
+        ledger: What its runs together may spend, and have.
+    """
+
+    ledger: Ledger
+
+    def _make(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        subscribers: tuple[Subscriber, ...],
+        within: Ledger,
+    ) -> Run[Any]:
+        """A run that has not begun; see `start` for what it is of."""
+        raise NotImplementedError
+
+    @overload
+    async def run(self, target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def run(self, target: Task | str, **fields: Any) -> str: ...
+    @overload
+    async def run(self, target: Plan, **options: Any) -> Any: ...
+    async def run(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run something and wait for its value; see `start` for what it takes.
+
+        Raises:
+            RunError: It failed, was cancelled, or passed its deadline.
+        """
+        return await self.start(target, *args, **kwargs)
+
+    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncIterator[events.Event]:
+        """Run something and yield its events, and those of the runs it starts, as they happen.
+
+        The last one is terminal. Leaving the loop early cancels the run.
+        """
+        queue: asyncio.Queue[events.Event] = asyncio.Queue()
+        run = self._make(target, args, kwargs, (queue.put_nowait,), self.ledger).start()
+        try:
+            while True:
+                event = await queue.get()
+                yield event
+                if isinstance(event, events.TERMINAL) and event.run == run.id:
+                    return
+        finally:
+            if not run.done:
+                run.cancel(reason="whoever read its events stopped")
+            await run.ended()
+
+    @overload
+    def start(self, target: Workflow[P, T], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    @overload
+    def start(self, target: Task | str, **fields: Any) -> Run[str]: ...
+    @overload
+    def start(self, target: Plan, **options: Any) -> Run[Any]: ...
+    def start(self, target: Any, *args: Any, **kwargs: Any) -> Run[Any]:
+        """Begin a run; await it for its value.
+
+        Args:
+            target: A workflow (with its arguments), a `Plan`, a `Task`, or a sentence, which
+                is a task.
+            *args: Arguments of the workflow.
+            **kwargs: Arguments of the workflow. For a plan ``tools``, ``deadline`` and
+                ``budget``; for a sentence the fields of `Task`.
+
+        Raises:
+            PlanError: The plan cannot be run.
+            DefinitionError: The target is none of these.
+        """
+        return self._make(target, args, kwargs, (), self.ledger).start()

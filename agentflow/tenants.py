@@ -1,0 +1,40 @@
+"""Tenants: whose runs together keep within a budget of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentflow.budgets.ledger import Ledger
+from agentflow.executor.audience import Subscriber
+from agentflow.executor.run import Run
+from agentflow.starting import Starter
+
+if TYPE_CHECKING:
+    from agentflow.engine import Engine
+
+
+class Tenant(Starter):
+    """Starts runs as its engine does, and keeps their spending apart; made by `Engine.tenant`.
+
+    Everything else is the engine's: tools, models, limits, and the cache, whose `scope` says
+    who may see whose results.
+
+    Attributes:
+        name: As given.
+        ledger: What its runs together may spend, and have.
+    """
+
+    def __init__(self, engine: Engine, name: str, ledger: Ledger) -> None:
+        self._engine = engine
+        self.name = name
+        self.ledger = ledger
+
+    def _make(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        subscribers: tuple[Subscriber, ...],
+        within: Ledger,
+    ) -> Run[Any]:
+        return self._engine._make(target, args, kwargs, subscribers, within)
