@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from agentflow.budgets.estimate_records import FORMAT
 
@@ -66,7 +66,7 @@ class EstimateFile:
         if len(text) > LARGEST:
             raise ValueError("it is too large")
         try:
-            data = json.loads(text, parse_constant=_refuse)
+            data = json.loads(text)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         version = data.get("format") if isinstance(data, dict) else None
@@ -127,7 +127,3 @@ def _take(descriptor: int) -> None:
         except BlockingIOError:
             threading.Event().wait(_STEP)
     raise TimeoutError(f"another process has been writing it for {PATIENCE:.0f} s")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")

@@ -85,7 +85,10 @@ def pools(
     """
     seen = [[_size(row, weigh(row)) for row in rows] for rows in (record.won, record.lost)]
     cut = [_size(row, weigh(row)) for row in record.cut]
-    shares = _shares([*seen[0], *seen[1], *assumed], cut)
+    longest = max(size.seconds for size in [*seen[0], *seen[1], *assumed, *cut])
+    # Of what is cancelled last nobody knows how much longer it would have taken.
+    assumed = [*assumed, *(size for size in cut if size.seconds == longest)]
+    shares = _shares([*seen[0], *seen[1], *assumed], [s for s in cut if s.seconds < longest])
     won, lost = ([*sizes, *assumed] for sizes in seen)
     return _pool(won, shares, max_tokens), _pool(lost, shares, max_tokens)
 
@@ -116,8 +119,6 @@ def _shares(ended: Sequence[Size], cut: Sequence[Size]) -> dict[float, float]:
             shares.setdefault(seconds, surviving / max(at_risk, 1e-12))
             surviving -= shares[seconds] * size.weight
         at_risk -= size.weight
-    if shares:
-        shares[max(shares)] += max(0.0, surviving)
     return shares
 
 

@@ -110,6 +110,19 @@ def test_what_a_model_did_elsewhere_and_others_did_here_is_assumed(estimates: Es
     assert estimates.success("new", "new").mean == pytest.approx(0.7)
 
 
+def test_what_went_well_elsewhere_is_assumed_to_go_well_here(estimates: Estimates) -> None:
+    tell(estimates, passed=50, failed=0, kind="elsewhere")
+
+    assert estimates.success("new", "m").mean > 0.85
+
+
+def test_what_is_told_follows_every_outcome(estimates: Estimates) -> None:
+    for passed in range(1, 40):
+        tell(estimates, passed=1, failed=0)
+
+        assert estimates.success("k", "m").mean == pytest.approx((1.4 + passed) / (2 + passed))
+
+
 def test_what_is_assumed_gives_way_to_what_is_seen(estimates: Estimates) -> None:
     tell(estimates, passed=0, failed=50, kind="elsewhere")
     tell(estimates, passed=50, failed=0, kind="here")
@@ -190,6 +203,16 @@ def test_the_winner_of_several_does_not_make_a_model_look_fast(estimates: Estima
 
     assert median(alone) < 0.7 * median(whole)
     assert median(found) == pytest.approx(median(whole), rel=0.25)
+
+
+def test_samples_that_were_only_ever_cancelled_take_at_least_as_long(
+    estimates: Estimates,
+) -> None:
+    for age in (50.0, 60.0, 300.0):
+        for _ in range(20):
+            estimates.note("k", "m", Outcome(None, age))
+
+    assert min(sorted(seconds(estimates.profile("k", "m", PRICE)))[16:]) == 300.0
 
 
 def test_a_model_without_a_price_costs_nothing(estimates: Estimates) -> None:

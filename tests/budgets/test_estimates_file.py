@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -117,22 +118,21 @@ def test_processes_that_save_at_once_lose_nothing(path: Path) -> None:
 
 
 def test_what_is_learnt_while_it_is_saved_is_kept(path: Path) -> None:
-    estimates = Estimates(path, wall=wall)
-    done = threading.Event()
-
-    def save() -> None:
-        while not done.is_set():
-            estimates.save()
-
-    saver = threading.Thread(target=save)
+    learnt(path, 1).save()
+    estimates = learnt(path, 1)
+    descriptor = os.open(path.with_name("estimates.json.lock"), os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    saver = threading.Thread(target=estimates.save)
     saver.start()
-    for _ in range(100):
-        teach(estimates, 1)
-    done.set()
+    while estimates._unsaved:  # until it waits for the lock
+        threading.Event().wait(0.001)
+    teach(estimates, 3)
+    os.close(descriptor)
     saver.join(30)
-    estimates.save()
 
-    assert estimates.known("k", "m") == Estimates(path, wall=wall).known("k", "m") == 100
+    assert estimates.known("k", "m") == 1 + 1 + 3
+    assert estimates.save()
+    assert Estimates(path, wall=wall).known("k", "m") == 1 + 1 + 3
 
 
 BROKEN: dict[str, Callable[[str], str]] = {
@@ -266,6 +266,22 @@ def test_a_file_from_the_future_is_taken_for_one_of_today(path: Path) -> None:
     estimates = learnt(path, 10)
 
     assert estimates.known("k", "m") == 20
+
+
+def test_what_is_from_the_future_is_forgotten_in_its_time(path: Path) -> None:
+    future = Estimates(path, wall=lambda: NOW + 1e9)
+    for _ in range(30):
+        future.note("k", "m", Outcome(True, 50.0, 100, 50))
+    future.save()
+
+    estimates = Estimates(path, half_life="1d", wall=wall)
+    estimates.ran("flow", True, 0.0)
+    estimates.save()  # from now on it is of today
+    later = Estimates(path, half_life="1d", wall=lambda: NOW + 8 * 86_400)
+    for _ in range(30):
+        later.note("k", "m", Outcome(True, 1.0, 100, 50))
+
+    assert median(took for took, _ in later.profile("k", "m", FREE).won) < 2.0
 
 
 def test_the_file_stays_small(path: Path) -> None:
