@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentflow.budgets.budget import Budget
@@ -93,7 +93,7 @@ def tighter(own: Budget | None, given: Budget) -> Budget:
         return given
     pairs = ((own.usd, given.usd), (own.tokens, given.tokens), (own.deadline, given.deadline))
     least: list[Any] = [min((x for x in pair if x is not None), default=None) for pair in pairs]
-    return Budget(*least)
+    return replace(own, **dict(zip(("usd", "tokens", "deadline"), least, strict=True)))
 
 
 def _by_line(plan: Plan, value: Any) -> Any:

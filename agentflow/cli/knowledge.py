@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentflow.budgets.estimates import Estimates, default_path
 from agentflow.budgets.prices import Prices
 from agentflow.errors import DefinitionError
 
@@ -20,3 +21,10 @@ def prices(options: Any) -> Prices:
         return Prices.from_file(options.prices)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"--prices: {error}") from None
+
+
+def estimates(options: Any) -> Estimates:
+    """What earlier runs have taught: from the file that is named, else from the user's own."""
+    if options.no_estimates:
+        return Estimates()
+    return Estimates(options.estimates or default_path())

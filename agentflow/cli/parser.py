@@ -109,8 +109,7 @@ def _add_run(commands: Any) -> None:
     group = parser.add_argument_group("the task")
     group.add_argument("--strategy", choices=("plan", "react"), default="plan", help="default plan")
     group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of one reply at most")
-    group.add_argument("--budget-tokens", type=int, metavar="N", help="tokens it may use in all")
-    _add_limit_options(group)
+    _add_limit_options(parser, "the limits")
     _add_cache_options(parser)
     group = parser.add_argument_group("the output")
     form = group.add_mutually_exclusive_group()
@@ -136,8 +135,7 @@ def _add_plan(commands: Any) -> None:
     )
     _add_tool_options(parser)
     _add_endpoint_options(parser)
-    group = parser.add_argument_group("what limits come to, before anything is spent")
-    _add_limit_options(group)
+    _add_limit_options(parser, "what limits come to, before anything is spent")
     _add_debug_options(parser)
 
 
@@ -203,11 +201,17 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--python", action="store_true", help="add the python tool")
 
 
-def _add_limit_options(group: Any) -> None:
+def _add_limit_options(parser: argparse.ArgumentParser, title: str) -> None:
+    group = parser.add_argument_group(title)
     group.add_argument("--budget", metavar="USD", help="what the run may cost, such as 0.05")
+    group.add_argument("--budget-tokens", type=int, metavar="N", help="tokens it may use in all")
     group.add_argument("--deadline", metavar="TIME", help="how long it may take: 30s, 5m, 1h")
     group.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
-    group.add_argument("--estimates", metavar="FILE", help="what earlier runs have taught")
+    known = group.add_mutually_exclusive_group()
+    known.add_argument("--estimates", metavar="FILE", help="where it is kept what runs teach")
+    known.add_argument(
+        "--no-estimates", action="store_true", help="know nothing, and learn nothing"
+    )
 
 
 def _add_cache_options(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentflow.cli import codes
 from agentflow.cli.compiling import Compiled, Specs, compiled_member, compiled_text
@@ -17,6 +18,10 @@ from agentflow.errors import DefinitionError, PlanError
 from agentflow.planner.jsonform import error_as_json, script_as_json, tools_from_json
 from agentflow.planner.printer import print_plan
 from agentflow.planner.reader import read_script
+from agentflow.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agentflow.cli.forecast import Prospects
 
 
 def command(options: Any) -> int:
@@ -29,7 +34,7 @@ def command(options: Any) -> int:
         )
     try:
         compiled = _compiled(target, options)
-        _show(compiled, options)
+        _show(compiled, options, _prospects(compiled, target, options))
     except PlanError as error:
         if options.format != "json":
             raise
@@ -43,6 +48,23 @@ def _compiled(target: PlanText | Member, options: Any) -> Compiled:
     if isinstance(target, Member):
         return compiled_member(target)
     return compiled_text(target.text, _specs(options))
+
+
+def _prospects(compiled: Compiled, target: PlanText | Member, options: Any) -> Prospects | None:
+    """What the limits come to, if there are any."""
+    if options.budget is options.budget_tokens is options.deadline is None:
+        return None
+    from agentflow.cli.forecast import limits, prospects
+
+    budget = limits(target, options)
+    return prospects(compiled.final, _tools(target, options), budget, options)
+
+
+def _tools(target: PlanText | Member, options: Any) -> Mapping[str, Tool[..., Any]]:
+    """The tools that a plan may call."""
+    if isinstance(target, PlanText):
+        return toolbox(options, root=".")
+    return {tool.name: tool for tool in (*target.beside, target.tool)}
 
 
 def _specs(options: Any) -> Specs:
@@ -63,11 +85,19 @@ def _specs_from_file(path: str) -> Specs:
         ) from None
 
 
-def _show(compiled: Compiled, options: Any) -> None:
+def _show(compiled: Compiled, options: Any, told: Prospects | None) -> None:
+    if options.format == "json" and not options.explain:
+        data = _as_json(compiled)
+        print_json(data if told is None else {**data, "forecast": told.as_dict()})
+        return
+    _draw(compiled, options)
+    if told is not None:
+        print("\n".join(["", *told.lines()]))
+
+
+def _draw(compiled: Compiled, options: Any) -> None:
     if options.explain:
         _explain(compiled)
-    elif options.format == "json":
-        print_json(_as_json(compiled))
     elif options.format == "text":
         print(print_plan(compiled.plan), end="")
     else:

@@ -194,7 +194,7 @@ class Progress:
 def price(usd: Any) -> str:
     """US dollars: cents where they matter, and as many digits as small amounts need."""
     amount = float(usd)
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}".rstrip("0")
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}".rstrip("0").rstrip(".")
 
 
 def costs(usd: Any) -> str:
@@ -227,7 +227,8 @@ def _place(event: events.NodeEvent, tally: Tally) -> str:
 
 
 def _sample(event: events.SampleEvent, tally: Tally) -> str:
-    return f"{_place(event, tally)}, sample {event.number} of {event.model or DEFAULT}"
+    place = event.tool if event.node < 0 else _place(event, tally)  # asked by no call of the plan
+    return f"{place}, sample {event.number} of {event.model or DEFAULT}"
 
 
 def _under_way(call: Call, at: float, tally: Tally) -> str:

@@ -16,10 +16,11 @@ from agentflow.cli.failures import explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job, job_for
 from agentflow.cli.keeping import caching, speculation
-from agentflow.cli.knowledge import prices
+from agentflow.cli.knowledge import estimates, prices
 from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.screen import Screen, clean
+from agentflow.cli.spending import passes, used
 from agentflow.cli.summary import finished, summary
 from agentflow.cli.tally import Tally
 from agentflow.cli.targets import Question, Target, find
@@ -79,6 +80,7 @@ def _engine(job: Job, endpoint: Endpoint, settings: Settings, options: Any) -> E
         base_url=endpoint.settings.base_url,
         api_key=endpoint.settings.api_key,
         prices=prices(options),
+        estimates=estimates(options),
         cache=caching(options, settings),
         speculation=speculation(options, settings),
         partial=settings.partial,
@@ -186,6 +188,9 @@ class _Show:
             "stand_in": self._endpoint.stand_in,
             "seconds": round(self._tally.seconds, 6),
             "usage": self._tally.usage(),
+            "limits": used(run.ledger, self._tally.seconds),
+            "allocation": self._tally.samples.as_dict(),
+            "passes": passes(run),
             **self._tally.savings.as_dict(),
             "partial": self._tally.parts.as_dict(),
             "calls": [call.as_dict() for call in self._tally.calls.values()],

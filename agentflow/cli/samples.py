@@ -42,8 +42,9 @@ class Samples:
         open: Samples under way, by run and number.
         models: Those that ended, by model.
         calls: The calls that were tried, by run, node and element.
-        why: Why samples were cancelled, and how many.
-        given_back: USD that were set aside for cancelled samples and not spent.
+        passed: Those of them that have an answer.
+        why: For what reason how many samples were cancelled.
+        saved: USD that were set aside for cancelled samples and came back.
         decisions: How often it was decided what to begin.
         deciding: Seconds that took.
         at_start: The probability of success when the first run that decides began, or None.
@@ -53,8 +54,9 @@ class Samples:
     open: dict[tuple[str, int], events.SampleStarted] = field(default_factory=dict)
     models: dict[str, Record] = field(default_factory=dict)
     calls: set[tuple[str, int, int | None]] = field(default_factory=set)
+    passed: set[tuple[str, int, int | None]] = field(default_factory=set)
     why: Counter[str] = field(default_factory=Counter)
-    given_back: Decimal = Decimal(0)
+    saved: Decimal = Decimal(0)
     decisions: int = 0
     deciding: float = 0.0
     at_start: float | None = None
@@ -94,14 +96,16 @@ class Samples:
             self.at_start = event.probability if self.at_start is None else self.at_start
 
     def _ended(self, event: events.SampleEnded) -> None:
-        began = self.open.pop((event.run, event.number), None)
+        self.open.pop((event.run, event.number), None)
         record = self.models.setdefault(event.model, Record())
         record.outcomes[event.outcome] += 1
         record.usd += Decimal(event.usd)
-        if event.outcome == "cancelled":
-            self.why[event.why] += 1
-            if began is not None:
-                self.given_back += max(Decimal(began.reserved) - Decimal(event.usd), Decimal(0))
+        place = event.run, event.node, event.element
+        if event.outcome == "passed":
+            self.passed.add(place)
+        elif event.outcome == "cancelled":
+            self.why["another passed" if place in self.passed else event.why] += 1
+        self.saved += Decimal(event.saved)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -113,6 +117,6 @@ class Samples:
             "samples": outcomes.total(),
             **{outcome: outcomes[outcome] for outcome in OUTCOMES},
             "cancelled_because": dict(self.why),
-            "usd_given_back": str(self.given_back),
+            "usd_saved": str(self.saved),
             "models": {name: record.as_dict() for name, record in self.models.items()},
         }

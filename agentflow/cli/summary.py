@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agentflow.budgets.ledger import Ledger
 from agentflow.cli.list_tools import UNDECLARED, advice
 from agentflow.cli.output import counted, duration, gist, listed
 from agentflow.cli.parts import Parts
-from agentflow.cli.progress import WORTH_TELLING, costs, price
-from agentflow.cli.samples import DEFAULT, OUTCOMES, Samples
+from agentflow.cli.progress import WORTH_TELLING, costs
 from agentflow.cli.savings import REASONS, Savings
+from agentflow.cli.spending import likely, repeated, tried, within
 from agentflow.cli.tally import Call, Tally
 from agentflow.executor.run import Run
 from agentflow.workflows import Workflow
@@ -27,9 +26,10 @@ def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     yield from _begun(tally.parts)
     yield from _stopped(tally.parts)
     yield from _hedged(tally)
-    yield from _tried(tally.samples)
-    yield from _within(tally, run.ledger)
-    yield from _likely(tally.samples)
+    yield from tried(tally.samples)
+    yield from within(tally, run.ledger)
+    yield from likely(tally.samples)
+    yield from repeated(run)
     for name, calls in _undeclared(tally, run).items():
         spent = sum(call.seconds for call in calls)
         yield (
@@ -134,56 +134,6 @@ def _stopped(parts: Parts) -> Iterator[str]:
 def _hedged(tally: Tally) -> Iterator[str]:
     if hedged := sum(call.hedged for call in tally.calls.values()):
         yield f"{counted(hedged, 'second attempt')} made beside a slow first one"
-
-
-def _tried(samples: Samples) -> Iterator[str]:
-    """How many samples ended how, and which model gave how many answers."""
-    outcomes = samples.outcomes()
-    if not outcomes:
-        return
-    told = [f"{outcomes[how]:,} {how}{_because(how, samples)}" for how in OUTCOMES if outcomes[how]]
-    calls = counted(len(samples.calls), "call")
-    yield f"{counted(outcomes.total(), 'sample')} of {calls}: {listed(told)}"
-    models = [
-        f"{name or DEFAULT} passed {record.outcomes['passed']:,} of "
-        f"{record.outcomes.total():,}{costs(record.usd)}"
-        for name, record in samples.models.items()
-    ]
-    if len(models) > 1:
-        yield "; ".join(models)
-
-
-def _because(outcome: str, samples: Samples) -> str:
-    if outcome != "cancelled" or not samples.why:
-        return ""
-    return f" ({listed([f'{count:,} {why}' for why, count in samples.why.most_common()])})"
-
-
-def _within(tally: Tally, ledger: Ledger) -> Iterator[str]:
-    """What was used of each limit."""
-    limits, spent = ledger.budget, ledger.spent
-    used = []
-    if limits.usd is not None:
-        used.append(f"{price(spent.usd)} of {price(limits.usd)} spent")
-    if limits.tokens is not None:
-        used.append(f"{spent.tokens:,} of {limits.tokens:,} tokens used")
-    if limits.deadline is not None:
-        used.append(f"{duration(tally.seconds)} of {duration(limits.deadline)} taken")
-    back = tally.samples.given_back
-    if back:
-        used.append(f"{price(back)} given back by cancelled samples")
-    if used:
-        yield "; ".join(used)
-
-
-def _likely(samples: Samples) -> Iterator[str]:
-    if samples.at_start is None or samples.at_end is None:
-        return
-    yield (
-        f"success within the limits was {samples.at_start:.0%} likely at the start, "
-        f"{samples.at_end:.0%} when it was last decided what to begin "
-        f"({counted(samples.decisions, 'decision')} in {duration(samples.deciding)})"
-    )
 
 
 def _undeclared(tally: Tally, run: Run[Any]) -> dict[str, list[Call]]:

@@ -90,6 +90,8 @@ class Done:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder with `flow.py`, and an interpreter left as it was."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("AGENTFLOW_ESTIMATES", raising=False)
     (tmp_path / "flow.py").write_text(FLOW)
     path, modules, root = list(sys.path), set(sys.modules), logging.getLogger()
     handlers, level = list(root.handlers), root.level

@@ -196,6 +196,8 @@ def test_a_workflow_keeps_its_own_budget_where_that_is_tighter() -> None:
 
     assert tighter(None, Budget(usd=1)) == Budget(usd=1)
     assert tighter(Budget(usd=1, tokens=5), Budget(usd=2, deadline=3)) == Budget(1, 5, 3)
+    own = Budget(usd=1, when_spent="cancel", least_chance=0.5)
+    assert tighter(own, Budget(usd=2)) == own
 
 
 @pytest.mark.parametrize(

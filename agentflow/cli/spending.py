@@ -1,0 +1,103 @@
+"""What a run was given, what it spent of that on which samples, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from agentflow.budgets.ledger import Ledger
+from agentflow.cli.output import counted, duration, listed
+from agentflow.cli.progress import costs, price
+from agentflow.cli.samples import DEFAULT, OUTCOMES, Samples
+from agentflow.cli.tally import Tally
+from agentflow.executor.run import Run
+
+WORTH_TELLING = Decimal("0.000001")
+"""USD that were saved at least, if they are to be mentioned."""
+
+
+def tried(samples: Samples) -> Iterator[str]:
+    """How many samples ended how, and which model gave how many answers."""
+    outcomes = samples.outcomes()
+    if not outcomes:
+        return
+    told = [f"{outcomes[how]:,} {how}{_because(how, samples)}" for how in OUTCOMES if outcomes[how]]
+    calls = counted(len(samples.calls), "call")
+    yield f"{counted(outcomes.total(), 'sample')} of {calls}: {listed(told)}"
+    models = [
+        f"{name or DEFAULT} passed {record.outcomes['passed']:,} of "
+        f"{record.outcomes.total():,}{costs(record.usd)}"
+        for name, record in samples.models.items()
+    ]
+    if len(models) > 1:
+        yield "; ".join(models)
+
+
+def _because(outcome: str, samples: Samples) -> str:
+    if outcome != "cancelled" or not samples.why:
+        return ""
+    reasons = [f"{count:,} because {why}" for why, count in samples.why.most_common()]
+    return f" ({listed(reasons)})"
+
+
+def within(tally: Tally, ledger: Ledger) -> Iterator[str]:
+    """What was used of each limit."""
+    limits, spent = ledger.budget, ledger.spent
+    used = []
+    if limits.usd is not None:
+        used.append(f"{price(spent.usd)} of {price(limits.usd)} spent")
+    if limits.tokens is not None:
+        used.append(f"{spent.tokens:,} of {limits.tokens:,} tokens used")
+    if limits.deadline is not None:
+        used.append(f"{duration(tally.seconds)} of {duration(limits.deadline)} taken")
+    saved = tally.samples.saved
+    if saved >= WORTH_TELLING:
+        used.append(f"{price(saved)} saved by cancelling samples")
+    if used:
+        yield "; ".join(used)
+
+
+def likely(samples: Samples) -> Iterator[str]:
+    """How likely success was thought to be."""
+    if samples.at_start is None or samples.at_end is None:
+        return
+    yield (
+        f"success within the limits was {samples.at_start:.0%} likely at the start, "
+        f"{samples.at_end:.0%} when it was last decided what to begin "
+        f"({counted(samples.decisions, 'decision')} in {duration(samples.deciding)})"
+    )
+
+
+def repeated(run: Run[Any]) -> Iterator[str]:
+    """What a run that passes costs, going by the last runs of the same name."""
+    known = run.host.services.estimates.passes(run.name)
+    if known.runs > 1 and known.cost_of_pass is not None:
+        yield (
+            f"{known.passed:,} of the last {known.runs:,} runs of {run.name} passed, "
+            f"at {price(known.cost_of_pass)} each"
+        )
+
+
+def used(ledger: Ledger, seconds: float) -> dict[str, Any]:
+    """What was used of each limit, as plain data; None is without limit."""
+    limits, spent = ledger.budget, ledger.spent
+    return {
+        "usd": None if limits.usd is None else str(limits.usd),
+        "usd_spent": str(spent.usd),
+        "tokens": limits.tokens,
+        "tokens_spent": spent.tokens,
+        "deadline": limits.deadline,
+        "seconds": round(seconds, 6),
+    }
+
+
+def passes(run: Run[Any]) -> dict[str, Any]:
+    """What came of the last runs of the same name, as plain data."""
+    known = run.host.services.estimates.passes(run.name)
+    return {
+        "runs": known.runs,
+        "passed": known.passed,
+        "usd": known.usd,
+        "cost_of_pass": known.cost_of_pass,
+    }
