@@ -26,8 +26,10 @@ EASIER = 1.1  # than the known nodes are the items of a kind, so that long plans
 LONGER = 1.3  # answers that fail, beside those that pass
 FIRST_TOKEN = 0.4  # seconds
 
-BUDGETS = {"0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}  # of the case's own scale
-DEADLINES = {"0.6": 0.6, "1": 1.0, "1.7": 1.7, "4": 4.0}
+BUDGETS = (0.6, 1.2, 2.4, 4.8)
+DEADLINES = (0.5, 1.0, 2.0, 4.0)
+Cell = tuple[float, float]
+"""Money and time, as multiples of what a case takes by its `scale`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ class Case:
             took = min(pool.seconds / _chance(pool) for pool in node.values())
             ends.append(took + max((ends[other] for other in before), default=0.0))
         return usd, max(ends)
+
+    def limits(self, cell: Cell) -> tuple[float, float]:
+        """USD and seconds of a cell."""
+        usd, seconds = self.scale
+        return usd * cell[0], seconds * cell[1]
 
     def draws(self, seed: str) -> Draws:
         """The samples of one episode."""

@@ -33,8 +33,8 @@ class Retry:
     width: int
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:  # of the protocol
-        return Decision(tuple(Start(job.id, self.model, self.width) for job in idle(situation)))
         yield 0.0
+        return Decision(tuple(Start(job.id, self.model, self.width) for job in idle(situation)))
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Uniform:
     share: float
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:  # of the protocol
+        yield 0.0
         starts = [
             Start(job.id, self.model, max(1, int(self.share / mean_usd(job.models[self.model]))))
             for job in idle(situation)
             if not job.failed
         ]
         return Decision(tuple(starts))
-        yield 0.0
 
 
 def mean_usd(profile: Profile) -> float:

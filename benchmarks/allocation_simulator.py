@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from allocation_cases import Case, Draws, Record
@@ -90,7 +90,7 @@ class Result:
         usd: What was paid.
         seconds: When it ended.
         samples: How many were begun.
-        decisions: Processor seconds of each decision about a ready node.
+        decisions: How many nodes were ready and idle, and the processor seconds, of each decision.
         steps: How many steps they had.
         overdrawn: USD by which the limit was exceeded.
     """
@@ -99,7 +99,7 @@ class Result:
     usd: float = 0.0
     seconds: float = 0.0
     samples: int = 0
-    decisions: list[float] = field(default_factory=list)
+    decisions: list[tuple[int, float]] = field(default_factory=list)
     steps: int = 0
     overdrawn: float = 0.0
 
@@ -170,8 +170,9 @@ class Episode:
         situation = self.situation()
         began = time.process_time()
         decision, steps, waited = drained(self.allocator, situation, self.chance)
-        if any(job.ready and not job.running for job in situation.jobs):
-            self.result.decisions.append(time.process_time() - began)
+        ready = sum(job.ready and not job.running for job in situation.jobs)
+        if ready:
+            self.result.decisions.append((ready, time.process_time() - began))
             self.result.steps += steps
         self.now += waited + steps * self.rules.step
         self.again = None if decision.again is None else self.now + max(decision.again, 1e-3)
@@ -231,8 +232,8 @@ class Episode:
 
     def _finish(self) -> Result:
         passed = self.done and self.now <= self.deadline
-        if not passed and any(node.running for node in self.nodes):
-            self.now = min(max(self.now, self.deadline), self.deadline)
+        if any(node.running for node in self.nodes):
+            self.now = self.deadline
         for node in self.nodes:
             self._cancel(node, self.now)
         self.result.passed, self.result.usd, self.result.seconds = passed, self.paid, self.now
@@ -270,13 +271,3 @@ def drained(
         except StopIteration as end:
             return end.value, steps + 1, waited
         steps += 1
-
-
-def grid(case: Case) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
-    """The names and the limits of the cells of a case."""
-    from allocation_cases import BUDGETS, DEADLINES
-
-    usd, seconds = case.scale
-    for budget, much in BUDGETS.items():
-        for deadline, long in DEADLINES.items():
-            yield (budget, deadline), (usd * much, seconds * long)
