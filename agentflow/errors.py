@@ -218,6 +218,7 @@ class OutOfReach(AgentflowError):
         tried: How many samples did not pass, by model.
         usd: What was left to spend, or None without a limit.
         seconds: What was left until the deadline, or None without one.
+        when_spent: What the run's budget says of calls that run: they are to ``finish``, or not.
     """
 
     def __init__(
@@ -227,10 +228,12 @@ class OutOfReach(AgentflowError):
         tried: Mapping[str, int],
         usd: Any = None,
         seconds: float | None = None,
+        when_spent: str = "finish",
     ) -> None:
         self.tried = dict(tried)
         self.usd = usd
         self.seconds = seconds
+        self.when_spent = when_spent
         super().__init__(message)
 
 

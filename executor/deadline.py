@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from agentflow.budgets.ledger import Ledger
-from agentflow.errors import BudgetExceeded, DependencyFailed, RunFailed
+from agentflow.errors import BudgetExceeded, DependencyFailed, OutOfReach, RunFailed
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.models.ratelimit import RateLimiter
 
@@ -105,4 +105,4 @@ def spares(error: BaseException | None) -> bool:
     """
     while isinstance(error, RunFailed | DependencyFailed):
         error = error.__cause__
-    return isinstance(error, BudgetExceeded) and error.when_spent == "finish"
+    return isinstance(error, BudgetExceeded | OutOfReach) and error.when_spent == "finish"

@@ -35,6 +35,7 @@ class MeteredModel:
         spent: USD that its calls have cost so far.
         used: Tokens of prompts and of completions that they have taken.
         asked: Tokens of output that its last call could have at most.
+        bound: USD that its last call could cost at most.
         heard: Whether its replies are told while they come.
 
     Raises:
@@ -54,7 +55,7 @@ class MeteredModel:
         self.reserved = NOTHING
         self.spent = Decimal(0)
         self.used = (0, 0)
-        self.asked = 0
+        self.asked, self.bound = 0, Decimal(0)
 
     @property
     def name(self) -> str:
@@ -71,7 +72,8 @@ class MeteredModel:
         """
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
         reservation = self._run.ledger.reserve(self._usd(bound), _total(bound))
-        self.reserved, self.asked = reservation.amount, request.max_tokens
+        self.reserved = reservation.amount
+        self.asked, self.bound = request.max_tokens, self.reserved.usd
         began, stream = now(), None
         refunds = self.price is None or self.price.refunds
         used: Usage | None = bound  # until there is a stream, an answer may be under way

@@ -139,6 +139,8 @@ class Controller:
 
     def _carry_out(self, decision: Decision) -> None:
         self._stop_timer()
+        if self._run.driver.state.halted:  # what runs may end, and nothing new begins
+            return self._wait_or_give_up()
         for id in decision.hopeless:
             if (trial := self._trials.get(id)) is not None and not trial.running:
                 self._give_up(trial)
@@ -178,8 +180,7 @@ class Controller:
             self._wait_or_give_up()
 
     def _give_up(self, trial: Trial) -> None:
-        left = self._run.ledger.left.usd
-        trial.give_up(limited=self._view.limited, usd=left, seconds=self._view.seconds)
+        trial.give_up(self._run.ledger if self._view.limited else None)
 
     def _tell(self, decision: Decision, seconds: float) -> None:
         if self._run.watched:

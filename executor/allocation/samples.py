@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
+from agentflow.errors import AnswerInvalid
 from agentflow.executor.allocation.learning import note
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled, SampledModel
@@ -88,7 +89,8 @@ class Samples:
         outcome = trial.missed(sampled, error)
         if outcome == "refused" or isinstance(error, TimeoutError):
             self._note(trial, sampled, passed=False)
-        self._tell_ended(trial, sampled, outcome, str(error))
+        why = error.problems if isinstance(error, AnswerInvalid) else str(error)
+        self._tell_ended(trial, sampled, outcome, why)
 
     def _over(self, trial: Trial, sampled: Sampled) -> None:
         del self._live[sampled]
@@ -144,7 +146,8 @@ class Samples:
             return Decimal(0)
         question = trial.question
         profile = self._outlook.profiles(question.tool, question.sampling)[sampled.name]
-        return max(Decimal(0), Decimal(f"{profile.usd:.9f}") - sampled.model.spent)
+        mean = min(Decimal(f"{profile.usd:.9f}"), sampled.model.bound)
+        return max(Decimal(0), mean - sampled.model.spent)
 
     def _say_what_runs(self) -> None:
         """The run ends: what is told of it later nobody hears."""

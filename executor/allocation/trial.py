@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agentflow.budgets.ledger import Ledger, Left
 from agentflow.context import logged_node
 from agentflow.errors import (
     BackendError,
@@ -123,19 +124,20 @@ class Trial:
         if not self.answer.done():
             self.answer.set_exception(error)
 
-    def give_up(self, *, limited: bool, usd: Any, seconds: float | None) -> None:
-        """No further sample will be made.
-
-        Args:
-            limited: There are limits, which are why.
-            usd: What is left to spend, or None.
-            seconds: What is left until the deadline, or None.
-        """
+    def give_up(self, ledger: Ledger | None) -> None:
+        """No further sample will be made, for what the ledger has left; None without limits."""
         if self.short is not None and not self._errors:
             return self.fail(self.short)
-        if not limited and self._errors:
+        if ledger is None and self._errors:
             return self.fail(self._last())
-        error = OutOfReach(self._story(usd, seconds), tried=self.failed, usd=usd, seconds=seconds)
+        left = Left(None, None, None) if ledger is None else ledger.left
+        error = OutOfReach(
+            self._story(left.usd, left.seconds),
+            tried=self.failed,
+            usd=left.usd,
+            seconds=left.seconds,
+            when_spent="finish" if ledger is None else ledger.budget.when_spent,
+        )
         if self._errors:
             error.__cause__ = self._errors[-1][1]
         return self.fail(error)
