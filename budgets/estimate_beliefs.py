@@ -42,15 +42,11 @@ class _Fitted:
 
     Attributes:
         success: By model.
-        agreement: Of the samples of a job.
         at: Outcomes there were.
-        agreement_at: Outcomes there were when the agreement was worked out.
     """
 
     success: dict[str, Beta] = field(default_factory=dict)
-    agreement: float = 0.5
     at: int = -1
-    agreement_at: int = -1
 
 
 class Beliefs:
@@ -69,11 +65,23 @@ class Beliefs:
 
     def success(self, kind: str, model: str, now: int) -> Beta:
         """That a sample passes, on average over the jobs of a kind."""
-        return self._fit(kind, now).success.get(model) or self._prior(kind, model, now)
+        known = self.records.kinds.get(kind)
+        fitted = self._fit(kind, known, now) if known else {}
+        return fitted.get(model) or self._prior(kind, model, now)
 
     def agreement(self, kind: str, now: int) -> float:
         """How much the outcomes of samples of one job have in common."""
-        return self._fit(kind, now).agreement
+        known = self.records.kinds.get(kind)
+        if known is None:
+            return 0.5
+        self._fit(kind, known, now)
+        return known.agreement
+
+    def refit(self, now: int) -> None:
+        """Work out what takes long."""
+        for name, kind in self.records.kinds.items():
+            if _grown(kind, kind.agreement_at, REFIT_AGREEMENT):
+                self._fit(name, kind, now)
 
     def profile(
         self,
@@ -103,25 +111,22 @@ class Beliefs:
             refunds,
         )
 
-    def _fit(self, kind: str, now: int) -> _Fitted:
-        """What the jobs of a kind tell; worked out anew when there are more of them."""
-        known = self.records.kinds.get(kind)
-        if known is None:
-            return _Fitted()
-        if kind not in self._fitted and len(self._fitted) >= KINDS:
+    def _fit(self, name: str, kind: Kind, now: int) -> dict[str, Beta]:
+        """What the jobs of a kind tell of models; worked out anew when there are more of them."""
+        if name not in self._fitted and len(self._fitted) >= KINDS:
             self._fitted.clear()
-        fitted = self._fitted.setdefault(kind, _Fitted())
-        if not _grown(known, fitted.at, REFIT):
-            return fitted
-        jobs = _with_loose(known, self.records.weight(known, now))
-        priors = {model: self._prior(kind, model, now) for model in known.tried_by()}
+        fitted = self._fitted.setdefault(name, _Fitted())
+        if not _grown(kind, fitted.at, REFIT):
+            return fitted.success
+        jobs = _with_loose(kind, self.records.weight(kind, now))
+        priors = {model: self._prior(name, model, now) for model in kind.tried_by()}
         start = {model: fitted.success.get(model, prior) for model, prior in priors.items()}
-        if _grown(known, fitted.agreement_at, REFIT_AGREEMENT):
-            fitted.agreement = fit_agreement(jobs, priors, start)
-            fitted.agreement_at = known.changes
-        fitted.success = fit(jobs, priors, fitted.agreement, start)
-        fitted.at = known.changes
-        return fitted
+        if _grown(kind, kind.agreement_at, REFIT_AGREEMENT):
+            kind.agreement = fit_agreement(jobs, priors, start)
+            kind.agreement_at = kind.changes
+        fitted.success = fit(jobs, priors, kind.agreement, start)
+        fitted.at = kind.changes
+        return fitted.success
 
     def _prior(self, kind: str, model: str, now: int) -> Beta:
         """What is assumed: what the model did elsewhere, and what others did at this kind."""
@@ -163,19 +168,16 @@ class Beliefs:
 
 
 def _rows(records: Iterable[Record | None]) -> list[Row]:
-    """The samples whose sizes tell something of the next."""
-    return [
-        row
-        for record in records
-        if record is not None
-        for rows in (record.won, record.lost, record.cut)
-        for row in rows
-        if row.completion_tokens
-    ]
+    """The samples whose sizes tell something of the next: those that ended, if any did."""
+    known = [record for record in records if record is not None]
+    ended = [row for record in known for row in (*record.won, *record.lost)]
+    rows = ended or [row for record in known for row in record.cut]
+    return [row for row in rows if row.completion_tokens]
 
 
-def _grown(known: Kind, before: int, share: float) -> bool:
-    return abs(known.changes - before) > share * before
+def _grown(kind: Kind, before: int, share: float) -> bool:
+    """Whether there are so many more outcomes than before, or it is not what it was."""
+    return abs(kind.changes - before) > share * before
 
 
 def _with_loose(known: Kind, weight: float) -> dict[Pattern, float]:

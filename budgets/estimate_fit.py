@@ -16,13 +16,13 @@ from statistics import NormalDist
 
 from agentflow.budgets.estimate_records import Pattern
 
-AGREEMENTS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""What r may be; before anything is known its mean is a half."""
+AGREEMENTS = (0.05, 0.25, 0.5, 0.75, 0.9)
+"""What r may be, a half before anything is known; steps of z are too coarse for more."""
 
 SWEEPS = 24
 """Times that the jobs of a kind are looked at, at most."""
 
-SETTLED = 0.002
+SETTLED = 0.004
 """Change of a probability that is not worth looking again."""
 
 _NORMAL = NormalDist()

@@ -83,14 +83,18 @@ def pools(
     A sample that was cancelled says that it would have taken longer; whoever looks only at those
     that ended sees the fastest of several (the estimator is that of Kaplan and Meier).
     """
-    seen = [[_size(row, weigh(row)) for row in rows] for rows in (record.won, record.lost)]
-    cut = [_size(row, weigh(row)) for row in record.cut]
-    longest = max(size.seconds for size in [*seen[0], *seen[1], *assumed, *cut])
+    won, lost, cut = (
+        [Size(row.seconds, row.completion_tokens, weigh(row)) for row in rows]
+        for rows in (record.won, record.lost, record.cut)
+    )
+    longest = max(size.seconds for size in [*won, *lost, *cut, *assumed])
     # Of what is cancelled last nobody knows how much longer it would have taken.
-    assumed = [*assumed, *(size for size in cut if size.seconds == longest)]
-    shares = _shares([*seen[0], *seen[1], *assumed], [s for s in cut if s.seconds < longest])
-    won, lost = ([*sizes, *assumed] for sizes in seen)
-    return _pool(won, shares, max_tokens), _pool(lost, shares, max_tokens)
+    open_end = [size for size in cut if size.seconds == longest]
+    before = [size for size in cut if size.seconds < longest]
+    shares = _shares([*won, *lost, *open_end, *_faded(assumed, [*won, *lost, *cut])], before)
+    found = ([*sizes, *open_end, *_faded(assumed, sizes)] for sizes in (won, lost))
+    passing, failing = (_pool(sizes, shares, max_tokens) for sizes in found)
+    return passing, failing
 
 
 def _typical(values: Iterable[tuple[float, float]], assumed: float) -> float:
@@ -102,8 +106,10 @@ def _typical(values: Iterable[tuple[float, float]], assumed: float) -> float:
     return math.exp(total / weights)
 
 
-def _size(row: Row, weight: float) -> Size:
-    return Size(row.seconds, row.completion_tokens, weight)
+def _faded(assumed: Sequence[Size], seen: Sequence[Size]) -> list[Size]:
+    """What is assumed, which soon weighs little beside what was seen: no tail is made up."""
+    factor = ASSUMED / (ASSUMED + sum(size.weight for size in seen))
+    return [Size(size.seconds, size.tokens, factor * size.weight) for size in assumed]
 
 
 def _shares(ended: Sequence[Size], cut: Sequence[Size]) -> dict[float, float]:
@@ -117,7 +123,7 @@ def _shares(ended: Sequence[Size], cut: Sequence[Size]) -> dict[float, float]:
     for seconds, cancelled, size in order:
         if not cancelled:
             shares.setdefault(seconds, surviving / max(at_risk, 1e-12))
-            surviving -= shares[seconds] * size.weight
+            surviving = max(0.0, surviving - shares[seconds] * size.weight)
         at_risk -= size.weight
     return shares
 

@@ -106,12 +106,16 @@ class Kind:
         jobs: How much jobs weigh, by what came of them.
         models: Those that tried, the one seen last at the end.
         changes: Grows with every outcome.
+        agreement: How much the samples of one job have in common, as it was worked out last.
+        agreement_at: The changes there were then; -1 before.
     """
 
     at: int
     jobs: dict[Pattern, float] = field(default_factory=dict)
     models: dict[str, Record] = field(default_factory=dict)
     changes: int = 0
+    agreement: float = 0.5
+    agreement_at: int = -1
 
     def age(self, at: int, half_life: float) -> float:
         """Forget what time has passed; the weight of what was seen at a wall time."""
@@ -289,7 +293,13 @@ def _dumped(kind: Kind) -> dict[str, Any]:
         for name, record in kind.models.items()
     }
     jobs = [[weight, pattern] for pattern, weight in kind.jobs.items()]
-    return {"at": kind.at, "changes": kind.changes, "jobs": jobs, "models": models}
+    return {
+        "at": kind.at,
+        "changes": kind.changes,
+        "agreement": [kind.agreement, kind.agreement_at],
+        "jobs": jobs,
+        "models": models,
+    }
 
 
 def _kind(dumped: Any, at: int) -> Kind:
@@ -299,7 +309,15 @@ def _kind(dumped: Any, at: int) -> Kind:
     models = {
         name: _record(record, at) for name, record in list(dumped["models"].items())[-MODELS:]
     }
-    return Kind(min(_whole(dumped["at"]), at), jobs, models, _whole(dumped["changes"]))
+    agreement, agreement_at = dumped["agreement"]
+    return Kind(
+        min(_whole(dumped["at"]), at),
+        jobs,
+        models,
+        _whole(dumped["changes"]),
+        min(_number(agreement), 0.9),
+        _whole(agreement_at + 1) - 1,
+    )
 
 
 def _record(dumped: Any, at: int) -> Record:

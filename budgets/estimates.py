@@ -213,6 +213,7 @@ class Estimates:
         with file.locked():
             records = self._usable(file)
             _apply(changes, records)
+            Beliefs(records).refit(self._now())
             file.write(records.dump())
         with self._lock:
             _apply(self._unsaved, records)

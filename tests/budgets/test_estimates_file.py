@@ -355,15 +355,13 @@ def test_what_is_read_is_what_was_written(changes: list[tuple[int, tuple[Any, ..
     )
 )
 def test_whatever_stands_in_a_file_is_read_or_refused(junk: Any) -> None:
+    kind = {"at": 1, "changes": 1, "agreement": [0.5, -1], "jobs": [], "models": {}}
     for dumped in (
         junk,
         {"kinds": junk, "workflows": {}},
-        {"kinds": {"k": junk}, "workflows": {"w": junk}},
-        {"kinds": {"k": {"at": 1, "changes": 1, "jobs": junk, "models": {}}}, "workflows": {}},
-        {
-            "kinds": {"k": {"at": 1, "changes": 1, "jobs": [], "models": {"m": junk}}},
-            "workflows": {},
-        },
+        {"kinds": {}, "workflows": {"w": junk}},
+        *({"kinds": {"k": {**kind, name: junk}}, "workflows": {}} for name in kind),
+        {"kinds": {"k": {**kind, "models": {"m": junk}}}, "workflows": {}},
     ):
         try:
             Records.load(dumped, 1e6, NOW)

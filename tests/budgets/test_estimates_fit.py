@@ -115,7 +115,7 @@ PATTERN = st.dictionaries(st.sampled_from("abc"), COUNTS, min_size=1, max_size=3
 
 @given(
     seen=st.dictionaries(PATTERN, st.floats(0.001, 300), max_size=12),
-    agreement=st.sampled_from([0.05, 0.5, 0.95]),
+    agreement=st.sampled_from([0.05, 0.5, 0.9]),
 )
 def test_whatever_was_seen_probabilities_stay_within_0_and_1(
     seen: dict[Pattern, float], agreement: float
