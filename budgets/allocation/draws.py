@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ Column = list[float]
 
 
 class Draws:
-    """Named columns of uniform numbers, the same whenever they are asked for.
+    """Named columns of random numbers, the same whenever they are asked for.
 
     Args:
         scenarios: How many numbers a column has.
@@ -21,19 +22,42 @@ class Draws:
 
     def __init__(self, scenarios: int, seed: int) -> None:
         self.scenarios = scenarios
-        self.seed = seed
+        self._seed = seed
         self._columns: dict[tuple[object, ...], Column] = {}
 
     def uniform(self, *name: object) -> Column:
-        """Numbers between 0 and 1, spread evenly over the scenarios, in random order."""
-        column = self._columns.get(name)
-        if column is None:
-            chance = random.Random(f"{self.seed} {name}")
-            strata = chance.sample(range(self.scenarios), self.scenarios)
-            draw, width = chance.random, 1.0 / self.scenarios
-            column = self._columns[name] = [(stratum + draw()) * width for stratum in strata]
-        return column
+        """Numbers from 0 to 1, spread evenly over the scenarios, in random order."""
+        if name not in self._columns:
+            self._columns[name] = self._spread(self.scenarios, name)
+        return self._columns[name]
 
+    def sequence(self, length: int, *name: object) -> Column:
+        """So many numbers from 0 to 1, spread evenly, in random order."""
+        key = (length, "sequence", *name)
+        if key not in self._columns:
+            self._columns[key] = self._spread(length, key)
+        return self._columns[key]
+
+    def exponential(self, *name: object) -> Column:
+        """The uniform column of that name as exponential numbers of mean 1."""
+        key = ("exponential", *name)
+        if key not in self._columns:
+            self._columns[key] = [-math.log1p(-u) for u in self.uniform(*name)]
+        return self._columns[key]
+
+    def least(self, count: int, *name: object) -> Column:
+        """The least of so many uniform numbers; the more, the less, in every scenario."""
+        key = ("least", count, *name)
+        if key not in self._columns:
+            exponential = self.exponential(*name)
+            self._columns[key] = [-math.expm1(-number / count) for number in exponential]
+        return self._columns[key]
+
+    def _spread(self, length: int, name: object) -> Column:
+        chance = random.Random(f"{self._seed} {name}")
+        strata = chance.sample(range(length), length)
+        draw, width = chance.random, 1.0 / length
+        return [(stratum + draw()) * width for stratum in strata]
 
 
 def pick(weights: Sequence[float], column: Column) -> list[int]:

@@ -12,7 +12,7 @@ from agentflow.budgets.allocation.situation import Profile
 
 Records = Sequence[tuple[float, float]]
 
-STALE = 0.25  # of the age of a sample that is older than all records: what it may still take
+_STALE = 0.25  # of the age of a sample that is older than all records: what it may still take
 
 
 class Pool:
@@ -28,7 +28,6 @@ class Pool:
         won_usd: USD in all of the same samples.
         lost_seconds: Seconds from now of samples that do not pass, in rising order.
         lost_usd: USD in all of the same samples.
-        lost_mean: Mean USD of the samples that do not pass, up to and with each of them.
     """
 
     def __init__(self, profile: Profile, age: float = 0.0, most: float = math.inf) -> None:
@@ -49,7 +48,7 @@ class Pool:
         won_later = [(t - age, usd) for t, usd in won if t > age]
         lost_later = [(t - age, usd) for t, usd in lost if t > age]
         if not won_later and not lost_later:
-            stale = [(age * STALE, max(usd for _, usd in (*won, *lost)))]
+            stale = [(age * _STALE, max(usd for _, usd in (*won, *lost)))]
             return stale, stale
         self._winning = self._passing = len(won_later) / len(won)
         self._losing = len(lost_later) / len(lost)
@@ -57,28 +56,37 @@ class Pool:
 
     def _cut(self, won: Records, lost: Records, most: float) -> tuple[Records, Records]:
         whole = [record for record in won if record[1] <= most]
-        if len(whole) == len(won) and all(usd <= most for _, usd in lost):
+        part = [(t * most / usd, most) for t, usd in (*won, *lost) if usd > most]
+        if not part:
             return won, lost
         self._passing *= len(whole) / len(won)
-        part = [(t * most / usd, most) for t, usd in (*won, *lost) if usd > most]
         part += [record for record in lost if record[1] <= most]
         return whole or part, part
 
-    def chance(self, probability: float) -> float:
-        """That it passes, where `probability` is that of any sample of the profile."""
-        left = probability * self._winning + (1.0 - probability) * self._losing
-        return probability * self._passing / left if left > 0 else 0.0
+    def chances(self, probabilities: list[float]) -> list[float]:
+        """That it passes, where a sample that has just begun passes with these probabilities."""
+        if self._passing == self._winning == self._losing == 1.0:
+            return probabilities
+        passing, winning, losing = self._passing, self._winning, self._losing
+        return [
+            p * passing / max(p * winning + (1.0 - p) * losing, 1e-12) for p in probabilities
+        ]
+
+    @cached_property
+    def dearest(self) -> float:
+        """USD of the sample that costs most."""
+        return max(*self.won_usd, *self.lost_usd)
+
+    @cached_property
+    def longest(self) -> float:
+        """Seconds of the sample that takes longest."""
+        return max(self.won_seconds[-1], self.lost_seconds[-1])
 
     @cached_property
     def lost_mean(self) -> list[float]:
         """Mean USD of the samples that do not pass, up to and with each of them."""
         sums = accumulate(self.lost_usd)
         return [usd / number for number, usd in enumerate(sums, 1)]
-
-    @cached_property
-    def beside(self) -> list[tuple[float, float, float]]:
-        """The `parts` at the end of each sample that passes."""
-        return [self.parts(seconds) for seconds in self.won_seconds]
 
     @cached_property
     def _won_sums(self) -> _Sums:
@@ -88,8 +96,8 @@ class Pool:
     def _lost_sums(self) -> _Sums:
         return _Sums(self._lost, self._start, self._age)
 
-    def parts(self, seconds: float) -> tuple[float, float, float]:
-        """Mean USD by then of samples that do not pass, the same of those that will, who has."""
+    def spent(self, seconds: float, chance: float) -> float:
+        """Mean USD by then of a sample that has not passed until then."""
         won, lost = self._won_sums, self._lost_sums
         ended = bisect_right(self.won_seconds, seconds)
         if self._refunds:
@@ -98,14 +106,8 @@ class Pool:
         else:
             losing, winning = lost.usd[-1], won.usd[-1] - won.usd[ended]
         size = len(self._won)
-        return losing / len(self._lost), winning / size, ended / size
-
-
-def spent(parts: tuple[float, float, float], chance: float) -> float:
-    """Mean USD of a sample that has not passed by the moment of `parts`."""
-    losing, winning, ended = parts
-    spending = (1.0 - chance) * losing + chance * winning
-    return spending / max(1.0 - chance * ended, 1e-9)
+        spending = (1.0 - chance) * losing / len(self._lost) + chance * winning / size
+        return spending / max(1.0 - chance * ended / size, 1e-9)
 
 
 class _Sums:

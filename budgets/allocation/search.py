@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from agentflow.budgets.allocation.draws import Column
 from agentflow.budgets.allocation.situation import Job
-from agentflow.budgets.allocation.tables import Batch, Group, Tables, Tail
+from agentflow.budgets.allocation.batches import Batch, Group
+from agentflow.budgets.allocation.tables import Tables, Tail
 from agentflow.budgets.allocation.value import Board, Room, Steps
 
 _SWEEPS = 3
+_AGES = 2.0  # ages are told apart that differ by a factor of e to the inverse of this
 _PACES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what time is worth beside money, in a start
 
 
@@ -151,15 +153,19 @@ class Search:
         if not groups:
             return seconds, usd
         batch = self._batch(number, groups)
-        first = zip(batch.seconds, batch.passed, seconds, strict=True)
-        took = [t if passed else t + more for t, passed, more in first]
-        paid = zip(batch.usd, batch.passed, usd, strict=True)
-        return took, [cost if passed else cost + more for cost, passed, more in paid]
+        took = [
+            t if t < math.inf else end + more
+            for t, end, more in zip(batch.first, batch.end, seconds, strict=True)
+        ]
+        rows = zip(batch.first, batch.paid, batch.lost, usd, strict=True)
+        return took, [paid if t < math.inf else lost + more for t, paid, lost, more in rows]
 
     def _batch(self, number: int, groups: tuple[Group, ...]) -> Batch:
         key = (number, groups)
         if key not in self._batches:
-            self._batches[key] = self.tables[number].batch(groups)
+            last = self.tables[number].batch(groups[-1], len(groups) - 1)
+            earlier = groups[:-1]
+            self._batches[key] = self._batch(number, earlier).beside(last) if earlier else last
         return self._batches[key]
 
     def _best(self, number: int) -> Generator[float, None, Choice]:
@@ -232,16 +238,16 @@ class _Rest:
     def __init__(self, batch: Batch, room: Room) -> None:
         self._wins, self._usd = 0, 0.0
         self._failed: list[tuple[int, float, float]] = []
-        rows = zip(batch.seconds, batch.usd, batch.passed, room.seconds, room.usd, strict=True)
-        for scenario, (t, usd, passed, most, left) in enumerate(rows):
-            if usd > left:
-                self._usd += max(left, 0.0)
-                continue
-            self._usd += usd
-            if passed:
-                self._wins += t <= most
+        columns = (batch.first, batch.paid, batch.end, batch.lost, room.seconds, room.usd)
+        for scenario, (t, usd, end, lost, most, left) in enumerate(zip(*columns, strict=True)):
+            if t < math.inf:
+                self._wins += t <= most and usd <= left
+                self._usd += usd if usd < left else max(left, 0.0)
+            elif lost <= left:
+                self._usd += lost
+                self._failed.append((scenario, most - end, left - lost))
             else:
-                self._failed.append((scenario, most - t, left - usd))
+                self._usd += max(left, 0.0)
 
     def then(self, seconds: Column, usd: Column) -> tuple[int, float]:
         """Scenarios that end well and USD in all, if these columns follow."""
@@ -261,12 +267,14 @@ def _tails(job: Job) -> list[Tail]:
 
 
 def _running(job: Job) -> tuple[Group, ...]:
-    """Samples under way, those of one model and age together."""
-    counts: dict[tuple[str, float], int] = {}
+    """Samples under way, those of one model and about the same age together."""
+    ages: dict[tuple[str, int], list[float]] = {}
     for sample in job.running:
-        key = (sample.model, sample.age)
-        counts[key] = counts.get(key, 0) + 1
-    return tuple(Group(model, count, age) for (model, age), count in counts.items())
+        near = round(math.log1p(sample.age) * _AGES)
+        ages.setdefault((sample.model, near), []).append(sample.age)
+    return tuple(
+        Group(model, len(same), sum(same) / len(same)) for (model, _), same in ages.items()
+    )
 
 
 def _mean(column: Column, most: float) -> float:
