@@ -8,6 +8,8 @@ from agentflow.errors import (
     BudgetExceeded,
     DeadlineExceeded,
     DefinitionError,
+    DependencyFailed,
+    OutOfReach,
     PlanError,
     RunError,
 )
@@ -37,7 +39,9 @@ def code_of(error: BaseException) -> int:
     """The exit code for an error; for the end of a run that of its cause."""
     if isinstance(error, BudgetExceeded | DeadlineExceeded):
         return LIMIT
-    if isinstance(error, RunError):
+    if isinstance(error, OutOfReach):
+        return BACKEND if isinstance(error.__cause__, BackendError) else LIMIT
+    if isinstance(error, RunError | DependencyFailed):
         cause = error.__cause__
         return FAILED if cause is None or isinstance(cause, ArgumentError) else code_of(cause)
     if isinstance(error, PlanError):

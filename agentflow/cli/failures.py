@@ -14,7 +14,9 @@ from agentflow.errors import (
     BudgetExceeded,
     CallError,
     DeadlineExceeded,
+    DependencyFailed,
     ModelError,
+    OutOfReach,
     PlanError,
     RunError,
     RunFailed,
@@ -27,6 +29,7 @@ Calls: TypeAlias = Mapping[int, Call]
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (DeadlineExceeded, "Give it longer with --deadline."),
     (BudgetExceeded, "Give it more with --budget or --budget-tokens."),
+    (OutOfReach, "'agentflow plan --budget USD --deadline TIME' says what would do."),
     (BackendError, "'agentflow doctor' looks at the endpoint."),
     (ModelError, "Ask again, differently, or try another --model."),
     (AddressRefused, "--allow-private opens loopback and private networks."),
@@ -42,7 +45,7 @@ def explained(error: BaseException, calls: Calls | None = None) -> str:
     sentences = [_what(error, cause, calls or {}), *_further(error, cause, calls or {})]
     if not isinstance(cause, AgentflowError | OSError):
         sentences.append("--debug shows where.")
-    elif advice := next(text for kind, text in _ADVICE if isinstance(cause, kind)):
+    elif advice := _advice(cause):
         sentences.append(advice)
     return " ".join(sentences)
 
@@ -65,9 +68,17 @@ def failure_json(error: BaseException, code: int, calls: Calls | None = None) ->
     return {"ok": False, "error": told}
 
 
+def _advice(cause: BaseException) -> str:
+    if isinstance(cause, BudgetExceeded) and cause.unit == "seconds":
+        return "Give it longer with --deadline."
+    if isinstance(cause, OutOfReach) and isinstance(cause.__cause__, BackendError):
+        return _advice(cause.__cause__)
+    return next(text for kind, text in _ADVICE if isinstance(cause, kind))
+
+
 def _root(error: BaseException) -> BaseException:
     """What ended a run; any other error itself."""
-    if isinstance(error, RunFailed) and error.__cause__ is not None:
+    if isinstance(error, RunFailed | DependencyFailed) and error.__cause__ is not None:
         return _root(error.__cause__)
     return error
 

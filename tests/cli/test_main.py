@@ -17,8 +17,11 @@ from agentflow.errors import (
     ArgumentError,
     BackendBusy,
     BudgetExceeded,
+    CheckFailed,
     DeadlineExceeded,
     DefinitionError,
+    DependencyFailed,
+    OutOfReach,
     PlanError,
     RunFailed,
 )
@@ -100,6 +103,8 @@ def test_a_key_on_the_command_line_is_refused_with_the_reason(cli: Cli) -> None:
         (BackendBusy("x", url="u"), codes.BACKEND),
         (BudgetExceeded("x", asked=1, left=0, unit="usd"), codes.LIMIT),
         (DeadlineExceeded("x"), codes.LIMIT),
+        (OutOfReach("x", tried={}), codes.LIMIT),
+        (CheckFailed("x", tool="t"), codes.FAILED),
         (AnswerInvalid("x"), codes.FAILED),
         (OSError("x"), codes.FAILED),
     ],
@@ -110,6 +115,15 @@ def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> No
 
     assert codes.code_of(error) == code
     assert codes.code_of(failed) == (code if not isinstance(error, ArgumentError) else codes.FAILED)
+
+
+def test_a_call_that_failed_for_what_it_needed_has_the_exit_code_of_that() -> None:
+    needs = DependencyFailed("it needs another", tool="t")
+    needs.__cause__ = OutOfReach("x", tried={"small": 3})
+    assert codes.code_of(needs) == codes.LIMIT
+
+    needs.__cause__.__cause__ = BackendBusy("x", url="u")  # no model answered at all
+    assert codes.code_of(needs) == codes.BACKEND
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
