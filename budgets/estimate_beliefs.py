@@ -142,7 +142,7 @@ class Beliefs:
                 borrowed = min(total, BORROWED)
                 passed += borrowed * sum(passes for _, passes in seen) / total
                 jobs += borrowed
-        share = min(0.99, max(passed / jobs, 0.01))
+        share = passed / jobs
         return Beta(ASSUMED * share, ASSUMED * (1.0 - share))
 
     def _length(self, kind: str, model: str, weigh: Weigh, max_tokens: int | None) -> float:

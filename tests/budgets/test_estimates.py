@@ -188,6 +188,22 @@ def test_a_new_model_writes_as_much_as_others_at_a_kind(estimates: Estimates) ->
     assert median(usd for _, usd in profile.won) == pytest.approx(6000 * 1.6e-6, rel=0.2)
 
 
+def test_what_was_cancelled_early_does_not_make_answers_look_short(estimates: Estimates) -> None:
+    for number in range(40):
+        outcome = Outcome(True, 20.0, 900, 1200) if number % 4 == 0 else Outcome(None, 1.0, 900, 5)
+        estimates.note("k", "m", outcome)
+
+    profile = estimates.profile("k", "new", PRICE, prompt_tokens=0)
+
+    assert median(usd for _, usd in profile.won) == pytest.approx(1200 * 1.6e-6, rel=0.3)
+
+
+def test_no_slow_samples_are_made_up_where_enough_was_seen(estimates: Estimates) -> None:
+    tell(estimates, passed=60, failed=0)
+
+    assert sorted(seconds(estimates.profile("k", "m", PRICE)))[-2:] == [2.0, 2.0]
+
+
 def test_the_winner_of_several_does_not_make_a_model_look_fast(estimates: Estimates) -> None:
     chance = random.Random(2)
     whole: list[float] = []

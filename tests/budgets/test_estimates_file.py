@@ -284,6 +284,27 @@ def test_what_is_from_the_future_is_forgotten_in_its_time(path: Path) -> None:
     assert median(took for took, _ in later.profile("k", "m", FREE).won) < 2.0
 
 
+def test_what_takes_long_to_work_out_is_kept(path: Path) -> None:
+    estimates = Estimates(path, wall=wall)
+    for number in range(40):
+        estimates.settled("k", {"m": (0, 8) if number % 2 else (8, 0)})
+    estimates.save()
+
+    agreement, _ = json.loads(path.read_text())["kinds"]["k"]["agreement"]
+
+    assert agreement > 0.8
+    assert Estimates(path, wall=wall).agreement("k") == agreement
+
+
+def test_what_cannot_be_saved_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentflow.budgets.estimates.UNSAVED", 6)
+    estimates = learnt(path, 20)
+
+    assert estimates.unsaved == 6
+    assert estimates.save()
+    assert estimates.unsaved == 0
+
+
 def test_the_file_stays_small(path: Path) -> None:
     estimates = Estimates(path, wall=wall)
     for number in range(40):
@@ -300,14 +321,14 @@ def test_the_file_stays_small(path: Path) -> None:
     [
         ({"AGENTFLOW_ESTIMATES": "/a/b.json", "XDG_STATE_HOME": "/state"}, "/a/b.json"),
         ({"XDG_STATE_HOME": "/state"}, "/state/agentflow/estimates.json"),
-        ({"XDG_STATE_HOME": "relative"}, "/home/of/.local/state/agentflow/estimates.json"),
-        ({}, "/home/of/.local/state/agentflow/estimates.json"),
+        ({"XDG_STATE_HOME": "relative"}, "/of/a/user/.local/state/agentflow/estimates.json"),
+        ({}, "/of/a/user/.local/state/agentflow/estimates.json"),
     ],
 )
 def test_where_the_file_is(
     environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", "/home/of")
+    monkeypatch.setenv("HOME", "/of/a/user")
 
     assert default_path(environ) == Path(expected)
 
