@@ -142,7 +142,10 @@ class Driver(Running):
 
     def watch(self, node: int, watcher: Watcher) -> None:
         """Call `watcher` when a plan id is settled; at once if it is."""
-        slot = self.state.slot(node)
+        self.watch_slot(self.state.slot(node), watcher)
+
+    def watch_slot(self, slot: int, watcher: Watcher) -> None:
+        """Call `watcher` when a slot is settled; at once if it is."""
         if self.state.status[slot] >= DONE:
             watcher(self.state, slot)
         else:

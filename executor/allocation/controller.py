@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.budgets.allocation.cascade import InTurn
-from agentflow.budgets.allocation.situation import Allocator, Decision
+from agentflow.budgets.allocation.situation import Allocator, Decision, Start
 from agentflow.clock import monotonic
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled
@@ -65,6 +66,7 @@ class Controller:
             ModelError: None of the models, each asked once, has one; there are no limits.
             CheckFailed: What was to judge an answer raised.
         """
+        self._view.outlook.profiles(question.tool, question.sampling)  # so there are such models
         trial = Trial(question)
         trial.id = self._id(trial)
         self._trials[trial.id] = trial
@@ -144,29 +146,40 @@ class Controller:
         for id in decision.hopeless:
             if (trial := self._trials.get(id)) is not None and not trial.running:
                 self._give_up(trial)
-        starts = [start for start in decision.starts if start.job in self._trials]
-        parts = sum(start.samples for start in starts)
-        for start in starts:
-            for _ in range(start.samples):
-                self._samples.begin(self._trials[start.job], start.model, parts)
-                parts -= 1
+        begun = list(self._allowed(decision.starts))
+        for place, (trial, model) in enumerate(begun):
+            self._samples.begin(trial, model, len(begun) - place)
         if decision.again is not None:
             self._timer = self._loop.call_later(max(decision.again, SOONEST), self._changed)
-        elif not self._due:
+        if not self._due:
             self._wait_or_give_up()
+
+    def _allowed(self, starts: Sequence[Start]) -> Iterator[tuple[Trial, str]]:
+        """The samples to begin, one by one, as far as their calls may have them."""
+        rooms = {id: trial.room for id, trial in self._trials.items()}
+        for start in starts:
+            room = rooms.get(start.job, 0)
+            if room and start.model in self._trials[start.job].models:
+                rooms[start.job] -= max(0, min(start.samples, room))
+                yield from [(self._trials[start.job], start.model)] * (room - rooms[start.job])
 
     def _wait_or_give_up(self) -> None:
         """A call for which nothing was begun waits for what is under way, if anything is."""
         idle = [trial for trial in self._trials.values() if not trial.running]
-        if not idle or len(idle) < len(self._trials):
+        if not idle or self._is_sampling():
             return
-        others = self._view.others(idle)
-        for node in set(others) - self._watched:
-            self._watched.add(node)
-            self._run.driver.watch(node, lambda *_: self._changed())
+        others = self._view.others(self._trials.values())
+        for slot in set(others) - self._watched:
+            self._watched.add(slot)
+            self._run.driver.watch_slot(slot, lambda *_: self._changed())
         if not others:
             for trial in idle:
                 self._give_up(trial)
+
+    def _is_sampling(self) -> bool:
+        """Whether a sample is under way that does not only wait for what judges it."""
+        judged = {trial.asker for trial in self._trials.values()}
+        return any(one not in judged for trial in self._trials.values() for one in trial.running)
 
     def _ended(self, trial: Trial, sampled: Sampled) -> None:
         """A sample of a call is over."""

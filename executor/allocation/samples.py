@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.errors import AnswerInvalid
+from agentflow.errors import AnswerInvalid, DefinitionError
 from agentflow.executor.allocation.learning import note
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled, SampledModel
-from agentflow.executor.allocation.trial import Trial, judged
+from agentflow.executor.allocation.trial import Trial, asker, judged
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
@@ -39,13 +39,14 @@ class Samples:
         run.audience.last_words.add(self._say_what_runs)
 
     def begin(self, trial: Trial, name: str, parts: int) -> None:
-        """Begin one more sample of a call, if it may have one; `parts` share what is left."""
-        if trial.answer.done() or name not in trial.models or not trial.may_go_on:
-            return
-        self._count += 1
+        """Begin one more sample of a call; `parts` of them share what is left."""
         model = self._run.host.model(name or None)
         node = trial.node if trial.node >= 0 else None
-        metered = SampledModel(model, self._run, node, parts)
+        try:
+            metered = SampledModel(model, self._run, node, parts)
+        except DefinitionError as error:
+            return trial.fail(error)
+        self._count += 1
         sampled = Sampled(self._count, name, metered, self._loop.time())
         sampled.task = self._run.host.services.spawn(
             self._sample(trial, sampled),
@@ -65,6 +66,7 @@ class Samples:
                 self._run.driver.afterwards.wait_for(sampled.task)
 
     async def _sample(self, trial: Trial, sampled: Sampled) -> None:
+        asker.set(sampled)
         self._tell_begun(trial, sampled)
         try:
             async with asyncio.timeout(trial.question.timeout):

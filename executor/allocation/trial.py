@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MOST = 64
 """Samples of one call that are begun in all."""
 
+asker: contextvars.ContextVar[Sampled | None] = contextvars.ContextVar("asker", default=None)
+"""The sample that the current code makes or judges."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -60,6 +63,7 @@ class Trial:
         question: As given.
         node: Plan id of the call; -1 where it belongs to none.
         element: Its index, if the call is part of a map.
+        asker: The sample that this call is to judge, or None.
         context: What samples run in.
         answer: The value, in the end.
         running: Samples under way.
@@ -75,6 +79,7 @@ class Trial:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.node, self.element = _place()
+        self.asker = asker.get()
         self.context = contextvars.copy_context()
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.running: list[Sampled] = []
@@ -93,7 +98,12 @@ class Trial:
     @property
     def may_go_on(self) -> bool:
         """Whether another sample is allowed."""
-        return bool(self.models) and self.begun < MOST
+        return bool(self.models and self.room)
+
+    @property
+    def room(self) -> int:
+        """How many samples may still begin."""
+        return 0 if self.answer.done() else MOST - self.begun
 
     def began(self, sampled: Sampled) -> None:
         """One more sample is under way."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.budgets.allocation.situation import Job, Sample, Situation
 from agentflow.budgets.ledger import Amount
+from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import Outlook, job_of
 from agentflow.executor.allocation.trial import MOST, Trial
 from agentflow.executor.commands import DONE, RUNNING
@@ -53,14 +54,10 @@ class View:
         return None if deadline is None else max(0.0, deadline - self._loop.time())
 
     def others(self, trials: Collection[Trial]) -> list[int]:
-        """Plan ids of the calls under way that no model tries here."""
-        tried = {trial.node for trial in trials}
-        state = self._run.driver.state
-        return [
-            node
-            for node, slot in enumerate(state.slots)
-            if state.status[slot] is RUNNING and node not in tried
-        ]
+        """Slots of the calls under way that no model tries here."""
+        tried = {(trial.node, trial.element) for trial in trials}
+        driver = self._run.driver
+        return [slot for slot in driver.started() if driver.state.where(slot) not in tried]
 
     def _jobs(self, trials: Collection[Trial]) -> Iterator[Job]:
         """The calls that are not done, each after those it waits for."""
@@ -80,14 +77,22 @@ class View:
             stand_for[id] = (id,)
             node = state.nodes[slot]
             after = [job for dep in node.waits_for() for job in stand_for.get(dep, ())]
-            tool = None if node.tool == GATHER else self._run.driver.call_of(slot).tool.origin
-            job = job_of(id, tool, tuple(after), self.outlook)
+            job = self._expected(id, slot, tuple(after))
             if job.widths:  # it is ready once models may try it
                 yield replace(job, ready=False)
             elif state.status[slot] is RUNNING:
                 yield replace(job, running=self._running(id))
             else:
                 yield job
+
+    def _expected(self, id: int, slot: int, after: tuple[int, ...]) -> Job:
+        """A call that no model tries yet."""
+        gathers = self._run.driver.state.nodes[slot].tool == GATHER
+        tool = None if gathers else self._run.driver.call_of(slot).tool.origin
+        try:
+            return job_of(id, tool, after, self.outlook)
+        except DefinitionError:  # of a model that is not there: its own call will say so
+            return job_of(id, None, after, self.outlook)
 
     def _running(self, id: int) -> tuple[Sample, ...]:
         """A call that runs by itself, as the one sample it is."""
