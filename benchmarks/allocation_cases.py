@@ -37,6 +37,7 @@ class Record:
     """What a sample would be if it ran to its end."""
 
     seconds: float
+    tokens: int
     usd: float
     passed: bool
 
@@ -72,16 +73,22 @@ PROVERS = {
 
 
 class Pool:
-    """The records of one model at one node, divided by outcome."""
+    """The records of one model at one node, divided by outcome.
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    Args:
+        records: All of them.
+        price: USD for a million output tokens.
+    """
+
+    def __init__(self, records: Sequence[Record], price: float) -> None:
+        self.price = price
         self.records = tuple(records)
         self.won = tuple(record for record in records if record.passed)
         self.lost = tuple(record for record in records if not record.passed)
         self.probability = len(self.won) / len(self.records)
         self.usd = fmean(record.usd for record in records)
         self.seconds = fmean(record.seconds for record in records)
-        self.bound = max(record.usd for record in records)
+        self.longest = max(record.tokens for record in records)
 
     def profile(self, refunds: bool) -> Profile:
         """What an allocator is told of it."""
@@ -127,6 +134,11 @@ class Case:
             took = min(pool.seconds / _chance(pool) for pool in node.values())
             ends.append(took + max((ends[other] for other in before), default=0.0))
         return usd, max(ends)
+
+    @cached_property
+    def most_tokens(self) -> tuple[int, ...]:
+        """By node, the upper bound of an answer: the same for all models, as tools have it."""
+        return tuple(max(pool.longest for pool in node.values()) for node in self.pools)
 
     def limits(self, cell: Cell) -> tuple[float, float]:
         """USD and seconds of a cell."""
@@ -264,10 +276,11 @@ def _pool(speech: Speech, probability: float, chance: random.Random) -> Pool:
     records = []
     for number in range(POOL):
         passed = number < won
-        tokens = speech.tokens * chance.lognormvariate(0.0, SPREAD) * (1 if passed else LONGER)
+        length = speech.tokens * chance.lognormvariate(0.0, SPREAD) * (1 if passed else LONGER)
+        tokens = max(1, round(length))
         seconds = FIRST_TOKEN + tokens / (speech.speed * chance.uniform(0.9, 1.1))
-        records.append(Record(seconds, tokens * speech.price / 1e6, passed))
-    return Pool(records)
+        records.append(Record(seconds, tokens, tokens * speech.price / 1e6, passed))
+    return Pool(records, speech.price)
 
 
 def _node(models: Mapping[str, Speech], known: bool, chance: random.Random) -> dict[str, Pool]:

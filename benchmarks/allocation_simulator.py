@@ -1,15 +1,15 @@
 """Runs a plan on samples that are known beforehand, event by event: no loop, no tasks, no models.
 
 An allocator is asked whenever a node is ready, a sample has ended or the time it gave has passed.
-A sample has money set aside for all that it may cost; a sample that would cost more is cut, and
-has failed. By `Rules` samples of one node are waited for, not cancelled, when one has passed.
+A sample has money set aside for all that it may cost, or for its part of what is left; one that
+would cost more than that is cut, and has failed.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from allocation_cases import Case, Draws, Record
@@ -27,7 +27,7 @@ Beliefs = tuple[Mapping[str, Profile], ...]
 """By node and model, what an allocator is told."""
 
 TINY = 1e-12
-LEAST = 1e-3  # of what a sample may cost, the part below which it is not begun
+LEAST = 2e-3  # of what a sample may cost, the part below which it is not begun
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,14 @@ class Rules:
         launch: Whether a sample is paid when it begins, at its real price, and nothing begins
             when that is more than is left: the whole run has failed then.
         step: Seconds that pass with every step of a decision.
+        most: Samples of one node.
     """
 
     cancel: bool = True
     refunds: bool = True
     launch: bool = False
     step: float = 0.0
+    most: int = 64
 
 
 @dataclass(frozen=True)
@@ -158,9 +160,11 @@ class Episode:
     def _job(self, number: int) -> Job:
         node = self.nodes[number]
         after = tuple(n for n in self.case.after[number] if not self.nodes[n].done)
+        room = self.rules.most - sum(node.begun.values())
+        widths = tuple(width for width in self.case.widths if width <= room)
         running = tuple(Sample(s.model, self.now - s.began, s.reserved) for s in node.running)
         known = (
-            number, after, self.beliefs[number], self.case.widths, self.case.agreement, not after,
+            number, after, self.beliefs[number], widths, self.case.agreement, not after,
             running, dict(node.failed),
         )  # fmt: skip
         return Job(*known) if self.rules.cancel else Batch(*known, passed=node.passed)
@@ -180,27 +184,46 @@ class Episode:
 
     def _begin(self, decision: Decision) -> bool:
         """Set money aside and begin; False when the rules say that the run has failed."""
-        wanted: list[tuple[int, str, Record, float]] = []
-        for start in decision.starts:
-            node = self.nodes[start.job]
-            for _ in range(start.samples):
-                index = node.begun[start.model] = node.begun.get(start.model, 0) + 1
-                record = self.draws.sample(start.job, start.model, index - 1)
-                bound = self.case.pools[start.job][start.model].bound
-                most = record.usd if self.rules.launch else bound
-                wanted.append((start.job, start.model, record, most))
-        needed = sum(most for *_, most in wanted)
-        if self.rules.launch and wanted:
-            longest = max(record.seconds for _, _, record, _ in wanted)
-            if needed > self.left + TINY or self.now + longest > self.deadline:
-                return False
-        share = min(1.0, max(self.left, 0.0) / needed) if needed > 0 else 1.0
-        for number, model, record, most in wanted:
-            if share >= LEAST or not most:
-                sample = Running(model, self.now, cut(record, most * share), most * share)
-                self.nodes[number].running.append(sample)
-                self.result.samples += 1
+        wanted = [
+            (start.job, start.model) for start in decision.starts for _ in range(start.samples)
+        ]
+        if self.rules.launch:
+            return self._launch(wanted)
+        for place, (number, model) in enumerate(wanted):
+            bound = self._bound(number, model)
+            share = min(bound, self.left / (len(wanted) - place))
+            if bound and share < LEAST * bound:
+                continue
+            if (record := self._record(number, model)) is not None:
+                self._run(number, model, cut(record, share), share)
         return True
+
+    def _launch(self, wanted: Sequence[tuple[int, str]]) -> bool:
+        """Pay for all that begins, or fail."""
+        found = [(number, model, self._record(number, model)) for number, model in wanted]
+        made = [(number, model, record) for number, model, record in found if record is not None]
+        longest = max((record.seconds for _, _, record in made), default=0.0)
+        if sum(record.usd for _, _, record in made) > self.left + TINY:
+            return False
+        for number, model, record in made:
+            self._run(number, model, record, record.usd)
+        return self.now + longest <= self.deadline
+
+    def _bound(self, number: int, model: str) -> float:
+        """The most that a sample may cost."""
+        return self.case.most_tokens[number] * self.case.pools[number][model].price / 1e6
+
+    def _record(self, number: int, model: str) -> Record | None:
+        """The next sample of a model at a node, if it may have one more."""
+        node = self.nodes[number]
+        if sum(node.begun.values()) >= self.rules.most:
+            return None
+        node.begun[model] = index = node.begun.get(model, 0) + 1
+        return self.draws.sample(number, model, index - 1)
+
+    def _run(self, number: int, model: str, record: Record, reserved: float) -> None:
+        self.nodes[number].running.append(Running(model, self.now, record, reserved))
+        self.result.samples += 1
 
     def _happens(self) -> bool:
         """Take in all that has ended by now; whether the allocator is to be asked."""
@@ -245,7 +268,8 @@ def cut(record: Record, reserved: float) -> Record:
     """The sample, or what is left of it with less money than it takes: it has failed."""
     if record.usd <= reserved + TINY:
         return record
-    return Record(record.seconds * reserved / record.usd, reserved, False)
+    part = reserved / record.usd
+    return Record(record.seconds * part, int(record.tokens * part), reserved, False)
 
 
 def told(case: Case, rules: Rules) -> Beliefs:

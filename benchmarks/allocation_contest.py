@@ -1,0 +1,202 @@
+"""Who takes part in `allocation.py`, in which world, and the episodes of all of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import allocation_cases
+from allocation_cases import BUDGETS, DEADLINES, Case, Cell
+from allocation_mcpp import Portfolio
+from allocation_rivals import retries, uniforms
+from allocation_simulator import Beliefs, Episode, Result, Rules, told
+
+from agentflow.budgets.allocation.cascade import CheapestFirst
+from agentflow.budgets.allocation.montecarlo import MonteCarlo
+from agentflow.budgets.allocation.situation import Allocator, Profile
+
+OURS, CHEAPEST = "ours", "cheapest first"
+MCPP, CANCEL, PLANS = "MCPP", "MCPP, cancels", "MCPP, cancels and plans for it"
+CELLS: tuple[Cell, ...] = tuple((usd, seconds) for usd in BUDGETS for seconds in DEADLINES)
+
+
+@dataclass(frozen=True)
+class Error:
+    """By how much the estimates are wrong.
+
+    Attributes:
+        passes: Factor on the odds of failure: above 1 too little success is believed in.
+        size: Factor on seconds and USD.
+        each: Whether every model at every node has a direction of its own.
+    """
+
+    passes: float = 1.0
+    size: float = 1.0
+    each: bool = False
+
+    def applied(self, beliefs: Beliefs) -> Beliefs:
+        """What is believed, where the beliefs are right."""
+        return tuple(
+            {name: self._wrong(profile, f"{node} {name}") for name, profile in its.items()}
+            for node, its in enumerate(beliefs)
+        )
+
+    def _wrong(self, profile: Profile, name: str) -> Profile:
+        chance = random.Random(name)
+        passes, size = self.passes, self.size
+        if self.each:
+            passes, size = passes ** chance.choice((-1, 1)), size ** chance.choice((-1, 1))
+        return replace(
+            profile,
+            probability=min(profile.probability * passes, 0.99),
+            won=[(seconds * size, usd * size) for seconds, usd in profile.won],
+            lost=[(seconds * size, usd * size) for seconds, usd in profile.lost],
+        )
+
+
+RIGHT = Error()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One world.
+
+    Attributes:
+        known: Whether every node is known by itself, and its samples are independent.
+        refunds: Whether what is cancelled costs only what it had made.
+        launch: Whether samples are paid when they begin, as in the published simulator.
+        error: By how much the estimates are wrong.
+    """
+
+    known: bool = True
+    refunds: bool = True
+    launch: bool = False
+    error: Error = RIGHT
+
+
+@dataclass
+class Outcome:
+    """An episode, as it is kept: what a `Result` says, and where it was."""
+
+    case: str
+    cell: Cell
+    seed: int
+    passed: bool
+    usd: float
+    seconds: float
+    samples: int
+    overdrawn: float
+    decisions: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Episodes of one case in one cell, for all policies, so that they have the same samples."""
+
+    row: Row
+    case: int
+    cell: Cell
+    seeds: tuple[int, ...]
+    policies: tuple[str, ...]
+
+
+@cache
+def cases(known: bool) -> Sequence[Case]:
+    """The plans of a world."""
+    return allocation_cases.cases(known)
+
+
+class Stage:
+    """A case in a world, with all that its policies need."""
+
+    def __init__(self, row: Row, case: Case) -> None:
+        self.row, self.case = row, case
+        self._portfolios: dict[str, Portfolio] = {}
+        self._beliefs: dict[bool, Beliefs] = {}
+
+    def rules(self, policy: str) -> Rules:
+        """How a policy's work is done and paid."""
+        waits = policy == MCPP or policy.endswith(", waits")
+        return Rules(cancel=not waits, refunds=self.row.refunds, launch=self.row.launch)
+
+    def beliefs(self, rules: Rules) -> Beliefs:
+        """What the policies are told, right or wrong."""
+        if rules.cancel not in self._beliefs:
+            self._beliefs[rules.cancel] = self.row.error.applied(told(self.case, rules))
+        return self._beliefs[rules.cancel]
+
+    def allocator(self, policy: str, usd: float) -> Allocator:
+        """A policy for one episode; the batches that MCPP draws from are kept."""
+        if policy == OURS:
+            return MonteCarlo()
+        if policy == CHEAPEST:
+            return CheapestFirst()
+        if policy in (MCPP, CANCEL, PLANS):
+            return self._portfolios.setdefault(policy, Portfolio(cancel=policy == PLANS))
+        name = policy.removesuffix(", waits")
+        if name.startswith("uniform "):
+            return uniforms(self.case, usd)[name.removeprefix("uniform ")]
+        return retries(self.case)[name.removeprefix("retry ")]
+
+
+@cache
+def stage(row: Row, case: int) -> Stage:
+    """A stage of this process."""
+    return Stage(row, cases(row.known)[case])
+
+
+Runner = Callable[[Stage, str, tuple[float, float], str], Result]
+"""Plays one episode of a policy: its stage, its name, the limits, and the seed."""
+
+
+def simulated(its: Stage, policy: str, limits: tuple[float, float], seed: str) -> Result:
+    """An episode without an engine."""
+    rules = its.rules(policy)
+    allocator = its.allocator(policy, limits[0])
+    return Episode(its.case, limits, allocator, rules, seed, its.beliefs(rules)).run()
+
+
+def played(part: Part, runner: Runner = simulated) -> dict[str, list[Outcome]]:
+    """The episodes of a part, by policy."""
+    its = stage(part.row, part.case)
+    limits = its.case.limits(part.cell)
+    found: dict[str, list[Outcome]] = {policy: [] for policy in part.policies}
+    for seed in part.seeds:
+        for policy in part.policies:
+            result = runner(its, policy, limits, f"{part.cell} {seed}")
+            found[policy].append(
+                Outcome(
+                    its.case.name, part.cell, seed, result.passed, result.usd, result.seconds,
+                    result.samples, result.overdrawn, result.decisions,
+                )
+            )  # fmt: skip
+    return found
+
+
+def parts(
+    row: Row, policies: Iterable[str], episodes: int, cells: Sequence[Cell] = CELLS, first: int = 0
+) -> Iterator[Part]:
+    """All parts of a row; every case and cell has so many episodes."""
+    seeds = tuple(range(first, first + episodes))
+    for case in range(len(cases(row.known))):
+        for cell in cells:
+            yield Part(row, case, cell, seeds, tuple(policies))
+
+
+def together(
+    work: Sequence[Part], jobs: int, play: Callable[[Part], Mapping[str, list[Outcome]]] = played
+) -> dict[str, list[Outcome]]:
+    """Play all parts, in so many processes, and collect the episodes by policy."""
+    found: dict[str, list[Outcome]] = {}
+    if jobs == 1:
+        answers = list(map(play, work))
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            answers = list(pool.map(play, work, chunksize=4))
+    for answer in answers:
+        for policy, outcomes in answer.items():
+            found.setdefault(policy, []).extend(outcomes)
+    return found
