@@ -38,7 +38,8 @@ class HttpConnection:
                     break
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
-            await self._reject(error)
+            with suppress(ConnectionError):  # it may have left in the middle of its request
+                await self._reject(error)
         except (HangUp, ConnectionError):
             pass
         finally:
