@@ -8,9 +8,7 @@ from itertools import repeat
 from operator import add
 
 from agentflow.budgets.allocation.draws import Column
-from agentflow.budgets.allocation.pools import Pool
-
-BINS = 48  # of time, for what samples have cost by then
+from agentflow.budgets.allocation.pools import BINS, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,15 @@ class Batch:
         lost = list(map(add, self.lost, other.lost))
         return Batch(first, paid, end, lost, list(map(add, mine, theirs)), step)
 
+    def then(self, seconds: Column, usd: Column) -> tuple[Column, Column]:
+        """Seconds and USD until a sample passes, if these follow where none of the groups does."""
+        took = zip(self.first, self.end, seconds, strict=True)
+        cost = zip(self.first, self.paid, self.lost, usd, strict=True)
+        return (
+            [t if t < math.inf else end + more for t, end, more in took],
+            [paid if t < math.inf else lost + more for t, paid, lost, more in cost],
+        )
+
 
 def drawn(
     pool: Pool, count: int, chances: Column, shares: Column, ends: Column, step: float
@@ -82,23 +89,27 @@ def drawn(
         ends: By chance, how late the last one ends.
         step: Seconds of a bin of time.
     """
-    chance = sum(chances) / len(chances)
-    spent = [count * pool.spent((bin_ + 0.5) * step, chance) for bin_ in range(BINS)]
-    won = pool.won_seconds
+    one = pool.curve(step, sum(chances) / len(chances))
+    won, usd = pool.won_seconds, winning(pool, count, one, step)
     size = len(won)
-    usd = winning(pool, count, spent, step)
     indices = [int(size * x / p) if x < p else -1 for x, p in zip(shares, chances, strict=True)]
     first = [won[index] if index >= 0 else math.inf for index in indices]
-    paid = [usd[index] if index >= 0 else 0.0 for index in indices]
-    end, lost = losing(pool, count, ends)
-    return Batch(first, paid, end, lost, spent, step)
+    paid = [usd[index] for index in indices]
+    return Batch(first, paid, *losing(pool, count, ends), [count * usd for usd in one], step)
 
 
 def winning(pool: Pool, count: int, spent: Column, step: float) -> Column:
-    """USD of so many samples, by which one of the pool is the first that passes."""
+    """USD of so many samples, by which one of the pool is the first that passes.
+
+    Args:
+        pool: What one of them may be.
+        count: How many there are.
+        spent: The curve of what one of them costs that does not pass before.
+        step: Seconds of a bin of time.
+    """
     if count == 1:
         return pool.won_usd
-    others, last = (count - 1) / count, BINS - 1
+    others, last = count - 1, BINS - 1
     return [
         usd + others * spent[min(int(t / step), last)]
         for t, usd in zip(pool.won_seconds, pool.won_usd, strict=True)
@@ -107,12 +118,10 @@ def winning(pool: Pool, count: int, spent: Column, step: float) -> Column:
 
 def losing(pool: Pool, count: int, ends: Column) -> tuple[Column, Column]:
     """Seconds and USD of so many samples of which none passes."""
-    size = len(pool.lost_seconds)
-    if count == 1:
-        usd = pool.lost_usd
-    else:
+    size, usd = len(pool.lost_seconds), pool.lost_usd
+    if count > 1:
         ends = list(map(pow, ends, repeat(1.0 / count)))
-        means = zip(pool.lost_usd, pool.lost_mean, strict=True)
+        means = zip(usd, pool.lost_mean, strict=True)
         usd = [last + (count - 1) * mean for last, mean in means]
     indices = [int(size * u) for u in ends]
     return [pool.lost_seconds[index] for index in indices], [usd[index] for index in indices]

@@ -6,7 +6,8 @@ import math
 import random
 
 from agentflow.budgets.allocation.draws import Draws
-from agentflow.budgets.allocation.search import Choice, Search
+from agentflow.budgets.allocation.options import New
+from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation, Start
 from agentflow.budgets.allocation.tables import Tables, Tail
 from agentflow.budgets.allocation.value import Board
@@ -26,6 +27,7 @@ class MonteCarlo:
         self._draws: Draws | None = None
         self._tables: dict[int, Tables] = {}
         self._tails: dict[int, Tail] = {}
+        self._kept: dict[int, tuple[dict[str, int], list[New]]] = {}
         self._price: float | None = None
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:
@@ -43,10 +45,10 @@ class MonteCarlo:
             hopeless = tuple(job.id for job in jobs)
             return Decision(probability=search.probability(), usd=0.0, hopeless=hopeless)
         starts = [
-            Start(job.id, group.model, group.count)
+            Start(job.id, model, width)
             for job, choice in zip(jobs, search.choices, strict=True)
             if choice and job.ready
-            for group in choice.new
+            for model, width in choice.new
         ]
         return Decision(tuple(starts), None, search.probability(), search.usd())
 
@@ -63,8 +65,18 @@ class MonteCarlo:
             yield 0.0
         board = Board(jobs, hand + reserved, seconds, self._scenarios)
         search = Search(jobs, tables, board, hand, self._price)
-        yield from search.improve(self._tails)
+        kept = {job.id: self._kept[job.id][1] for job in jobs if self._unchanged(job)}
+        yield from search.improve(self._tails, kept)
+        self._kept = {
+            job.id: (dict(job.failed), search.shortlists[number])
+            for number, job in enumerate(jobs)
+            if number in search.shortlists
+        }
         return search
+
+    def _unchanged(self, job: Job) -> bool:
+        known = self._kept.get(job.id)
+        return known is not None and known[0] == job.failed and bool(job.running)
 
     def _table(self, job: Job) -> Tables:
         known = self._tables.get(job.id)

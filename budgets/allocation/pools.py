@@ -12,6 +12,7 @@ from agentflow.budgets.allocation.situation import Profile
 
 Records = Sequence[tuple[float, float]]
 
+BINS = 24  # of time, for what samples have cost by then
 _STALE = 0.25  # of the age of a sample that is older than all records: what it may still take
 
 
@@ -95,6 +96,10 @@ class Pool:
     @cached_property
     def _lost_sums(self) -> _Sums:
         return _Sums(self._lost, self._start, self._age)
+
+    def curve(self, step: float, chance: float) -> list[float]:
+        """What is `spent` by the middle of each bin of time, of so many seconds."""
+        return [self.spent((number + 0.5) * step, chance) for number in range(BINS)]
 
     def spent(self, seconds: float, chance: float) -> float:
         """Mean USD by then of a sample that has not passed until then."""

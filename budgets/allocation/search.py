@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
-from agentflow.budgets.allocation.draws import Column
-from agentflow.budgets.allocation.situation import Job
 from agentflow.budgets.allocation.batches import Batch, Group
-from agentflow.budgets.allocation.tables import Tables, Tail
-from agentflow.budgets.allocation.value import Board, Room, Steps
+from agentflow.budgets.allocation.options import Choice, New, groups, mixed, running, single, tails
+from agentflow.budgets.allocation.situation import Job
+from agentflow.budgets.allocation.tables import Columns, Tables, Tail
+from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
 
 _SWEEPS = 3
-_AGES = 2.0  # ages are told apart that differ by a factor of e to the inverse of this
+_SOME = 64  # scenarios on which all options are tried
+_FINALISTS = 4  # options that are tried on all scenarios
 _PACES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what time is worth beside money, in a start
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Who tries a job.
-
-    Attributes:
-        tail: Whose batches follow, one after the other, until a sample passes.
-        new: What is begun now.
-    """
-
-    tail: Tail
-    new: tuple[Group, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a choice is worth, in probability, and the choice."""
-
-    worth: float
-    choice: Choice
 
 
 class Search:
@@ -54,11 +33,21 @@ class Search:
     ) -> None:
         self.jobs, self.tables, self.board = jobs, tables, board
         self._hand, self._price = hand, price
+        self._rows = len(board.total)
+        self._some = min(_SOME, self._rows)
         self.choices: list[Choice | None] = [None] * len(jobs)
-        self._batches: dict[tuple[int, tuple[Group, ...]], Batch] = {}
+        self._running = [running(job) for job in jobs]
+        self._batches: dict[tuple[int, tuple[Group, ...], int], Batch] = {}
+        self.shortlists: dict[int, list[New]] = {}
 
-    def improve(self, known: dict[int, Tail]) -> Steps:
-        """Find the best choices, from those of the decision before or from a fresh start."""
+    def improve(self, known: Mapping[int, Tail], kept: Mapping[int, list[New]]) -> Steps:
+        """Find the best choices.
+
+        Args:
+            known: Tails to begin with, by job; a fresh start is made if there are new jobs.
+            kept: By job, the only options that are tried now.
+        """
+        self.shortlists = {n: kept[job.id] for n, job in enumerate(self.jobs) if job.id in kept}
         yield from self._begin(known)
         for _ in range(_SWEEPS):
             changed = False
@@ -71,16 +60,27 @@ class Search:
             if not changed:
                 return
 
+    def worth(self) -> float:
+        """The share of scenarios that end well, less what they cost."""
+        return self.probability() - self._price * self.usd()
+
+    def probability(self) -> float:
+        """The share of scenarios in which everything is done within the limits."""
+        return self.board.within() / self._rows
+
+    def usd(self) -> float:
+        """The mean cost."""
+        return _mean(self.board.total, self.board.usd)
+
     def _order(self) -> list[int]:
         """Jobs about which something is to be decided now come first."""
         numbers = [n for n, job in enumerate(self.jobs) if job.widths]
         return sorted(numbers, key=lambda n: not self.jobs[n].ready)
 
-    def _begin(self, known: dict[int, Tail]) -> Steps:
-        tables = zip(self.jobs, self.tables, strict=True)
-        for number, (job, table) in enumerate(tables):
+    def _begin(self, known: Mapping[int, Tail]) -> Steps:
+        for number, job in enumerate(self.jobs):
             if not job.widths:
-                self.board.put(number, *table.alone(_running(job)))
+                self.board.put(number, *self.tables[number].alone(self._running[number]))
             elif tail := known.get(job.id):
                 self._take(number, self._first(number, tail))
             yield 0.0
@@ -90,34 +90,25 @@ class Search:
 
     def _first(self, number: int, tail: Tail) -> Choice:
         job = self.jobs[number]
-        if not job.ready or job.running:
-            return Choice(tail)
-        return Choice(tail, (self._group(*tail),))
+        return Choice(tail, (tail,) if job.ready and not job.running else ())
 
     def _fresh(self) -> Steps:
         """Take the best of some starts, in each of which time has the same price for all jobs."""
-        best, starts = -math.inf, []
-        costs: list[dict[Tail, tuple[float, float]]] = []
+        best, kept, starts = -math.inf, list(self.choices), []
+        means = []
         for number, job in enumerate(self.jobs):
-            costs.append({})
-            for tail in _tails(job):
-                seconds, usd = self.tables[number].tail(tail)
-                costs[-1][tail] = (_mean(seconds, self.board.seconds), _mean(usd, self.board.usd))
-                yield 0.0
-        scale = self._scale(costs)
+            means.append({tail: self._means(number, tail) for tail in tails(job)})
+            yield 0.0
+        scale = _scale(means)
         for pace in _PACES:
-            chosen = [
-                min(tails, key=lambda tail: tails[tail][1] + pace * scale * tails[tail][0])
-                if tails
-                else None
-                for tails in costs
-            ]
+            chosen = [_cheapest(each, pace * scale) for each in means]
             if chosen in starts:
                 continue
             starts.append(chosen)
             for number, tail in enumerate(chosen):
                 if tail:
                     self._take(number, self._first(number, tail))
+                    yield 0.0
             yield from self.board.update()
             if (worth := self.worth()) > best:
                 best, kept = worth, list(self.choices)
@@ -125,111 +116,78 @@ class Search:
             if choice:
                 self._take(number, choice)
 
-    def _scale(self, costs: Sequence[dict[Tail, tuple[float, float]]]) -> float:
-        """USD for a second, by which cost and time of a job weigh the same."""
-        seconds = sum(min(t for t, _ in tails.values()) for tails in costs if tails)
-        usd = sum(min(cost for _, cost in tails.values()) for tails in costs if tails)
-        return usd / seconds if seconds > 0 else 1.0
-
-    def worth(self) -> float:
-        """The share of scenarios that end well, less what they cost."""
-        return self.probability() - self._price * self.usd()
-
-    def probability(self) -> float:
-        """The share of scenarios in which everything is done within the limits."""
-        return self.board.within() / len(self.board.total)
-
-    def usd(self) -> float:
-        """The mean cost."""
-        return _mean(self.board.total, self.board.usd)
+    def _means(self, number: int, tail: Tail) -> tuple[float, float]:
+        seconds, usd = self.tables[number].tail(tail, self._some)
+        return _mean(seconds, self.board.seconds), _mean(usd, self.board.usd)
 
     def _take(self, number: int, choice: Choice) -> None:
         self.choices[number] = choice
-        self.board.put(number, *self._columns(number, choice))
+        columns = self.tables[number].tail(choice.tail, self._rows)
+        begun = self._running[number] + groups(choice.new, self._hand)
+        if begun:
+            columns = self._batch(number, begun, self._rows).then(*columns)
+        self.board.put(number, *columns)
 
-    def _columns(self, number: int, choice: Choice) -> tuple[Column, Column]:
-        seconds, usd = self.tables[number].tail(choice.tail)
-        groups = _running(self.jobs[number]) + choice.new
-        if not groups:
-            return seconds, usd
-        batch = self._batch(number, groups)
-        took = [
-            t if t < math.inf else end + more
-            for t, end, more in zip(batch.first, batch.end, seconds, strict=True)
-        ]
-        rows = zip(batch.first, batch.paid, batch.lost, usd, strict=True)
-        return took, [paid if t < math.inf else lost + more for t, paid, lost, more in rows]
-
-    def _batch(self, number: int, groups: tuple[Group, ...]) -> Batch:
-        key = (number, groups)
+    def _batch(self, number: int, begun: tuple[Group, ...], rows: int) -> Batch:
+        key = (number, begun, rows)
         if key not in self._batches:
-            last = self.tables[number].batch(groups[-1], len(groups) - 1)
-            earlier = groups[:-1]
-            self._batches[key] = self._batch(number, earlier).beside(last) if earlier else last
+            *earlier, last = begun
+            batch = self.tables[number].batch(last, len(earlier), rows)
+            if earlier:
+                batch = self._batch(number, tuple(earlier), rows).beside(batch)
+            self._batches[key] = batch
         return self._batches[key]
 
     def _best(self, number: int) -> Generator[float, None, Choice]:
-        job, room = self.jobs[number], self.board.room(number)
-        chosen = self.choices[number]
+        job, room, choice = self.jobs[number], self.board.room(number), self.choices[number]
         if not job.ready and not job.running:
-            return (yield from self._best_tail(number, room, chosen))
-        return (yield from self._best_now(number, room, chosen))
+            return (yield from self._best_tail(number, room, choice))
+        if number not in self.shortlists:
+            self.shortlists[number] = yield from self._shortlist(number, room, choice.tail)
+        best, most = choice, -math.inf
+        for new in dict.fromkeys([choice.new, *self.shortlists[number]]):
+            rest = _Rest(self._new(number, new, self._rows), room)
+            for tail in dict.fromkeys([choice.tail, *tails(job)]):
+                worth = self._value(rest.then(*self.tables[number].tail(tail, self._rows)))
+                if worth > most + 1e-9:
+                    best, most = Choice(tail, new), worth
+            yield 0.0
+        return best
 
-    def _best_tail(self, number: int, room: Room, chosen: Choice) -> Generator[float, None, Choice]:
-        table, best = self.tables[number], (-math.inf, chosen)
-        for tail in [chosen.tail, *_tails(self.jobs[number])]:
-            seconds, usd = table.tail(tail)
-            worth = room.holds(seconds, usd) - self._price * _paid(usd, room.usd)
-            if worth > best[0] + 1e-9:
-                best = (worth, Choice(tail))
-            yield 0.0
-        return best[1]
+    def _best_tail(self, number: int, room: Room, choice: Choice) -> Generator[float, None, Choice]:
+        table, part = self.tables[number], room.part(self._some)
+        ranked = sorted(
+            tails(self.jobs[number]),
+            key=lambda tail: -self._value(part.weigh(*table.tail(tail, self._some))),
+        )
+        yield 0.0
+        best, most = choice, -math.inf
+        for tail in dict.fromkeys([choice.tail, *ranked[:_FINALISTS]]):
+            worth = self._value(room.weigh(*table.tail(tail, self._rows)))
+            if worth > most + 1e-9:
+                best, most = Choice(tail), worth
+        yield 0.0
+        return best
 
-    def _best_now(self, number: int, room: Room, chosen: Choice) -> Generator[float, None, Choice]:
-        scored = []
-        for new in self._news(number):
-            scored.append((self._outcome(number, room, new, chosen.tail), new))
+    def _shortlist(self, number: int, room: Room, tail: Tail) -> Generator[float, None, list[New]]:
+        """The best options by some of the scenarios."""
+        part, job = room.part(self._some), self.jobs[number]
+        columns = self.tables[number].tail(tail, self._some)
+        worths: dict[New, float] = {}
+        for new in single(job):
+            worths[new] = self._value(_Rest(self._new(number, new, self._some), part).then(*columns))
             yield 0.0
-        scored.sort(key=lambda pair: -pair[0])
-        for new in self._pairs([new for _, new in scored if new]):
-            scored.append((self._outcome(number, room, new, chosen.tail), new))
+        for new in mixed(job, _ranked(worths)):
+            worths[new] = self._value(_Rest(self._new(number, new, self._some), part).then(*columns))
             yield 0.0
-        scored.sort(key=lambda pair: -pair[0])
-        best = (-math.inf, chosen)
-        for _, new in scored[:3]:
-            rest = _Rest(self._batch(number, _running(self.jobs[number]) + new), room)
-            for tail in [chosen.tail, *_tails(self.jobs[number])]:
-                wins, usd = rest.then(*self.tables[number].tail(tail))
-                worth = wins - self._price * usd
-                if worth > best[0] + 1e-9:
-                    best = (worth, Choice(tail, new))
-            yield 0.0
-        return best[1]
+        return _ranked(worths)[:_FINALISTS]
 
-    def _outcome(self, number: int, room: Room, new: tuple[Group, ...], tail: Tail) -> float:
-        groups = _running(self.jobs[number]) + new
-        wins, usd = _Rest(self._batch(number, groups), room).then(*self.tables[number].tail(tail))
+    def _new(self, number: int, new: New, rows: int) -> Batch:
+        return self._batch(number, self._running[number] + groups(new, self._hand), rows)
+
+    def _value(self, weight: Weight) -> float:
+        wins, usd = weight
         return wins - self._price * usd
-
-    def _news(self, number: int) -> Iterator[tuple[Group, ...]]:
-        job = self.jobs[number]
-        if job.running:
-            yield ()
-        if job.ready:
-            for model, width in _tails(job):
-                yield (self._group(model, width),)
-
-    def _pairs(self, ranked: Sequence[tuple[Group, ...]]) -> Iterator[tuple[Group, ...]]:
-        for first, (one,) in enumerate(ranked[:3]):
-            for (other,) in ranked[first + 1 : 7]:
-                if one.model != other.model:
-                    count = one.count + other.count
-                    yield tuple(
-                        Group(g.model, g.count, most=self._hand / count) for g in (one, other)
-                    )
-
-    def _group(self, model: str, width: int) -> Group:
-        return Group(model, width, most=self._hand / width)
 
 
 class _Rest:
@@ -242,15 +200,15 @@ class _Rest:
         for scenario, (t, usd, end, lost, most, left) in enumerate(zip(*columns, strict=True)):
             if t < math.inf:
                 self._wins += t <= most and usd <= left
-                self._usd += usd if usd < left else max(left, 0.0)
+                self._usd += usd if usd < left else left
             elif lost <= left:
                 self._usd += lost
                 self._failed.append((scenario, most - end, left - lost))
             else:
-                self._usd += max(left, 0.0)
+                self._usd += left
 
-    def then(self, seconds: Column, usd: Column) -> tuple[int, float]:
-        """Scenarios that end well and USD in all, if these columns follow."""
+    def then(self, seconds: list[float], usd: list[float]) -> Weight:
+        """What comes of it if these columns follow."""
         wins, paid = self._wins, self._usd
         for scenario, most, left in self._failed:
             cost = usd[scenario]
@@ -262,25 +220,21 @@ class _Rest:
         return wins, paid
 
 
-def _tails(job: Job) -> list[Tail]:
-    return [(model, width) for width in sorted(job.widths) for model in job.models]
+def _ranked(worths: Mapping[New, float]) -> list[New]:
+    return sorted(worths, key=lambda new: -worths[new])
 
 
-def _running(job: Job) -> tuple[Group, ...]:
-    """Samples under way, those of one model and about the same age together."""
-    ages: dict[tuple[str, int], list[float]] = {}
-    for sample in job.running:
-        near = round(math.log1p(sample.age) * _AGES)
-        ages.setdefault((sample.model, near), []).append(sample.age)
-    return tuple(
-        Group(model, len(same), sum(same) / len(same)) for (model, _), same in ages.items()
-    )
+def _scale(means: Sequence[Mapping[Tail, tuple[float, float]]]) -> float:
+    """USD for a second, by which cost and time weigh the same."""
+    seconds = sum(min(t for t, _ in each.values()) for each in means if each)
+    usd = sum(min(cost for _, cost in each.values()) for each in means if each)
+    return usd / seconds if seconds > 0 else 1.0
 
 
-def _mean(column: Column, most: float) -> float:
+def _cheapest(means: Mapping[Tail, tuple[float, float]], pace: float) -> Tail | None:
+    """The tail of least cost, if a second costs so much."""
+    return min(means, key=lambda tail: means[tail][1] + pace * means[tail][0], default=None)
+
+
+def _mean(column: list[float], most: float) -> float:
     return sum([value if value < most else most for value in column]) / len(column)
-
-
-def _paid(usd: Column, left: Column) -> float:
-    """USD in all, of each cost no more than is left for it."""
-    return sum([c if c < most else max(most, 0.0) for c, most in zip(usd, left, strict=True)])

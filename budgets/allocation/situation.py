@@ -68,6 +68,7 @@ class Job:
         ready: Everything it waits for is there.
         running: Its samples under way.
         failed: By model, how many of its samples did not pass.
+        room: How many samples may still be begun, or None without limit.
     """
 
     id: int
@@ -78,6 +79,7 @@ class Job:
     ready: bool = False
     running: tuple[Sample, ...] = ()
     failed: Mapping[str, int] = field(default_factory=dict)
+    room: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

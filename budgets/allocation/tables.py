@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-from agentflow.budgets.allocation.batches import BINS, Batch, Group, drawn, losing, winning
+from agentflow.budgets.allocation.batches import Batch, Group, drawn, losing, winning
 from agentflow.budgets.allocation.draws import Column, Draws
 from agentflow.budgets.allocation.latent import chances
-from agentflow.budgets.allocation.pools import Pool
+from agentflow.budgets.allocation.pools import BINS, Pool
 from agentflow.budgets.allocation.situation import Job
 
-_FAILURES = 64  # batches in a row that are drawn; more of them repeat
-_OFFSETS = 32
+_FAILURES = 32  # batches in a row that are drawn; more of them repeat
+_OFFSETS = 16
 
 Tail = tuple[str, int]
 """A model and a width: batches of so many samples, until one passes."""
@@ -23,104 +23,108 @@ Columns = tuple[Column, Column]
 
 
 class Tables:
-    """What may become of one job, given what has failed at it so far."""
+    """What may become of one job, given what has failed at it so far.
+
+    All columns are drawn for the first `rows` scenarios.
+    """
 
     def __init__(self, job: Job, draws: Draws) -> None:
         self.job = job
         self._draws = draws
         self._chances = chances(job, draws)
-        self._pools: dict[Group, Pool] = {}
-        self._tails: dict[Tail, Columns] = {}
+        self._pools = {model: Pool(profile) for model, profile in job.models.items()}
+        self._tails: dict[tuple[Tail, int], Columns] = {}
         self._batches: dict[tuple[Group, int], Batch] = {}
-        longest = [self._pool(Group(model, 1)).longest for model in job.models]
+        longest = [pool.longest for pool in self._pools.values()]
         self._step = max(longest, default=1.0) / BINS or 1.0
 
     def alone(self, groups: Sequence[Group]) -> Columns:
         """The only sample of a job about which nothing is decided: it passes."""
-        model = groups[0].model if groups else next(iter(self.job.models), None)
-        if model is None:
+        if not self._pools:
             zeros = [0.0] * self._draws.scenarios
             return zeros, zeros
-        pool = self._pool(groups[0] if groups else Group(model, 1))
+        pool = self._pool(groups[0] if groups else Group(next(iter(self._pools)), 1))
         size = len(pool.won_seconds)
         indices = [int(size * u) for u in self._draws.uniform(self.job.id, "within")]
         return [pool.won_seconds[i] for i in indices], [pool.won_usd[i] for i in indices]
 
-    def tail(self, tail: Tail) -> Columns:
+    def tail(self, tail: Tail, rows: int) -> Columns:
         """Batches of one kind, one after the other, until a sample passes."""
-        if tail not in self._tails:
-            self._tails[tail] = self._until_passed(*tail)
-        return self._tails[tail]
+        key = (tail, rows)
+        if key not in self._tails:
+            self._tails[key] = self._until_passed(*tail, rows)
+        return self._tails[key]
 
-    def batch(self, group: Group, order: int = 0) -> Batch:
+    def batch(self, group: Group, order: int, rows: int) -> Batch:
         """A group alone; `order` tells groups under way from each other."""
-        if (group, order) not in self._batches:
-            pool = self._pool(group)
-            stream = ("new", group.model) if group.age <= 0 else ("under way", order)
-            self._batches[group, order] = drawn(
-                pool,
-                group.count,
-                pool.chances(self._chances[group.model]),
-                self._draws.least(group.count, self.job.id, *stream),
-                self._draws.uniform(self.job.id, *stream, "end"),
-                self._step,
-            )
-        return self._batches[group, order]
+        pool = self._pool(group)
+        if pool is not self._pools[group.model]:
+            return self._drawn(pool, group, order, rows)
+        key = (Group(group.model, group.count), rows)
+        if key not in self._batches:
+            self._batches[key] = self._drawn(pool, group, order, rows)
+        return self._batches[key]
 
-    def _until_passed(self, model: str, width: int) -> Columns:
+    def _drawn(self, pool: Pool, group: Group, order: int, rows: int) -> Batch:
+        stream = (group.model, "new") if group.age <= 0 else (order, "under way")
+        return drawn(
+            pool,
+            group.count,
+            pool.chances(self._chances[group.model][:rows]),
+            self._draws.least(group.count, self.job.id, *stream)[:rows],
+            self._draws.uniform(self.job.id, *stream, "end")[:rows],
+            self._step,
+        )
+
+    def _until_passed(self, model: str, width: int, rows: int) -> Columns:
         lost_seconds, lost_usd = self._failures(model, width)
-        won_seconds, won_usd = self._last(model, width)
-        p = self._chances[model]
-        needed = self._draws.exponential(self.job.id, "until")
+        seconds, usd = self._last(model, width, rows)
+        p = self._chances[model][:rows]
+        needed = self._draws.exponential(self.job.id, "until")[:rows]
         failures = [
             int(need / (-width * math.log1p(-q))) for need, q in zip(needed, p, strict=True)
         ]
+        room = math.inf if self.job.room is None else self.job.room // width
         for scenario, count in enumerate(failures):
-            if count:
-                offset = scenario % _OFFSETS
-                repeats, rest = divmod(count, _FAILURES)
-                won_seconds[scenario] += (
-                    lost_seconds[offset + rest] - lost_seconds[offset]
-                ) + repeats * lost_seconds[_FAILURES]
-                won_usd[scenario] += (
-                    lost_usd[offset + rest] - lost_usd[offset]
-                ) + repeats * lost_usd[_FAILURES]
-        return won_seconds, won_usd
+            if not count:
+                continue
+            offset = scenario % _OFFSETS
+            repeats, rest = divmod(min(count, room), _FAILURES)
+            longer = lost_seconds[offset + rest] - lost_seconds[offset]
+            dearer = lost_usd[offset + rest] - lost_usd[offset]
+            seconds[scenario] += longer + repeats * lost_seconds[_FAILURES]
+            usd[scenario] += dearer + repeats * lost_usd[_FAILURES]
+            if count >= room:
+                seconds[scenario] = math.inf
+        return seconds, usd
 
-    def _last(self, model: str, width: int) -> Columns:
+    def _last(self, model: str, width: int, rows: int) -> Columns:
         """The batch in which a sample passes."""
-        pool, p = self._pool(Group(model, width)), self._chances[model]
-        column = self._draws.uniform(self.job.id, "within")
-        size = len(pool.won_seconds)
-        usd = pool.won_usd
+        pool, p = self._pools[model], self._chances[model][:rows]
+        column = self._draws.uniform(self.job.id, "within")[:rows]
+        size, usd = len(pool.won_seconds), pool.won_usd
         if width == 1:
             indices = [int(size * u) for u in column]
         else:
-            chance = sum(p) / len(p)
-            spent = [width * pool.spent((b + 0.5) * self._step, chance) for b in range(BINS)]
-            usd = winning(pool, width, spent, self._step)
+            usd = winning(pool, width, pool.curve(self._step, sum(p) / len(p)), self._step)
             some = [math.expm1(width * math.log1p(-q)) for q in p]  # minus that any passes
+            last = size - 1
             indices = [
-                int(-size * math.expm1(math.log1p(u * s) / width) / q)
+                min(int(-size * math.expm1(math.log1p(u * s) / width) / q), last)
                 for u, s, q in zip(column, some, p, strict=True)
             ]
-        last = size - 1
-        indices = [index if index < last else last for index in indices]
         return [pool.won_seconds[index] for index in indices], [usd[index] for index in indices]
 
     def _failures(self, model: str, width: int) -> Columns:
         """Sums over batches in a row of which no sample passes."""
         ends = self._draws.sequence(_FAILURES + _OFFSETS, self.job.id, model)
-        seconds, usd = losing(self._pool(Group(model, width)), width, ends)
+        seconds, usd = losing(self._pools[model], width, ends)
         return [0.0, *accumulate(seconds)], [0.0, *accumulate(usd)]
 
     def _pool(self, group: Group) -> Pool:
+        pool = self._pools[group.model]
         if group.age > 0:
             return Pool(self.job.models[group.model], group.age)
-        whole = Group(group.model, 1)
-        if whole not in self._pools:
-            self._pools[whole] = Pool(self.job.models[group.model])
-        pool = self._pools[whole]
         if group.most < pool.dearest:
             return Pool(self.job.models[group.model], most=group.most)
         return pool

@@ -12,6 +12,9 @@ from agentflow.budgets.allocation.situation import Job
 
 _ROUNDING = 1.0 + 1e-9  # sums of the same numbers differ by their order
 
+Weight = tuple[int, float]
+"""Scenarios that end well, and the sum of what is paid in all of them."""
+
 Steps = Generator[float, None, None]
 
 
@@ -27,10 +30,15 @@ class Room:
     seconds: Column
     usd: Column
 
-    def holds(self, seconds: Column, usd: Column) -> int:
-        """In how many scenarios that suffices."""
+    def part(self, rows: int) -> Room:
+        """The first scenarios only."""
+        return Room(self.seconds[:rows], self.usd[:rows])
+
+    def weigh(self, seconds: Column, usd: Column) -> Weight:
+        """What becomes of a job that takes so much."""
         rows = zip(seconds, usd, self.seconds, self.usd, strict=True)
-        return sum([t <= most and cost <= left for t, cost, most, left in rows])
+        wins = sum([t <= most and cost <= left for t, cost, most, left in rows])
+        return wins, sum(map(min, usd, self.usd))
 
 
 class Board:
@@ -94,11 +102,13 @@ class Board:
         whole = self.seconds
         columns = (self._starts[job], self._after[job])
         seconds = [whole - start - after for start, after in zip(*columns, strict=True)]
-        if late:
+        left = list(map(sub, repeat(self.usd), map(sub, self.total, self.cost[job])))
+        if late or min(left) < 0.0:
             flags = late.to_bytes(len(seconds), "little")
-            seconds = [-1.0 if flag else most for flag, most in zip(flags, seconds, strict=True)]
-        left = map(sub, repeat(self.usd), map(sub, self.total, self.cost[job]))
-        return Room(seconds, list(left))
+            rows = zip(seconds, flags, left, strict=True)
+            seconds = [-1.0 if flag or usd < 0.0 else most for most, flag, usd in rows]
+            left = [usd if usd > 0.0 else 0.0 for usd in left]
+        return Room(seconds, left)
 
     def within(self) -> int:
         """In how many scenarios everything is done within the limits."""

@@ -1,0 +1,68 @@
+"""What can be begun for a job now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agentflow.budgets.allocation.batches import Group
+from agentflow.budgets.allocation.situation import Job
+from agentflow.budgets.allocation.tables import Tail
+
+_AGES = 2.0  # ages are told apart that differ by a factor of e to the inverse of this
+_LEADERS, _FOLLOWERS = 3, 6  # ranked options that are tried together
+
+New = tuple[Tail, ...]
+"""Models, each with a number of samples, to begin together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who tries a job.
+
+    Attributes:
+        tail: Whose batches follow, one after the other, until a sample passes.
+        new: What is begun now.
+    """
+
+    tail: Tail
+    new: New = ()
+
+
+def tails(job: Job) -> list[Tail]:
+    """Every model with every width, the smallest widths first."""
+    most = math.inf if job.room is None else job.room
+    return [(model, width) for width in sorted(job.widths) if width <= most for model in job.models]
+
+
+def single(job: Job) -> list[New]:
+    """What can be begun of one model; nothing only if something is under way."""
+    news: list[New] = [()] if job.running else []
+    return news + [(tail,) for tail in tails(job)] if job.ready else news
+
+
+def mixed(job: Job, ranked: Sequence[New]) -> Iterator[New]:
+    """Pairs of the best options, of two models."""
+    best = [new[0] for new in ranked if new]
+    for number, one in enumerate(best[:_LEADERS]):
+        for other in best[number + 1 : _FOLLOWERS]:
+            if one[0] != other[0] and (job.room is None or one[1] + other[1] <= job.room):
+                yield (one, other)
+
+
+def groups(new: New, hand: float) -> tuple[Group, ...]:
+    """The same as groups, which share the money at hand."""
+    count = sum(width for _, width in new)
+    return tuple(Group(model, width, most=hand / count) for model, width in new)
+
+
+def running(job: Job) -> tuple[Group, ...]:
+    """Samples under way, those of one model and about the same age together."""
+    ages: dict[tuple[str, int], list[float]] = {}
+    for sample in job.running:
+        near = round(math.log1p(sample.age) * _AGES)
+        ages.setdefault((sample.model, near), []).append(sample.age)
+    return tuple(
+        Group(model, len(same), sum(same) / len(same)) for (model, _), same in ages.items()
+    )
