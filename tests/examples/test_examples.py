@@ -116,6 +116,21 @@ def test_calls_that_begin_while_they_are_written_change_nothing_but_the_time(
     assert "model stopped after 9 tokens: search: argument 'query'" in with_parts
 
 
+def test_models_share_a_budget_and_runs_teach_the_next_ones(
+    example: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = example("budget")
+
+    accounts = run_virtual(module.main())
+
+    assert all(account.passed.total() >= 4 for account in accounts)
+    assert all(0 < account.usd <= module.BUDGET.usd for account in accounts)
+    assert any(account.saved > 0 for account in accounts)
+    assert accounts[-1].chances[0] > accounts[0].chances[0]
+    shown = capsys.readouterr().out
+    assert shown.count("likely: ") == shown.count("of $0.004, saved $") == 3
+
+
 async def _get(port: int, path: str) -> Any:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nhost: here\r\n\r\n".encode())
