@@ -41,6 +41,12 @@ from agentflow.tools.tool import Tool
 
 _OPEN_GATE = Gate(1 << 60)  # for what is not a call
 
+MANY = 500
+"""Calls that are ended in a few milliseconds."""
+
+TURNS = 8
+"""Of the loop, until whoever awaits a run has its outcome, through a few tasks even."""
+
 Watcher = Callable[["RunState", int], None]
 """Called when a slot is settled."""
 
@@ -76,6 +82,7 @@ class Driver(Running):
         self._watchers: dict[int, list[Watcher]] = {}
         self.listener: Watcher | None = None  # told of every slot
         self._closed = False
+        self._pausing = False  # it takes in nothing until it is halted
         self._finishes = False  # when it is halted
         self._sparing = False  # calls that run go on, although the state stops them
         self.over: asyncio.Future[None] = self.loop.create_future()
@@ -96,6 +103,7 @@ class Driver(Running):
         """Nodes join the plan; those that can start do."""
         if contexts:
             self._contexts.update(contexts)
+        self._halt_in(0)
         self._tell(Extended(plan))
 
     @property
@@ -113,11 +121,29 @@ class Driver(Running):
         await asyncio.shield(self.over)
 
     def halt(self, *, finish: bool = False) -> None:
-        """Nothing new starts; what runs is stopped, or finished."""
+        """Nothing new starts; what runs is stopped, or finished.
+
+        To end many calls takes a while: whoever waits for the run has its outcome before.
+        """
         self.parts.close()
         self._closed = True
+        if self._pausing:
+            return
         self._finishes = finish
-        self._tell(Halted())
+        if self._pumping or self.state.open <= MANY:
+            self._tell(Halted())
+        else:
+            self._pausing = self._pumping = True
+            self._halt_in(TURNS)
+
+    def _halt_in(self, turns: int) -> None:
+        """Halt in so many turns of the loop; what happens until then is taken in afterwards."""
+        if turns:
+            self.loop.call_soon(self._halt_in, turns - 1)
+        elif self._pausing:
+            self._pausing = False
+            self._inbox.appendleft(Halted())
+            self._pump()
 
     def drop_all(self) -> None:
         """Cancel every call there is; further ones may be made."""

@@ -1,10 +1,19 @@
-"""How calls end that are not made, and what their errors say."""
+"""How calls end that are not made, and runs that fail, and what their errors say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed, PathError, described
+from agentflow.errors import (
+    CallCancelled,
+    CallSkipped,
+    DependencyFailed,
+    PathError,
+    RunFailed,
+    described,
+    root_cause,
+)
 from agentflow.executor.commands import CANCELLED, FAILED, SKIPPED, Status
 from agentflow.executor.schedule import End
 from agentflow.planner.plan import GATHER, Join
@@ -53,3 +62,13 @@ def too_few_elements(join: Join, elements: int, tool: str, node: int) -> End:
     """The policy of a map asks for more elements than there are."""
     why = f"{tool}: {join} of {elements} elements cannot be met"
     return FAILED, DependencyFailed(why, tool=tool, node=node)
+
+
+def run_failed(
+    name: str, error: BaseException, failures: Mapping[int, BaseException], **kept: Any
+) -> RunFailed:
+    """The error of a run that failed with another; `kept` are further fields of `RunFailed`."""
+    message = f"{name} failed: {described(root_cause(error))}"
+    failed = RunFailed(message, failures=failures, **kept)
+    failed.__cause__ = error
+    return failed

@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
-from agentflow.errors import (
-    DeadlineExceeded,
-    RunCancelled,
-    RunError,
-    RunFailed,
-    described,
-    root_cause,
-)
+from agentflow.errors import DeadlineExceeded, RunCancelled, RunError
 from agentflow.executor.allocation import learning
 from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.deadline import Deadline, spares
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
+from agentflow.executor.losses import run_failed
 from agentflow.executor.naming import Naming
 from agentflow.executor.partial.records import PartialStats
 from agentflow.executor.speculation.speculator import Speculator
@@ -381,14 +375,10 @@ class Run(Generic[T]):
         outside = task is None or task.cancelled() or task.cancelling() > 0
         if isinstance(failure, asyncio.CancelledError) and outside:
             return RunCancelled(f"{self.name} was cancelled from outside", **self._kept())
-        return None if failure is None else self._failed(failure)
-
-    def _failed(self, error: BaseException) -> RunFailed:
+        if failure is None:
+            return None
         failures = self._told(self.driver.state.failures())
-        message = f"{self.name} failed: {described(root_cause(error))}"
-        failed = RunFailed(message, failures=failures, **self._kept())
-        failed.__cause__ = error
-        return failed
+        return run_failed(self.name, failure, failures, **self._kept())
 
     def _never_began(self, task: asyncio.Task[None]) -> None:
         """A task that is cancelled before its first step never runs its body."""
