@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 FORMAT = 1
@@ -28,8 +29,8 @@ JOBS = 512.0
 RUNS = 100
 """Runs of a workflow that are remembered."""
 
-_COARSE = (6, 8, 12, 16, 24, 32, 48, 64)
-"""What more than four samples of a job count as."""
+_COARSE = (6, 8, 12)
+"""What more than four samples of a job count as; that a job is hopeless is clear by then."""
 
 _FORGOTTEN = 1e-3
 """Weight below which a job is as good as forgotten."""
@@ -133,6 +134,16 @@ class Kind:
         for record in self.models.values():
             record.loose = [count * factor for count in record.loose]
 
+    def bound(self) -> None:
+        """Keep to what is remembered of a kind: of jobs, the rarest counts as the most alike."""
+        if len(self.jobs) > PATTERNS:
+            rarest = min(self.jobs, key=self.jobs.__getitem__)
+            weight = self.jobs.pop(rarest)
+            self.jobs[min(self.jobs, key=partial(_distance, rarest))] += weight
+        loose = sum(sum(record.loose) for record in self.models.values())
+        if (total := sum(self.jobs.values()) + loose) > JOBS:
+            self.scale(JOBS / total)
+
     def tried_by(self) -> set[str]:
         """Everybody who tried it."""
         return {model for pattern in self.jobs for model, _, _ in pattern}.union(self.models)
@@ -185,13 +196,14 @@ class Records:
 
     def note(self, at: int, kind: str, model: str, outcome: Outcome) -> None:
         """Add a sample."""
+        row = Row(at, *_size(outcome))
         known = self._kind(kind, at)
         weight = known.age(at, self.half_life)
         record = _newest(known.models, model, known.models.get(model) or Record(), MODELS)
-        seconds, prompt, completion = _size(outcome)
-        record.rows(outcome.passed).append(Row(at, seconds, prompt, completion))
+        record.rows(outcome.passed).append(row)
         if outcome.passed is not None:
             record.loose[not outcome.passed] += weight
+        known.bound()
 
     def settle(self, at: int, kind: str, counts: Mapping[str, tuple[int, int]]) -> None:
         """Add a job; its samples are no longer loose."""
@@ -204,10 +216,7 @@ class Records:
         pattern = _pattern(counts)
         if pattern:
             known.jobs[pattern] = known.jobs.get(pattern, 0.0) + weight
-        if len(known.jobs) > PATTERNS:
-            del known.jobs[min(known.jobs, key=known.jobs.__getitem__)]
-        if (total := sum(known.jobs.values())) > JOBS:
-            known.scale(JOBS / total)
+        known.bound()
 
     def ran(self, at: int, name: str, passed: bool, usd: float) -> None:
         """Add a run of a workflow."""
@@ -280,6 +289,17 @@ def _pattern(counts: Mapping[str, tuple[int, int]]) -> Pattern:
 
 def _coarse(count: int) -> int:
     return count if count <= 4 else min(_COARSE, key=lambda other: abs(other - count))
+
+
+def _distance(one: Pattern, other: Pattern) -> float:
+    """How far apart two outcomes of jobs are: by orders of magnitude of the samples."""
+    counts: dict[tuple[str, bool], float] = {}
+    for sign, pattern in ((1, one), (-1, other)):
+        for model, passed, failed in pattern:
+            for outcome, samples in ((True, passed), (False, failed)):
+                key = model, outcome
+                counts[key] = counts.get(key, 0.0) + sign * math.log1p(samples)
+    return sum(map(abs, counts.values()))
 
 
 def _dumped(kind: Kind) -> dict[str, Any]:

@@ -338,6 +338,25 @@ def test_memory_is_bounded(estimates: Estimates) -> None:
     assert max(len(record.won) for record in kind.models.values()) <= 64
 
 
+def test_hard_jobs_of_which_no_two_are_alike_are_not_forgotten(estimates: Estimates) -> None:
+    chance = random.Random(4)
+    for number in range(400):
+        tries = {model: (0, chance.randrange(1, 64)) for model in "abc"}
+        estimates.settled("k", {"a": (1, 0)} if number % 2 else tries)
+
+    assert estimates.known("k", "a") == 400
+    assert estimates.known("k", "b") == 200
+    assert estimates.success("k", "a").mean == pytest.approx(0.5, abs=0.1)
+
+
+def test_single_samples_are_forgotten_too(estimates: Estimates) -> None:
+    for passed in (False, True):
+        for _ in range(2 * round(JOBS)):
+            estimates.note("k", "m", Outcome(passed, 1.0))
+
+    assert estimates.success("k", "m").mean > 0.8
+
+
 def test_what_was_seen_last_outweighs_any_amount_of_the_past(estimates: Estimates) -> None:
     tell(estimates, passed=0, failed=3000)
     assert estimates.known("k", "m") == JOBS
