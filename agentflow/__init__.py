@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agentflow.llms import llm
     from agentflow.planner.plan import Plan
     from agentflow.sync import run_sync
+    from agentflow.tenants import Tenant
     from agentflow.tools.handle import Handle
     from agentflow.tools.streaming import Commit, Late, Stream, Warm
     from agentflow.tools.tool import Tool, tool
@@ -60,6 +61,7 @@ _HOME = {
     "Speculation": "caches.speculation.policy",
     "Stream": "tools.streaming",
     "Task": "executor.strategies.task",
+    "Tenant": "tenants",
     "Tool": "tools.tool",
     "Trail": "caches.speculation.trail",
     "Warm": "tools.streaming",
@@ -98,6 +100,7 @@ __all__ = [
     "Speculation",
     "Stream",
     "Task",
+    "Tenant",
     "Tool",
     "Trail",
     "Warm",
