@@ -111,7 +111,7 @@ class Lab:
 
     async def run(self, *script: Any, **options: Any) -> Any:
         """The answer to a question, by a model with this script."""
-        named = ("pace", "limits", "prices", "tools", "retry", "timeouts")
+        named = ("pace", "limits", "prices", "tools", "retry", "timeouts", "limiter")
         engine = await self.prepare(
             list(script), **{name: options.pop(name) for name in named if name in options}
         )

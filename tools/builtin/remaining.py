@@ -10,7 +10,7 @@ from agentflow.tools.tool import tool
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is left; None is not limited.
+    """What is left; None is not limited. What calls under way have set aside is gone.
 
     Attributes:
         elapsed: Seconds since the run began.
