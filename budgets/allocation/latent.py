@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from statistics import NormalDist
 
 from agentflow.budgets.allocation.draws import Column, Draws, pick
@@ -11,12 +13,13 @@ from agentflow.budgets.allocation.situation import Job, Profile
 
 _NORMAL = NormalDist()
 _LEVELS = [_NORMAL.inv_cdf((level + 0.5) / 32) for level in range(32)]  # equally probable
-_DOUBTS = ((0.0, 1.0),)
-_THREE_DOUBTS = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))  # of a normal one
+_OWN = 0.2  # of what samples of a job have in common, the part that only those of one model have
+_POINTS = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))  # for a normal number
+_NEVER = 1e-12  # the least chance that is counted with
 _LEAST = 1e-9  # a probability of 0 or 1 has no place on the scale of the normal distribution
 
 Chances = list[list[float]]
-"""By level of difficulty, then by doubt: the probability to pass."""
+"""By level of difficulty, then by what is the model's own: the probability to pass."""
 
 
 def chances(job: Job, draws: Draws) -> Mapping[str, Column]:
@@ -24,47 +27,42 @@ def chances(job: Job, draws: Draws) -> Mapping[str, Column]:
     tables = {name: _table(profile, job.agreement) for name, profile in job.models.items()}
     weights = [1.0] * len(_LEVELS)
     for name, table in tables.items():
-        failed = job.failed.get(name, 0)
-        doubts = _doubts(job.models[name])
-        for level, row in enumerate(table):
-            weights[level] *= math.fsum(
-                weight * (1.0 - p) ** failed for p, (_, weight) in zip(row, doubts, strict=True)
-            )
+        if failed := job.failed.get(name, 0):
+            likely = (sum(_weights(row, failed)) for row in table)
+            weights = [weight * part for weight, part in zip(weights, likely, strict=True)]
     levels = pick(weights, draws.uniform(job.id, "difficulty"))
-    return {name: _column(job, name, tables[name], levels, draws) for name in tables}
-
-
-def _doubts(profile: Profile) -> Sequence[tuple[float, float]]:
-    return _THREE_DOUBTS if profile.doubt > 0 else _DOUBTS
+    return {
+        name: _drawn(table, job.failed.get(name, 0), levels, draws.uniform(job.id, "own", name))
+        for name, table in tables.items()
+    }
 
 
 def _table(profile: Profile, agreement: float) -> Chances:
-    """Probabilities whose mean over levels and doubts is the profile's."""
+    """Probabilities whose mean over levels and points is the profile's."""
     p = min(max(profile.probability, _LEAST), 1.0 - _LEAST)
     shared = min(max(agreement, 0.0), 0.99)
     level = _NORMAL.inv_cdf(p)
-    spread = min(profile.doubt / max(_NORMAL.pdf(level), 1e-3), 1.5)
-    level *= math.sqrt(1.0 + spread * spread)
-    common, own = math.sqrt(shared), math.sqrt(1.0 - shared)
-    return [
-        [
-            min(max(_NORMAL.cdf((level + spread * d + common * z) / own), 1e-12), 1.0 - 1e-12)
-            for d, _ in _doubts(profile)
-        ]
-        for z in _LEVELS
-    ]
+    doubt = min(profile.doubt / max(_NORMAL.pdf(level), 1e-3), 1.5)
+    level *= math.sqrt(1.0 + doubt * doubt)
+    spread = math.hypot(doubt, math.sqrt(_OWN * shared))
+    common, rest = math.sqrt((1.0 - _OWN) * shared), math.sqrt(1.0 - shared)
+    points = [spread * point for point, _ in _POINTS] if spread else [0.0]
+    rows = [[(level + common * z + point) / rest for point in points] for z in _LEVELS]
+    return [[min(max(_NORMAL.cdf(x), _NEVER), 1.0 - _NEVER) for x in row] for row in rows]
 
 
-def _column(job: Job, name: str, table: Chances, levels: Sequence[int], draws: Draws) -> Column:
-    doubts = _doubts(job.models[name])
-    if len(doubts) == 1:
+def _weights(row: Sequence[float], failed: int) -> list[float]:
+    """How likely each point is, if so many samples have failed."""
+    if len(row) == 1:
+        return [(1.0 - row[0]) ** failed]
+    return [weight * (1.0 - p) ** failed for p, (_, weight) in zip(row, _POINTS, strict=True)]
+
+
+def _drawn(table: Chances, failed: int, levels: Sequence[int], column: Column) -> Column:
+    if len(table[0]) == 1:
         return [table[level][0] for level in levels]
-    failed = job.failed.get(name, 0)
-    column = draws.uniform(job.id, "doubt", name)
-    drawn = []
-    for level, u in zip(levels, column, strict=True):
-        row = table[level]
-        weights = [w * (1.0 - p) ** failed for p, (_, w) in zip(row, doubts, strict=True)]
-        u *= weights[0] + weights[1] + weights[2]
-        drawn.append(row[0 if u < weights[0] else 1 if u < weights[0] + weights[1] else 2])
-    return drawn
+    sums, last = [list(accumulate(_weights(row, failed))) for row in table], len(_POINTS) - 1
+    return [
+        table[level][min(bisect_right(sums[level], u * sums[level][-1]), last)]
+        for level, u in zip(levels, column, strict=True)
+    ]

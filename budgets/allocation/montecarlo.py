@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Generator
+from statistics import median
 
 from agentflow.budgets.allocation.draws import Draws
-from agentflow.budgets.allocation.options import New
+from agentflow.budgets.allocation.options import New, tails
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation, Start
 from agentflow.budgets.allocation.tables import Tables, Tail
 from agentflow.budgets.allocation.value import Board
 
-_WORTH = 20.0  # what finishing is worth, in budgets
+_WORTH = 20.0  # what it is worth that everything is done, in budgets
+_SLACK = 10.0  # a larger budget than so many times the least expected cost counts as that
+_SOME = 64  # scenarios for the least expected cost
 
 
 class MonteCarlo:
     """Begins what makes it most probable that everything is done within both limits.
+
+    What is as probable, within a small part of what everything is worth, is decided by its cost.
+    When no way to go on is worth what it is expected to cost, everything left is given up.
 
     Args:
         scenarios: How many futures each decision is tried on.
@@ -31,65 +38,70 @@ class MonteCarlo:
         self._price: float | None = None
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:
-        """Choose by coordinate ascent over all jobs, on the same scenarios every time."""
+        """Choose for every job who tries it; the same scenarios serve all decisions of a run."""
+        if not situation.jobs:
+            return Decision(probability=1.0, usd=0.0)
         if self._draws is None:
             self._draws = Draws(self._scenarios, chance.getrandbits(64))
-        jobs = situation.jobs
-        if not jobs:
-            return Decision(probability=1.0, usd=0.0)
-        search = yield from self._searched(situation)
-        self._tails = {
-            job.id: choice.tail for job, choice in zip(jobs, search.choices, strict=True) if choice
-        }
-        if search.worth() < 0:
-            hopeless = tuple(job.id for job in jobs)
+        search = yield from self._searched(situation, self._draws)
+        self._remember(search)
+        if search.worth() < 0.0:
+            hopeless = tuple(job.id for job in situation.jobs)
             return Decision(probability=search.probability(), usd=0.0, hopeless=hopeless)
-        starts = [
-            Start(job.id, model, width)
-            for job, choice in zip(jobs, search.choices, strict=True)
-            if choice and job.ready
-            for model, width in choice.new
-        ]
-        return Decision(tuple(starts), None, search.probability(), search.usd())
+        return Decision(_starts(search), None, search.probability(), search.usd())
 
-    def _searched(self, situation: Situation):
-        jobs = situation.jobs
-        hand = math.inf if situation.usd is None else situation.usd
-        reserved = sum(sample.reserved for job in jobs for sample in job.running)
-        seconds = math.inf if situation.seconds is None else situation.seconds
-        if self._price is None:
-            self._price = 1.0 / (_WORTH * (hand + reserved))
+    def _searched(self, situation: Situation, draws: Draws) -> Generator[float, None, Search]:
         tables = []
-        for job in jobs:
-            tables.append(self._table(job))
+        for job in situation.jobs:
+            tables.append(self._table(job, draws))
             yield 0.0
-        board = Board(jobs, hand + reserved, seconds, self._scenarios)
-        search = Search(jobs, tables, board, hand, self._price)
-        kept = {job.id: self._kept[job.id][1] for job in jobs if self._unchanged(job)}
+        hand = math.inf if situation.usd is None else max(situation.usd, 0.0)
+        seconds = math.inf if situation.seconds is None else situation.seconds
+        reserved = sum(sample.reserved for job in situation.jobs for sample in job.running)
+        if self._price is None:
+            self._price = yield from _price(tables, hand + reserved)
+        board = Board(situation.jobs, hand + reserved, seconds, self._scenarios)
+        search = Search(situation.jobs, tables, board, hand, self._price)
+        kept = {job.id: self._kept[job.id][1] for job in situation.jobs if self._unchanged(job)}
         yield from search.improve(self._tails, kept)
-        self._kept = {
-            job.id: (dict(job.failed), search.shortlists[number])
-            for number, job in enumerate(jobs)
-            if number in search.shortlists
-        }
         return search
 
+    def _table(self, job: Job, draws: Draws) -> Tables:
+        known = self._tables.get(job.id)
+        if known is None or not known.hold(job):
+            known = self._tables[job.id] = Tables(job, draws)
+        return known
+
     def _unchanged(self, job: Job) -> bool:
+        """Whether samples of a job run on as they did at the last decision."""
         known = self._kept.get(job.id)
         return known is not None and known[0] == job.failed and bool(job.running)
 
-    def _table(self, job: Job) -> Tables:
-        known = self._tables.get(job.id)
-        if known is None or not _same(known.job, job):
-            known = self._tables[job.id] = Tables(job, self._draws)
-        return known
+    def _remember(self, search: Search) -> None:
+        chosen = zip(search.jobs, search.choices, strict=True)
+        self._tails = {job.id: choice.tail for job, choice in chosen if choice}
+        self._kept = {
+            job.id: (dict(job.failed), search.shortlists[number])
+            for number, job in enumerate(search.jobs)
+            if number in search.shortlists
+        }
 
 
-def _same(one: Job, other: Job) -> bool:
-    return (
-        one.failed == other.failed
-        and one.agreement == other.agreement
-        and one.widths == other.widths
-        and one.models.keys() == other.models.keys()
-        and all(one.models[name] is other.models[name] for name in one.models)
+def _starts(search: Search) -> tuple[Start, ...]:
+    return tuple(
+        Start(job.id, model, count)
+        for job, choice in zip(search.jobs, search.choices, strict=True)
+        if choice and job.ready
+        for model, count in choice.new
     )
+
+
+def _price(tables: list[Tables], usd: float) -> Generator[float, None, float]:
+    """What a USD is worth, in probability."""
+    least = 0.0
+    for table in tables:
+        costs = [median(table.tail(tail, _SOME)[1]) for tail in tails(table.job)]
+        least += min(costs, default=0.0)
+        yield 0.0
+    worth = _WORTH * min(usd, _SLACK * least)
+    return 1.0 / worth if worth > 0.0 else 0.0

@@ -38,6 +38,17 @@ class Tables:
         longest = [pool.longest for pool in self._pools.values()]
         self._step = max(longest, default=1.0) / BINS or 1.0
 
+    def hold(self, job: Job) -> bool:
+        """Whether they are still true of a job."""
+        mine = self.job
+        return (
+            mine.failed == job.failed
+            and mine.agreement == job.agreement
+            and mine.room == job.room
+            and mine.models.keys() == job.models.keys()
+            and all(mine.models[name] is job.models[name] for name in mine.models)
+        )
+
     def alone(self, groups: Sequence[Group]) -> Columns:
         """The only sample of a job about which nothing is decided: it passes."""
         if not self._pools:
