@@ -35,7 +35,7 @@ class Samples:
         self._when_ended = ended
         self._loop = asyncio.get_running_loop()
         self._count = 0
-        self._live: dict[Sampled, Trial] = {}
+        self._live: dict[Sampled, Trial] = {}  # told that they began, and not that they ended
         run.audience.last_words.add(self._say_what_runs)
 
     def begin(self, trial: Trial, name: str, parts: int) -> None:
@@ -54,7 +54,6 @@ class Samples:
             context=trial.context.copy(),
         )
         trial.began(sampled)
-        self._live[sampled] = trial
         sampled.task.add_done_callback(lambda _: self._over(trial, sampled))
 
     def dismiss(self, trial: Trial, won: Sampled | None = None) -> None:
@@ -95,7 +94,6 @@ class Samples:
         self._tell_ended(trial, sampled, outcome, why)
 
     def _over(self, trial: Trial, sampled: Sampled) -> None:
-        del self._live[sampled]
         trial.running.remove(sampled)
         self._when_ended(trial, sampled)
 
@@ -124,12 +122,13 @@ class Samples:
         return (self._run.id, self._run.now(), *place, sampled.number, sampled.model.name)
 
     def _tell_begun(self, trial: Trial, sampled: Sampled) -> None:
+        self._live[sampled] = trial
         if self._run.watched:
             started = events.SampleStarted(*self._about(trial, sampled))
             self._run.audience.tell_of_call(started)
 
     def _tell_ended(self, trial: Trial, sampled: Sampled, outcome: str, why: str) -> None:
-        if not self._run.watched:
+        if self._live.pop(sampled, None) is None or not self._run.watched:
             return
         saved = self._saved(trial, sampled) if outcome == "cancelled" else Decimal(0)
         event = events.SampleEnded(
@@ -153,5 +152,5 @@ class Samples:
 
     def _say_what_runs(self) -> None:
         """The run ends: what is told of it later nobody hears."""
-        for sampled, trial in self._live.items():
+        for sampled, trial in list(self._live.items()):
             self._tell_ended(trial, sampled, "cancelled", "the run ended")
