@@ -6,15 +6,14 @@ And what becomes of the others when one call did not fit into what is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from agentflow.budgets.ledger import Ledger
 from agentflow.errors import BudgetExceeded, DependencyFailed, OutOfReach, RunFailed
-from agentflow.executor.calls import BoundCall
+from agentflow.executor.calls import BoundCall, Invoke, Site
 from agentflow.executor.models.ratelimit import RateLimiter
-
-T = TypeVar("T")
 
 
 class Deadline:
@@ -77,12 +76,21 @@ class Deadline:
         error.add_note(f"not tried again: after a pause of {pause:.3g} s the run's time is over")
         return None
 
-    async def noted(self, call: BoundCall, work: Awaitable[T]) -> T:
-        """Make an attempt, and note how long it took if it gives a value."""
+    def checked(self, call: BoundCall) -> Invoke:
+        """What makes an attempt of a call that can end in time; see `check`."""
+        self.check(call)
+        return self.timed(call)
+
+    def timed(self, call: BoundCall) -> Invoke:
+        """What makes an attempt, and notes how long it took if it gives a value."""
+        return call.invoke if call.policy.hedge else partial(self._timed, call)
+
+    async def _timed(
+        self, call: BoundCall, args: Sequence[Any], kwargs: dict[str, Any], site: Site | None
+    ) -> Any:
         began = self._loop.time()
-        value = await work
-        if not call.policy.hedge:  # else that has noted it
-            call.latencies.note(self._loop.time() - began)
+        value = await call.invoke(args, kwargs, site)
+        call.latencies.note(self._loop.time() - began)
         return value
 
     def _require(self, seconds: float, why: str) -> None:

@@ -7,7 +7,7 @@ taken longer than 95 % of calls do, and for at most one call in twenty.
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Latencies:
     def note(self, seconds: float) -> None:
         """A call gave a value so long after its first attempt began."""
         if len(self._last) == WINDOW:
-            self._sorted.remove(self._last.popleft())
+            del self._sorted[bisect_left(self._sorted, self._last.popleft())]
         self.credit = min(self.credit + 1, SAVED * EVERY)
         self._last.append(seconds)
         insort(self._sorted, seconds)

@@ -153,10 +153,11 @@ class Running:
         try:
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
                 await self.untimed(slot, call, call.gate.emptied())
-            if call.simple and self.deadline is None and slot not in self.parts.claimed:
+            if call.simple and slot not in self.parts.claimed:
                 site = CallSite(self, slot, 1, call) if call.wants_site else None
                 args, kwargs = self.arguments(slot)
-                happening = Finished(slot, await call.invoke(args, kwargs, site))
+                make = call.invoke if self.deadline is None else self.deadline.checked(call)
+                happening = Finished(slot, await make(args, kwargs, site))
             else:
                 happening = Finished(slot, await self._made(slot, call))
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
@@ -303,8 +304,8 @@ class Running:
     async def _invoked(self, slot: int, call: BoundCall, site: CallSite | None) -> Any:
         args, kwargs = self.arguments(slot)
         if slot not in self.parts.claimed:
-            work = call.invoke(args, kwargs, site)
-            return await (work if self.deadline is None else self.deadline.noted(call, work))
+            make = call.invoke if self.deadline is None else self.deadline.timed(call)
+            return await make(args, kwargs, site)
         valid, named = call.tool.signature.validate(tuple(args), kwargs)
         return await self.parts.make(slot, call, valid, named, site)
 
@@ -396,5 +397,4 @@ class Running:
     def _timeout(self, slot: int, call: BoundCall, error: BaseException) -> CallTimeout:
         limit, node = self._late.pop(slot), self.state.where(slot)[0]
         cause = None if isinstance(error, asyncio.CancelledError) else error
-        idle = limit == call.policy.idle
-        return timed_out(call.tool.name, limit, node, idle=idle, cause=cause)
+        return timed_out(call.tool.name, limit, node, idle=limit == call.policy.idle, cause=cause)
