@@ -12,6 +12,8 @@ from agentflow.tools.builtin import default_tools
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox, load_module, tools_of
 
+_LIMITS = ("budget", "budget_tokens", "deadline")
+
 
 def toolbox(options: Any, *, root: str | None = None) -> Toolbox:
     """The tools that the options ask for.
@@ -36,6 +38,7 @@ def toolbox(options: Any, *, root: str | None = None) -> Toolbox:
             allow_private=options.allow_private,
             sql=options.sql,
             python=options.python,
+            remaining=any(getattr(options, name, None) is not None for name in _LIMITS),
         )
     )
     for where in options.tools:
