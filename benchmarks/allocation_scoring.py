@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 
 from allocation_contest import Outcome
 
@@ -25,7 +26,7 @@ class Score:
     overdrawn: int
 
     def as_dict(self) -> dict[str, float]:
-        return {key: getattr(self, key) for key in self.__slots__}
+        return asdict(self)
 
 
 def score(outcomes: Sequence[Outcome]) -> Score:
@@ -96,7 +97,7 @@ def compare(ours: Sequence[Outcome], other: Sequence[Outcome]) -> Comparison:
 
 def sign_test(worse: int, count: int) -> float:
     """The probability of so many heads, or more, among so many tosses of a fair coin."""
-    return sum(math.comb(count, k) for k in range(worse, count + 1)) / 2**count
+    return float(Fraction(sum(math.comb(count, k) for k in range(worse, count + 1)), 2**count))
 
 
 def by(

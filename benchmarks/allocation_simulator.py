@@ -95,6 +95,7 @@ class Result:
         decisions: How many nodes were ready and idle, and the processor seconds, of each decision.
         steps: How many steps they had.
         overdrawn: USD by which the limit was exceeded.
+        why: What an engine said when it failed.
     """
 
     passed: bool = False
@@ -104,6 +105,7 @@ class Result:
     decisions: list[tuple[int, float]] = field(default_factory=list)
     steps: int = 0
     overdrawn: float = 0.0
+    why: str = ""
 
 
 class Episode:
