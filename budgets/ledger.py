@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow.budgets.budget import Budget, dollars, whole
-from agentflow.errors import BudgetExceeded
+from agentflow.errors import BudgetExceeded, DefinitionError
 
 # Sums are exact whatever the application has set for its own arithmetic.
 _EXACT = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation])
@@ -59,6 +59,9 @@ class Ledger:
     Args:
         budget: The limits; none by default.
 
+    Raises:
+        DefinitionError: It is no `Budget`.
+
     Attributes:
         budget: As given.
         spent: What was settled, here and in all children.
@@ -69,6 +72,8 @@ class Ledger:
     """
 
     def __init__(self, budget: Budget | None = None) -> None:
+        if budget is not None and not isinstance(budget, Budget):
+            raise DefinitionError(f"budget={budget!r}: write a Budget, such as Budget(usd=0.05)")
         self.budget = budget or Budget()
         self.spent = NOTHING
         self.reserved = NOTHING

@@ -13,6 +13,7 @@ from agentflow.budgets import Amount
 from agentflow.clock import now
 from agentflow.errors import (
     BudgetExceeded,
+    DefinitionError,
     DependencyFailed,
     RunCancelled,
     RunFailed,
@@ -134,6 +135,32 @@ async def test_a_run_that_finishes_what_runs_can_be_cancelled(engine: Engine) ->
         await run
     await run.ended()
     assert now() == 1.5 and made == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("given", [0.05, "$5", {"usd": 5}])
+async def test_a_limit_that_is_no_budget_is_refused_where_it_is_given(
+    engine: Engine, given: Any
+) -> None:
+    with pytest.raises(DefinitionError, match="write a Budget, such as"):
+        engine.start(BROKE, tools=TOOLS, budget=given)
+    with pytest.raises(DefinitionError, match="write a Budget, such as"):
+        Engine(budget=given)
+
+
+@pytest.mark.parametrize("deadline", ["soon", -1, float("nan"), float("inf")])
+async def test_a_deadline_that_is_none_is_refused_where_it_is_given(
+    engine: Engine, deadline: Any
+) -> None:
+    with pytest.raises(DefinitionError, match="budget: "):
+        engine.start(BROKE, tools=TOOLS, deadline=deadline)
+
+
+async def test_a_deadline_beside_a_budget_leaves_its_other_limits(engine: Engine) -> None:
+    budget = Budget(usd="0.10", when_spent="cancel")
+
+    error = await failed(engine, BROKE, tools=TOOLS, budget=budget, deadline=60)
+
+    assert now() == 1.0 and refusal(error).when_spent == "cancel"
 
 
 # Maps
