@@ -269,6 +269,15 @@ def test_a_deadline_that_has_passed_is_told(ask: Cli) -> None:
     assert "Give it longer with --deadline." in done.err
 
 
+def test_what_remains_can_be_asked_for_where_there_are_limits(cli: Cli, project: Path) -> None:
+    (project / "left.plan").write_text("$1 = remaining()\nreturn $1")
+
+    left = cli("run", "left.plan", "--budget", "0.5", "--deadline", "1h", "-q").json
+    assert (left["usd"], left["tokens"]) == (0.5, None)
+    assert 0 < left["seconds"] <= 3600
+    assert cli("run", "left.plan", "-q").code == codes.PLAN
+
+
 def test_a_model_without_a_price_cannot_meet_a_budget(ask: Cli, project: Path) -> None:
     (project / "prices.toml").write_text("small = { input = 0.1, output = 0.4 }")
 
