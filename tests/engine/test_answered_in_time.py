@@ -174,11 +174,11 @@ async def test_thousands_of_calls_that_do_not_end() -> None:
     async def work(n: int) -> None:
         await forever()
 
-    nodes = tuple(Node("work", (n,)) for n in range(8_000))
-    async with Engine(limits=Limits(run=4_000)) as engine:
+    nodes = tuple(Node("work", (n,)) for n in range(20_000))
+    async with Engine(limits=Limits(run=10_000)) as engine:
         plan = Plan(nodes)
-        error = await answered(lambda: engine.start(plan, tools=[work], deadline=0.6))
-        assert len(error.pending) == 8_000
+        error = await answered(lambda: engine.start(plan, tools=[work], deadline=0.8))
+        assert len(error.pending) == 20_000
 
 
 # Tasks

@@ -84,15 +84,18 @@ async def test_one_call_in_twenty_that_was_quick_is_reason_to_begin(engine: Engi
     assert len(called) == 21
 
 
-@pytest.mark.parametrize(("chance", "begun"), [(0.0, True), (0.1, True), (0.3, False)])
+@pytest.mark.parametrize(
+    ("chance", "deadline", "begun"),
+    [(0.1, 5, True), (0.3, 5, False), (0.01, 0.5, False), (0.0, 0.5, True)],
+)
 async def test_how_certain_it_must_be_is_the_budgets_to_say(
-    engine: Engine, chance: float, begun: bool
+    engine: Engine, chance: float, deadline: float, begun: bool
 ) -> None:
     nap, called = naps([1.0] * 4 + [10.0] * 16)
     await make(engine, nap, 20)
 
     with pytest.raises(DeadlineExceeded if begun else RunFailed):
-        await make(engine, nap, deadline=5, least_chance=chance)
+        await make(engine, nap, deadline=deadline, least_chance=chance)
     assert len(called) == 20 + begun
 
 

@@ -220,6 +220,25 @@ async def test_a_workflow_cancels_what_runs_if_its_budget_says_so(engine: Engine
     assert now() == 1.0 and error.results == {1: 1.0}
 
 
+async def test_what_a_cancelled_workflow_cannot_pay_holds_up_nothing(engine: Engine) -> None:
+    @workflow(budget=Budget(usd="0.10"))
+    async def flow() -> None:
+        try:
+            await cheap(10.0)
+        finally:
+            tidying = cheap(20.0)
+            await dear()
+            await tidying
+
+    run = engine.start(flow)
+    asyncio.get_running_loop().call_later(1.0, run.cancel)
+    with pytest.raises(RunCancelled):
+        await run
+    await run.ended()
+
+    assert now() == 1.0 and made == [10.0, 20.0]
+
+
 async def test_a_workflow_may_do_without_what_is_too_dear(engine: Engine) -> None:
     @workflow(budget=Budget(usd="0.10"))
     async def flow() -> float:
