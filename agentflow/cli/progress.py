@@ -128,7 +128,9 @@ class Progress:
     def _finished(self, event: events.NodeFinished) -> None:
         if event.element is None:
             call = self._tally.of(event)
-            self._say("done", f"{_timed(call)}: {gist(event.value)}", event.run)
+            model = self._tally.samples.passed.get((event.run, event.node, None))
+            by = f" by {model}" if model else ""
+            self._say("done", f"{_timed(call)}{by}: {gist(event.value)}", event.run)
 
     def _failed(self, event: events.NodeFailed) -> None:
         error = f"{type(event.error).__name__}: {event.error}"
@@ -154,6 +156,8 @@ class Progress:
         self._say(kind, f"{place} {event.outcome} after {spent}{why}", event.run)
 
     def _model(self, event: events.ModelReplied) -> None:
+        if self._screen.live and (event.run, event.node) in self._tally.samples.nodes:
+            return  # it is one of many, and what comes of them is told
         about = "about " if event.estimated else ""
         tokens = f"{about}{event.prompt_tokens:,} + {event.completion_tokens:,} tokens"
         told = f"{event.model} {duration(event.seconds)}: {tokens}{costs(event.usd)}"
@@ -184,8 +188,12 @@ class Progress:
         bar = done * filled + left * (room - filled)
         return (
             f"{bar} {over:,}/{counted(total, 'call')}, {running:,} running, "
-            f"{duration(at - self._tally.began)} {self._phase}"
+            f"{duration(at - self._tally.began)}{self._likely()} {self._phase}"
         ).strip()
+
+    def _likely(self) -> str:
+        chance = self._tally.samples.at_end
+        return "" if chance is None else f", {chance:.0%} likely"
 
     def _spin(self, at: float) -> str:
         return _SPINNER[int(at / REDRAW) % len(_SPINNER)] if self._screen.unicode else "*"

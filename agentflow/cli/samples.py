@@ -42,7 +42,8 @@ class Samples:
         open: Samples under way, by run and number.
         models: Those that ended, by model.
         calls: The calls that were tried, by run, node and element.
-        passed: Those of them that have an answer.
+        nodes: The same by run and node alone.
+        passed: Those calls that have an answer, and the model it is from.
         why: For what reason how many samples were cancelled.
         saved: USD that were set aside for cancelled samples and came back.
         decisions: How often it was decided what to begin.
@@ -54,7 +55,8 @@ class Samples:
     open: dict[tuple[str, int], events.SampleStarted] = field(default_factory=dict)
     models: dict[str, Record] = field(default_factory=dict)
     calls: set[tuple[str, int, int | None]] = field(default_factory=set)
-    passed: set[tuple[str, int, int | None]] = field(default_factory=set)
+    nodes: set[tuple[str, int | None]] = field(default_factory=set)
+    passed: dict[tuple[str, int, int | None], str] = field(default_factory=dict)
     why: Counter[str] = field(default_factory=Counter)
     saved: Decimal = Decimal(0)
     decisions: int = 0
@@ -71,6 +73,7 @@ class Samples:
             case events.SampleStarted():
                 self.open[event.run, event.number] = event
                 self.calls.add((event.run, event.node, event.element))
+                self.nodes.add((event.run, event.node))
             case events.SampleEnded():
                 self._ended(event)
             case events.RunFinished() | events.RunFailed() | events.RunCancelled():
@@ -102,7 +105,7 @@ class Samples:
         record.usd += Decimal(event.usd)
         place = event.run, event.node, event.element
         if event.outcome == "passed":
-            self.passed.add(place)
+            self.passed.setdefault(place, event.model)
         elif event.outcome == "cancelled":
             self.why["another passed" if place in self.passed else event.why] += 1
         self.saved += Decimal(event.saved)

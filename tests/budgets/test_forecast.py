@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from math import inf
+from math import comb, inf
 
 import pytest
 
 from agentflow.budgets.allocation.forecast import Forecast, forecast
+from agentflow.budgets.allocation.montecarlo import MonteCarlo
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Profile, Situation
 
 
@@ -96,3 +97,18 @@ def test_every_budget_is_looked_at_with_the_same_chance() -> None:
     forecast([job(0)], usd=3, allocator=Drawing, seed=7)
 
     assert len(drawn) > 5 and set(drawn) == {random.Random(7).random()}
+
+
+@pytest.mark.parametrize("chain", [1, 3])
+def test_the_default_allocator_tells_what_follows_from_the_chances(chain: int) -> None:
+    """A dollar a try, passed in one of two: as many tries as there is money for."""
+    jobs = [job(n, *([n - 1] if n else [])) for n in range(chain)]
+
+    for usd in (1, 2, 4, 8):
+        tries = [n for n in range(usd + 1) if n >= chain]  # of which the last passes at last
+        exact = sum(comb(n - 1, chain - 1) * 0.5**n for n in tries)
+        told = forecast(jobs, usd=usd, allocator=MonteCarlo)
+        assert told.probability == pytest.approx(exact, abs=0.07)
+
+    cheapest = forecast(jobs, allocator=MonteCarlo).cheapest
+    assert cheapest is not None and {1: 3, 3: 7}[chain] <= cheapest <= {1: 5, 3: 10}[chain]

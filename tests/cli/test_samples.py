@@ -34,6 +34,7 @@ HAPPENED: list[events.Event] = [
         "r", 12.0, *CALL, 4, "cheap", "cancelled", "sample 3 passed", "0.0005", 1.5, "0.0035"
     ),
     events.Allocated("r", 12.0, 0, 0.95, 0.0, 0.001),
+    events.ModelReplied("r", 12.0, "good", 10, 20, None, "0.01", 1.9, node=0),
     events.NodeFinished("r", 12.0, *CALL, "A text."),
     events.RunFinished("r", 12.0, "A text."),
 ]
@@ -48,7 +49,8 @@ sample    $1 write, sample 4 of cheap begins
 sample    $1 write, sample 3 of good passed after 2.0 s, $0.01
 sample    $1 write, sample 1 of cheap cancelled after 2.0 s, $0.001: sample 3 passed
 sample    $1 write, sample 4 of cheap cancelled after 1.5 s, $0.0005: sample 3 passed
-done      $1 write 2.0 s: "A text."
+model     good 1.9 s: 10 + 20 tokens, $0.01
+done      $1 write 2.0 s by good: "A text."
 """
 
 
@@ -86,21 +88,26 @@ def test_a_terminal_shows_how_many_samples_of_which_model_are_under_way(
     monkeypatch.setattr(Screen, "size", property(lambda _: os.terminal_size((80, 24))))
     file = Terminal()
     tally = Tally()
-    progress = Progress(Screen(file), tally)
+    screen = Screen(file)
+    progress = Progress(screen, tally)
 
     drawn = []
-    for event in HAPPENED[:8]:
+    for event in HAPPENED[:-1]:
         tally.take(event)
         progress.take(event)
         progress.tick(event.at)
         drawn.append(file.getvalue().rpartition("\x1b[J")[2])
 
+    screen.clear()
+
     assert drawn[7].splitlines()[-3:] == [
         "∅ $1 write, sample 2 of cheap refused after 500 ms, $0.001: too short",
-        "──────────────────────── 0/1 call, 1 running, 500 ms",
+        "──────────────────────── 0/1 call, 1 running, 500 ms, 80% likely",
         '⠴ 500 ms  $1 = write("tea")  1 × cheap, 1 × good',
     ]
-    assert "sample 1" not in file.getvalue()
+    assert '✓ $1 write 2.0 s by good: "A text."' in file.getvalue()
+    assert "sample 1" not in file.getvalue()  # what is one of many is not told
+    assert "≈" not in file.getvalue()
 
 
 def test_the_summary_says_what_became_of_the_samples_and_which_model_passed() -> None:
