@@ -18,7 +18,7 @@ from agentflow.clock import monotonic
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled
 from agentflow.executor.allocation.samples import Samples
-from agentflow.executor.allocation.trial import Question, Trial
+from agentflow.executor.allocation.trial import PATIENCE, Question, Trial
 from agentflow.executor.allocation.view import View
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Controller:
             CheckFailed: What was to judge an answer raised.
         """
         self._view.outlook.profiles(question.tool, question.sampling)  # so there are such models
-        trial = Trial(question)
+        trial = Trial(question, PATIENCE if self._view.limited else 1)
         trial.id = self._id(trial)
         self._trials[trial.id] = trial
         self._changed()

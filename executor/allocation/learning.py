@@ -21,7 +21,7 @@ def noted(run: Run[Any], tool: str, model: MeteredModel) -> Iterator[None]:
     began = now()
     try:
         yield
-    except (ModelError, TimeoutError):
+    except ModelError:
         note(run, tool, model, passed=False, seconds=now() - began)
         raise
     note(run, tool, model, passed=True, seconds=now() - began)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.errors import AnswerInvalid, DefinitionError
+from agentflow.errors import AnswerInvalid, DefinitionError, ModelError
 from agentflow.executor.allocation.learning import note
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled, SampledModel
@@ -87,9 +87,9 @@ class Samples:
             self._tell_ended(trial, sampled, "failed", str(error))
             trial.fail(error)
             return
-        outcome = trial.missed(sampled, error)
-        if outcome == "refused" or isinstance(error, TimeoutError):
+        if trial.missed(sampled, error):
             self._note(trial, sampled, passed=False)
+        outcome = "refused" if isinstance(error, ModelError) else "failed"
         why = error.problems if isinstance(error, AnswerInvalid) else str(error)
         self._tell_ended(trial, sampled, outcome, why)
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MOST = 64
 """Samples of one call that are begun in all."""
 
+PATIENCE = 3
+"""Times in a row that a backend may fail a call before its model is left alone, within limits."""
+
 asker: contextvars.ContextVar[Sampled | None] = contextvars.ContextVar("asker", default=None)
 """The sample that the current code makes or judges."""
 
@@ -57,6 +60,7 @@ class Trial:
 
     Args:
         question: What is tried.
+        patience: How often in a row the backend of a model may fail before it is left alone.
 
     Attributes:
         id: Names it among the jobs of its run.
@@ -68,7 +72,7 @@ class Trial:
         answer: The value, in the end.
         running: Samples under way.
         begun: How many samples there were.
-        failed: How many did not pass, by model.
+        failed: How many gave an answer that did not pass, or none in time, by model.
         barred: Models that cannot be asked.
         won: Whose sample passed, or None.
         short: What could not be set aside for a sample since one last began, or None.
@@ -76,8 +80,9 @@ class Trial:
 
     id: int
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, patience: int) -> None:
         self.question = question
+        self._patience = patience
         self.node, self.element = _place()
         self.asker = asker.get()
         self.context = contextvars.copy_context()
@@ -88,6 +93,7 @@ class Trial:
         self.barred: set[str] = set()
         self.won: str | None = None
         self.short: BudgetExceeded | None = None
+        self._faults: Counter[str] = Counter()  # of backends, in a row
         self._errors: list[tuple[str, BaseException]] = []
 
     @property
@@ -111,17 +117,22 @@ class Trial:
         self.begun += 1
         self.short = None
 
-    def missed(self, sampled: Sampled, error: Exception) -> str:
-        """A sample gave no answer that passed; in a word, why."""
+    def missed(self, sampled: Sampled, error: Exception) -> bool:
+        """A sample gave no answer that passed; whether that is the model's own failure."""
         if isinstance(error, BudgetExceeded):
             self.short = error
             self.begun -= 1
-            return "failed"
+            return False
+        name = sampled.name
         self._errors.append((sampled.model.name, error))
-        if isinstance(error, BackendError) and not error.retryable:
-            self.barred.add(sampled.name)
-        self.failed[sampled.name] += 1
-        return "refused" if isinstance(error, ModelError) else "failed"
+        if isinstance(error, BackendError):
+            self._faults[name] += 1
+            if not error.retryable or self._faults[name] >= self._patience:
+                self.barred.add(name)
+            return False
+        self._faults[name] = 0
+        self.failed[name] += 1
+        return True
 
     def passed(self, sampled: Sampled, value: Any) -> None:
         """A sample has an answer that passed."""
@@ -138,11 +149,11 @@ class Trial:
         """No further sample will be made, for what the ledger has left; None without limits."""
         if self.short is not None and not self._errors:
             return self.fail(self.short)
-        if ledger is None and self._errors:
+        if self._errors and (ledger is None or not self.failed):
             return self.fail(self._last())
         left = Left(None, None, None) if ledger is None else ledger.left
         error = OutOfReach(
-            self._story(left.usd, left.seconds),
+            self._story(left),
             tried=self.failed,
             usd=left.usd,
             seconds=left.seconds,
@@ -159,21 +170,28 @@ class Trial:
             last.add_note(f"before that {name} failed: {error}")
         return last
 
-    def _story(self, usd: Any, seconds: float | None) -> str:
+    def _story(self, left: Left) -> str:
         tool, tried = self.question.tool, self.failed.total()
-        known = [f"${usd:f}" if usd is not None else "", f"{seconds:.3g} s" if seconds else ""]
-        left = " and ".join(filter(None, known)) or "nothing"
-        who = ", ".join(f"{count} of {name or 'the default model'}" for name, count in
-                        self.failed.items())  # fmt: skip
-        if self.begun >= MOST:
-            return f"{tool}: none of {self.begun} samples passed ({who})"
         if not tried:
-            return f"{tool}: no sample can succeed within what is left ({left})"
+            return f"{tool}: no sample can succeed within what is left ({_listed(left)})"
+        who = ", ".join(f"{count} of {name}" for name, count in self.failed.items() if name)
+        none = f"none of {tried} samples" if tried > 1 else "the one sample there was did not pass"
+        passed = f"{none} passed" if tried > 1 else none
+        why = f"no further one can succeed within what is left ({_listed(left)})"
+        if self.begun >= MOST:
+            why = f"there are no more than {MOST} for one call"
         last = described(self._errors[-1][1])
-        return (
-            f"{tool}: none of {tried} samples passed ({who}), and no further one can succeed "
-            f"within what is left ({left}); the last: {last}"
-        )
+        return f"{tool}: {passed}{f' ({who})' if who else ''}, and {why}; the last: {last}"
+
+
+def _listed(left: Left) -> str:
+    """What is left, for a message."""
+    known = [
+        f"${left.usd:f}" if left.usd is not None else "",
+        f"{left.tokens:,} tokens" if left.tokens is not None else "",
+        f"{left.seconds:.3g} s" if left.seconds is not None else "",
+    ]
+    return ", ".join(filter(None, known)) or "nothing"
 
 
 def judged(error: BaseException) -> bool:

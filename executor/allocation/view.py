@@ -11,7 +11,7 @@ from agentflow.budgets.allocation.situation import Job, Sample, Situation
 from agentflow.budgets.ledger import Amount
 from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import Outlook, job_of
-from agentflow.executor.allocation.trial import MOST, Trial
+from agentflow.executor.allocation.trial import Trial
 from agentflow.executor.commands import DONE, RUNNING
 from agentflow.planner.plan import GATHER
 
@@ -102,19 +102,19 @@ class View:
     def _tried(self, trial: Trial) -> Job:
         question, now = trial.question, self._loop.time()
         profiles = self.outlook.profiles(question.tool, question.sampling, question.prompt_tokens)
-        room = MOST - trial.begun
         return Job(
             trial.id,
             (),
             {name: profiles[name] for name in trial.models},
-            tuple(width for width in question.sampling.widths if width <= room),
+            tuple(width for width in question.sampling.widths if width <= trial.room),
             self.outlook.agreement(question.tool),
             ready=True,
             running=tuple(
                 Sample(one.name, now - one.began, self._money(one.model.reserved))
                 for one in trial.running
             ),
-            failed=trial.failed,
+            failed=dict(trial.failed),
+            room=trial.room,
         )
 
     def _money(self, amount: Amount) -> float:
