@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from agentflow import Budget, Engine, Limits, Plan, Task, gather, tool, workflow
+from agentflow import Budget, Engine, Limits, Plan, Task, gather, llm, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import DeadlineExceeded, RunError
+from agentflow.events import RunFailed
 from agentflow.executor.run import Run
 from agentflow.planner.plan import Node
 from agentflow.testing import Call, Reply, ScriptedServer
@@ -181,15 +182,58 @@ async def test_thousands_of_calls_that_do_not_end() -> None:
         assert len(error.pending) == 20_000
 
 
-# Tasks
+async def test_whoever_reads_its_events() -> None:
+    @tool
+    async def work(n: int) -> None:
+        await forever()
+
+    plan = Plan(tuple(Node("work", (n,)) for n in range(1_000)))
+    async with Engine() as engine:
+        stream = engine.stream(plan, tools=[work], deadline=0.3)
+        began = (await anext(stream)).at
+        seen = [event async for event in stream]
+        assert now() - (began + 0.3) <= LATE
+    assert isinstance(seen[-1], RunFailed) and isinstance(seen[-1].error, DeadlineExceeded)
+
+
+# Models
+
+
+async def silent(_call: object) -> str:
+    """A model that never answers."""
+    await forever()
+    raise AssertionError
+
+
+async def connected(engine: Engine, name: str | None = None) -> None:
+    """Have a client made, which takes a while the first time."""
+    model: Any = engine.model(name)
+    await model.connect()
+
+
+@pytest.mark.parametrize("models", [["small"], ["small", "large"]], ids=["one", "several"])
+async def test_a_call_whose_models_never_answer(models: list[str]) -> None:
+    @llm(model=models, samples=(1, 2), repairs=0)
+    async def ask(text: str) -> str:
+        """Answer {text}"""
+        raise NotImplementedError
+
+    @workflow(budget=Budget(deadline=0.3))
+    async def flow() -> list[str]:
+        return await gather(ask("a"), ask("b"))
+
+    async with (
+        ScriptedServer(silent) as server,
+        Engine(base_url=server.base_url, model="m", limits=QUICK) as engine,
+    ):
+        for name in models:
+            await connected(engine, name)
+        error = await answered(lambda: engine.start(flow))
+        assert isinstance(error, DeadlineExceeded) and server.requests
 
 
 @pytest.mark.parametrize("strategy", ["plan", "react"])
 async def test_a_model_that_never_answers(strategy: Any) -> None:
-    async def silent(_call: object) -> str:
-        await forever()
-        raise AssertionError
-
     async with (
         ScriptedServer(silent) as server,
         Engine(base_url=server.base_url, model="m", limits=QUICK) as engine,
@@ -212,7 +256,7 @@ async def test_a_model_whose_call_does_not_end(strategy: Any) -> None:
         ScriptedServer([said]) as server,
         Engine(base_url=server.base_url, model="m", tools=[work], limits=QUICK) as engine,
     ):
-        await engine.model().connect()  # type: ignore[attr-defined]  # it is one of OpenAI's
+        await connected(engine)
         task = Task("Which?", strategy=strategy, budget=Budget(deadline=0.3))
         error = await answered(lambda: engine.start(task))
         assert began.is_set() and error.unfinished == ("work",)
