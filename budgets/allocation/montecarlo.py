@@ -14,6 +14,7 @@ from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situ
 from agentflow.budgets.allocation.tables import Tables, Tail
 from agentflow.budgets.allocation.value import Board
 
+_THRIFT = 0.2  # the part of the probability that is given for the whole budget
 _WORTH = 20.0  # what it is worth that everything is done, in budgets
 _SLACK = 10.0  # a larger budget than so many times the least expected cost counts as that
 _SOME = 64  # scenarios for the least expected cost
@@ -45,7 +46,7 @@ class MonteCarlo:
             self._draws = Draws(self._scenarios, chance.getrandbits(64))
         search = yield from self._searched(situation, self._draws)
         self._remember(search)
-        if search.worth() < 0.0:
+        if search.probability() * _WORTH < self._price * search.usd():
             hopeless = tuple(job.id for job in situation.jobs)
             return Decision(probability=search.probability(), usd=0.0, hopeless=hopeless)
         return Decision(_starts(search), None, search.probability(), search.usd())
@@ -61,7 +62,7 @@ class MonteCarlo:
         if self._price is None:
             self._price = yield from _price(tables, hand + reserved)
         board = Board(situation.jobs, hand + reserved, seconds, self._scenarios)
-        search = Search(situation.jobs, tables, board, hand, self._price)
+        search = Search(situation.jobs, tables, board, hand, _THRIFT * self._price)
         kept = {job.id: self._kept[job.id][1] for job in situation.jobs if self._unchanged(job)}
         yield from search.improve(self._tails, kept)
         return search
@@ -97,11 +98,11 @@ def _starts(search: Search) -> tuple[Start, ...]:
 
 
 def _price(tables: list[Tables], usd: float) -> Generator[float, None, float]:
-    """What a USD is worth, in probability."""
+    """The inverse of the budget, or of what counts as such."""
     least = 0.0
     for table in tables:
         costs = [median(table.tail(tail, _SOME)[1]) for tail in tails(table.job)]
         least += min(costs, default=0.0)
         yield 0.0
-    worth = _WORTH * min(usd, _SLACK * least)
-    return 1.0 / worth if worth > 0.0 else 0.0
+    whole = min(usd, _SLACK * least)
+    return 1.0 / whole if whole > 0.0 else 0.0

@@ -12,6 +12,7 @@ from agentflow.budgets.allocation.tables import Columns, Tables, Tail
 from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
 
 _SWEEPS = 3
+_LEAST = 0.05  # the probability, if it is less, by which thrift is measured
 _SOME = 64  # scenarios on which all options are tried
 _FINALISTS = 4  # options that are tried on all scenarios
 _PACES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what time is worth beside money, in a start
@@ -25,7 +26,7 @@ class Search:
         tables: What may become of each of them.
         board: The same jobs, within their limits.
         hand: USD that new samples can take now.
-        price: What a USD is worth, in probability.
+        price: What a USD is worth, as a part of the probability.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Search:
         """
         self.shortlists = {n: kept[job.id] for n, job in enumerate(self.jobs) if job.id in kept}
         yield from self._begin(known)
+        self._price *= max(self.probability(), _LEAST)
         for _ in range(_SWEEPS):
             changed = False
             for number in self._order():
