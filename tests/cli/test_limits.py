@@ -248,6 +248,20 @@ def test_a_run_learns_nothing_where_nobody_wants_it(ask: Cli, project: Path) -> 
     assert (project / "mine.json").exists() and not (project / "state").exists()
 
 
+def test_estimates_that_cannot_be_read_are_set_aside_and_the_run_goes_on(
+    ask: Cli, plan: Cli, project: Path
+) -> None:
+    known = project / "known.json"
+    known.write_text('{"version": 1, "kinds": {"wri')
+
+    done = ask(*LIMITS, "-q", "--estimates", "known.json")
+
+    assert (done.code, done.out) == (0, "4\n")
+    assert "known.json.broken" in done.err
+    assert (project / "known.json.broken").exists() and known.exists()
+    assert plan(*LIMITS, "--estimates", "known.json").err == ""
+
+
 def test_a_budget_below_the_first_call_is_told_with_what_would_do(ask: Cli) -> None:
     done = ask("--budget", "0.00000001", "-q")
 
