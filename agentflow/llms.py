@@ -14,6 +14,7 @@ from agentflow.errors import (
     AgentflowError,
     AnswerInvalid,
     BackendRejected,
+    BudgetExceeded,
     CheckFailed,
     DefinitionError,
     ModelRefusal,
@@ -173,9 +174,14 @@ class Prompted(Tool[P, R]):
             BackendError: It could not be asked.
         """
         messages: list[Message] = [{"role": "user", "content": prompt}]
-        repairs = self._repairs
+        repairs, wrong = self._repairs, None
         while True:
-            reply = await self._reply(run, model, messages)
+            try:
+                reply = await self._reply(run, model, messages)
+            except BudgetExceeded:
+                if wrong is None or not self.sampling.chooses:
+                    raise
+                raise wrong from None  # another sample may be cheaper than the correction
             try:
                 value = self._read(model, reply)
             except AnswerInvalid as error:

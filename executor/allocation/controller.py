@@ -159,7 +159,7 @@ class Controller:
         rooms = {id: trial.room for id, trial in self._trials.items()}
         for start in starts:
             room = rooms.get(start.job, 0)
-            if room and start.model in self._trials[start.job].models:
+            if room and start.model in self._trials[start.job].payable:
                 rooms[start.job] -= max(0, min(start.samples, room))
                 yield from [(self._trials[start.job], start.model)] * (room - rooms[start.job])
 
@@ -171,7 +171,7 @@ class Controller:
         others = self._view.others(self._trials.values())
         for slot in set(others) - self._watched:
             self._watched.add(slot)
-            self._run.driver.watch_slot(slot, lambda *_: self._changed())
+            self._run.driver.watch_slot(slot, lambda *_: self._freed())
         if not others:
             for trial in idle:
                 self._give_up(trial)
@@ -179,18 +179,24 @@ class Controller:
     def _is_sampling(self) -> bool:
         """Whether a sample is under way that does not only wait for what judges it."""
         judged = {trial.asker for trial in self._trials.values()}
-        return any(one not in judged for trial in self._trials.values() for one in trial.running)
+        return any(sampled not in judged for sampled in self._samples.under_way)
 
     def _ended(self, trial: Trial, sampled: Sampled) -> None:
         """A sample of a call is over."""
-        if trial.id not in self._trials:
-            return
-        if not (trial.running or trial.may_go_on or trial.answer.done()):
+        if not (trial.running or trial.may_go_on):
             self._give_up(trial)
-        if trial.short is None or trial.running:
+        if not sampled.unpaid:
+            self._freed()
+        elif any(trial.payable for trial in self._trials.values()):
             self._changed()
-        elif self._deciding is None:  # asking again would give the same: there is no more money
+        elif self._deciding is None:  # there is nothing to choose from
             self._wait_or_give_up()
+
+    def _freed(self) -> None:
+        """Something has ended: what was set aside for it may pay for others."""
+        for trial in self._trials.values():
+            trial.unpaid.clear()
+        self._changed()
 
     def _give_up(self, trial: Trial) -> None:
         trial.give_up(self._run.ledger if self._view.limited else None)

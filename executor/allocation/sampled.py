@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agentflow.budgets.ledger import Left
 from agentflow.budgets.prices import MILLION, Price
 from agentflow.executor.metering import MeteredModel
-from agentflow.executor.models.base import ChatRequest, Model, ReplyStream
+from agentflow.executor.models.base import ChatRequest, Delta, Model, Reply, ReplyStream
 from agentflow.executor.models.usage import prompt_bound
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class SampledModel(MeteredModel):
         run: Whose ledger pays.
         node: Plan id of the call.
         parts: Among how many samples what is left is shared.
+
+    Attributes:
+        cut_short: Its last reply was cut off because more could not be paid.
     """
 
     heard = False  # it may be one of several that are under way, and dropped
@@ -36,6 +39,7 @@ class SampledModel(MeteredModel):
     def __init__(self, model: Model, run: Run[Any], node: int | None, parts: int) -> None:
         super().__init__(model, run, node)
         self._parts = parts
+        self.cut_short = False
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ReplyStream]:
@@ -50,6 +54,14 @@ class SampledModel(MeteredModel):
         async with super().stream(fitted) as stream:
             yield stream
 
+    async def complete(
+        self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
+    ) -> Reply:
+        """Make a call and wait for the whole reply; see `stream`."""
+        reply = await super().complete(request, on_delta)
+        self.cut_short = reply.finish_reason == "length" and self.asked < request.max_tokens
+        return reply
+
 
 class Sampled:
     """One sample of a call, while it is under way.
@@ -61,9 +73,10 @@ class Sampled:
         began: When, on the loop's clock.
         task: Makes it.
         why: Why it was cancelled, or empty.
+        unpaid: It ended because it did not fit into what was left.
     """
 
-    __slots__ = ("began", "model", "name", "number", "task", "why")
+    __slots__ = ("began", "model", "name", "number", "task", "unpaid", "why")
 
     def __init__(self, number: int, name: str, model: SampledModel, began: float) -> None:
         self.number = number
@@ -72,6 +85,7 @@ class Sampled:
         self.began = began
         self.task: asyncio.Task[Any]
         self.why = ""
+        self.unpaid = False
 
     def cancel(self, why: str) -> None:
         """Stop it; its task ends soon."""

@@ -25,6 +25,9 @@ class Samples:
         run: The run.
         outlook: What was expected of them.
         ended: Called with the trial whose sample is over.
+
+    Attributes:
+        under_way: Those that are not over, of calls that have ended too.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Samples:
         self._when_ended = ended
         self._loop = asyncio.get_running_loop()
         self._count = 0
+        self.under_way: list[Sampled] = []
         self._live: dict[Sampled, Trial] = {}  # told that they began, and not that they ended
         run.audience.last_words.add(self._say_what_runs)
 
@@ -54,6 +58,7 @@ class Samples:
             context=trial.context.copy(),
         )
         trial.began(sampled)
+        self.under_way.append(sampled)
         sampled.task.add_done_callback(lambda _: self._over(trial, sampled))
 
     def dismiss(self, trial: Trial, won: Sampled | None = None) -> None:
@@ -89,11 +94,14 @@ class Samples:
             return
         if trial.missed(sampled, error):
             self._note(trial, sampled, passed=False)
+        elif sampled.model.cut_short:
+            self._note(trial, sampled, passed=None)
         outcome = "refused" if isinstance(error, ModelError) else "failed"
         why = error.problems if isinstance(error, AnswerInvalid) else str(error)
         self._tell_ended(trial, sampled, outcome, why)
 
     def _over(self, trial: Trial, sampled: Sampled) -> None:
+        self.under_way.remove(sampled)
         trial.running.remove(sampled)
         self._when_ended(trial, sampled)
 
@@ -105,9 +113,10 @@ class Samples:
 
     def learn(self, trial: Trial) -> None:
         """What the samples of one call had in common."""
-        names = {*trial.failed, *([trial.won] if trial.won is not None else [])}
+        failed = trial.failed - trial.cut
+        names = {*failed, *([trial.won] if trial.won is not None else [])}
         outcomes = {
-            self._run.host.model(name or None).name: (int(name == trial.won), trial.failed[name])
+            self._run.host.model(name or None).name: (int(name == trial.won), failed[name])
             for name in names
         }
         if outcomes:

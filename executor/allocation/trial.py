@@ -73,7 +73,9 @@ class Trial:
         running: Samples under way.
         begun: How many samples there were.
         failed: How many gave an answer that did not pass, or none in time, by model.
+        cut: How many of these were cut off because more could not be paid.
         barred: Models that cannot be asked.
+        unpaid: Models that did not fit into what was left, until some of it comes back.
         won: Whose sample passed, or None.
         short: What could not be set aside for a sample since one last began, or None.
     """
@@ -90,7 +92,9 @@ class Trial:
         self.running: list[Sampled] = []
         self.begun = 0
         self.failed: Counter[str] = Counter()
+        self.cut: Counter[str] = Counter()
         self.barred: set[str] = set()
+        self.unpaid: set[str] = set()
         self.won: str | None = None
         self.short: BudgetExceeded | None = None
         self._faults: Counter[str] = Counter()  # of backends, in a row
@@ -100,6 +104,11 @@ class Trial:
     def models(self) -> list[str]:
         """Who may still be asked."""
         return [name for name in self.question.sampling.models if name not in self.barred]
+
+    @property
+    def payable(self) -> list[str]:
+        """Who may be asked now."""
+        return [name for name in self.models if name not in self.unpaid]
 
     @property
     def may_go_on(self) -> bool:
@@ -119,11 +128,12 @@ class Trial:
 
     def missed(self, sampled: Sampled, error: Exception) -> bool:
         """A sample gave no answer that passed; whether that is the model's own failure."""
+        name = sampled.name
         if isinstance(error, BudgetExceeded):
-            self.short = error
+            self.short, sampled.unpaid = error, True
+            self.unpaid.add(name)
             self.begun -= 1
             return False
-        name = sampled.name
         self._errors.append((sampled.model.name, error))
         if isinstance(error, BackendError):
             self._faults[name] += 1
@@ -132,7 +142,8 @@ class Trial:
             return False
         self._faults[name] = 0
         self.failed[name] += 1
-        return True
+        self.cut[name] += sampled.model.cut_short
+        return not sampled.model.cut_short
 
     def passed(self, sampled: Sampled, value: Any) -> None:
         """A sample has an answer that passed."""

@@ -102,13 +102,14 @@ class View:
     def _tried(self, trial: Trial) -> Job:
         question, now = trial.question, self._loop.time()
         profiles = self.outlook.profiles(question.tool, question.sampling, question.prompt_tokens)
+        widths = question.sampling.widths
         return Job(
             trial.id,
             (),
-            {name: profiles[name] for name in trial.models},
-            tuple(width for width in question.sampling.widths if width <= trial.room),
+            {name: profiles[name] for name in trial.payable or trial.models},
+            tuple(width for width in widths if width <= trial.room) or (trial.room,),
             self.outlook.agreement(question.tool),
-            ready=True,
+            ready=bool(trial.payable and trial.room),
             running=tuple(
                 Sample(one.name, now - one.began, self._money(one.model.reserved))
                 for one in trial.running

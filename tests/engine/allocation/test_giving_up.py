@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -53,7 +53,7 @@ async def test_an_allocator_that_starts_nothing_gives_the_call_up(world: MakeWor
 
     assert isinstance(error, OutOfReach)
     assert (error.tried, error.usd, error.seconds) == ({}, Decimal(10), 60.0)
-    assert "no sample can succeed within what is left ($10 and 60 s)" in str(error)
+    assert "no sample can succeed within what is left ($10, 60 s)" in str(error)
     assert len(made.told(events.Allocated)) == 1
 
 
@@ -119,7 +119,7 @@ async def test_a_model_that_may_not_be_asked_begins_nothing(world: MakeWorld) ->
     gone = BackendRejected("no such model", url="http://small", status=404)
     made = world({"small": [gone]}, plays=[("small", 1)])
 
-    assert isinstance(await failure(made, one), OutOfReach)
+    assert await failure(made, one) is gone
     assert len(made.models["small"].requests) == 1
 
 
@@ -127,11 +127,7 @@ async def test_when_no_model_is_there_the_call_is_given_up(world: MakeWorld) -> 
     gone = BackendRejected("no such model", url="http://small", status=404)
     made = world({"small": [gone], "large": [gone]}, plays=[("small", 1), ("large", 1)])
 
-    error = await failure(made, one)
-
-    assert isinstance(error, OutOfReach)
-    assert error.__cause__ is gone
-    assert error.tried == {"small": 1, "large": 1}
+    assert await failure(made, one) is gone
 
 
 async def test_a_backend_that_is_away_costs_a_sample(world: MakeWorld) -> None:
@@ -213,7 +209,7 @@ async def test_a_model_that_no_engine_knows_is_no_fault_of_calls_before_it(
     @workflow(budget=Budget(usd=10))
     async def both() -> Any:
         first = decide("a")
-        later = odd(first)
+        later = odd(cast("str", first))
         assert await first == "yes"
         return await later
 
@@ -267,7 +263,7 @@ async def test_a_budget_below_the_shortest_reply_is_said_to_be_exceeded(world: M
     assert isinstance(error, BudgetExceeded)
     assert (error.unit, error.left) == ("usd", Decimal("0.0001"))
     assert made.models["small"].requests == []
-    assert len(made.told(events.Allocated)) == 1
+    assert len(made.told(events.Allocated)) == 2  # the large one might have been cheaper
 
 
 async def test_when_the_money_is_gone_the_call_is_given_up(world: MakeWorld) -> None:
