@@ -48,20 +48,24 @@ class Batch:
     spent: Column
     step: float
 
+    @classmethod
+    def empty(cls, rows: int) -> Batch:
+        """No samples at all: that ends at once, and nothing has passed."""
+        zeros = [0.0] * rows
+        return cls([math.inf] * rows, zeros, zeros, zeros, [0.0] * (BINS + 1), 1.0)
+
     def beside(self, other: Batch) -> Batch:
         """Both at once, until the first sample of any passes."""
         first, paid = [], []
-        mine, theirs, last, step = self.spent, other.spent, BINS - 1, self.step
+        mine, theirs, step = self.spent, other.spent, self.step
         rows = zip(self.first, self.paid, other.first, other.paid, strict=True)
         for t, usd, other_t, other_usd in rows:
             if t <= other_t:
                 first.append(t)
-                bin_ = int(t / step) if t < math.inf else 0
-                paid.append(usd + theirs[bin_ if bin_ < last else last])
+                paid.append(usd + theirs[int(t / step)] if t < math.inf else 0.0)
             else:
                 first.append(other_t)
-                bin_ = int(other_t / step)
-                paid.append(other_usd + mine[bin_ if bin_ < last else last])
+                paid.append(other_usd + mine[int(other_t / step)])
         end = list(map(max, self.end, other.end))
         lost = list(map(add, self.lost, other.lost))
         return Batch(first, paid, end, lost, list(map(add, mine, theirs)), step)
@@ -109,9 +113,9 @@ def winning(pool: Pool, count: int, spent: Column, step: float) -> Column:
     """
     if count == 1:
         return pool.won_usd
-    others, last = count - 1, BINS - 1
+    others = count - 1
     return [
-        usd + others * spent[min(int(t / step), last)]
+        usd + others * spent[int(t / step)]
         for t, usd in zip(pool.won_seconds, pool.won_usd, strict=True)
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Generator
 from statistics import median
@@ -17,6 +16,7 @@ from agentflow.budgets.allocation.value import Board
 _THRIFT = 0.2  # the part of the probability that is given for the whole budget
 _WORTH = 20.0  # what it is worth that everything is done, in budgets
 _SLACK = 10.0  # a larger budget than so many times the least expected cost counts as that
+_NO_LIMIT = 1e300  # what never passes takes infinitely long, which is more
 _SOME = 64  # scenarios for the least expected cost
 
 
@@ -36,7 +36,7 @@ class MonteCarlo:
         self._tables: dict[int, Tables] = {}
         self._tails: dict[int, Tail] = {}
         self._kept: dict[int, tuple[dict[str, int], list[New]]] = {}
-        self._price: float | None = None
+        self._scale = 0.0
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:
         """Choose for every job who tries it; the same scenarios serve all decisions of a run."""
@@ -46,23 +46,32 @@ class MonteCarlo:
             self._draws = Draws(self._scenarios, chance.getrandbits(64))
         search = yield from self._searched(situation, self._draws)
         self._remember(search)
-        if search.probability() * _WORTH < self._price * search.usd():
+        starts, probability, usd = _starts(search), search.probability(), search.usd()
+        if (yield from self._given_up(search, probability, usd)):
             hopeless = tuple(job.id for job in situation.jobs)
-            return Decision(probability=search.probability(), usd=0.0, hopeless=hopeless)
-        return Decision(_starts(search), None, search.probability(), search.usd())
+            return Decision(probability=probability, usd=0.0, hopeless=hopeless)
+        return Decision(starts, None, probability, usd)
+
+    def _given_up(
+        self, search: Search, probability: float, usd: float
+    ) -> Generator[float, None, bool]:
+        """Whether to go on is not worth its cost, or is free but cannot succeed."""
+        if probability == usd == 0.0:
+            return not (yield from search.possible())
+        return probability * _WORTH * self._scale < usd
 
     def _searched(self, situation: Situation, draws: Draws) -> Generator[float, None, Search]:
         tables = []
         for job in situation.jobs:
             tables.append(self._table(job, draws))
             yield 0.0
-        hand = math.inf if situation.usd is None else max(situation.usd, 0.0)
-        seconds = math.inf if situation.seconds is None else situation.seconds
+        hand = _NO_LIMIT if situation.usd is None else max(situation.usd, 0.0)
+        seconds = _NO_LIMIT if situation.seconds is None else situation.seconds
         reserved = sum(sample.reserved for job in situation.jobs for sample in job.running)
-        if self._price is None:
-            self._price = yield from _price(tables, hand + reserved)
+        if not self._scale:
+            self._scale = yield from _budget(tables, hand + reserved)
         board = Board(situation.jobs, hand + reserved, seconds, self._scenarios)
-        search = Search(situation.jobs, tables, board, hand, _THRIFT * self._price)
+        search = Search(situation.jobs, tables, board, hand, _THRIFT / self._scale)
         kept = {job.id: self._kept[job.id][1] for job in situation.jobs if self._unchanged(job)}
         yield from search.improve(self._tails, kept)
         return search
@@ -79,8 +88,7 @@ class MonteCarlo:
         return known is not None and known[0] == job.failed and bool(job.running)
 
     def _remember(self, search: Search) -> None:
-        chosen = zip(search.jobs, search.choices, strict=True)
-        self._tails = {job.id: choice.tail for job, choice in chosen if choice}
+        self._tails = {search.jobs[n].id: choice.tail for n, choice in search.choices.items()}
         self._kept = {
             job.id: (dict(job.failed), search.shortlists[number])
             for number, job in enumerate(search.jobs)
@@ -91,18 +99,18 @@ class MonteCarlo:
 def _starts(search: Search) -> tuple[Start, ...]:
     return tuple(
         Start(job.id, model, count)
-        for job, choice in zip(search.jobs, search.choices, strict=True)
-        if choice and job.ready
+        for job, choice in ((search.jobs[n], search.choices[n]) for n in sorted(search.choices))
+        if job.ready
         for model, count in choice.new
     )
 
 
-def _price(tables: list[Tables], usd: float) -> Generator[float, None, float]:
-    """The inverse of the budget, or of what counts as such."""
+def _budget(tables: list[Tables], usd: float) -> Generator[float, None, float]:
+    """The budget, or what counts as such, in USD."""
     least = 0.0
     for table in tables:
-        costs = [median(table.tail(tail, _SOME)[1]) for tail in tails(table.job)]
+        its = tails(table.job) if table.job.widths else []
+        costs = [median(table.tail(tail, _SOME)[1]) for tail in its]
         least += min(costs, default=0.0)
         yield 0.0
-    whole = min(usd, _SLACK * least)
-    return 1.0 / whole if whole > 0.0 else 0.0
+    return min(usd, _SLACK * least) or 1.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agentflow.budgets.allocation.batches import Group
 from agentflow.budgets.allocation.situation import Job
-from agentflow.budgets.allocation.tables import Tail
+from agentflow.budgets.allocation.tables import NOBODY, Tail
 
 _AGES = 2.0  # ages are told apart that differ by a factor of e to the inverse of this
 _LEADERS, _FOLLOWERS = 3, 6  # ranked options that are tried together
@@ -31,15 +31,18 @@ class Choice:
 
 
 def tails(job: Job) -> list[Tail]:
-    """Every model with every width, the smallest widths first."""
+    """Every model with every width, the smallest widths first, or `NOBODY`."""
     most = math.inf if job.room is None else job.room
-    return [(model, width) for width in sorted(job.widths) if width <= most for model in job.models]
+    widths = [width for width in sorted(job.widths) if 0 < width <= most]
+    return [(model, width) for width in widths for model in job.models] or [NOBODY]
 
 
 def single(job: Job) -> list[New]:
     """What can be begun of one model; nothing only if something is under way."""
     news: list[New] = [()] if job.running else []
-    return news + [(tail,) for tail in tails(job)] if job.ready else news
+    if job.ready:
+        news += [(tail,) for tail in tails(job) if tail != NOBODY]
+    return news or [()]
 
 
 def mixed(job: Job, ranked: Sequence[New]) -> Iterator[New]:
@@ -60,7 +63,7 @@ def groups(new: New, hand: float) -> tuple[Group, ...]:
 def running(job: Job) -> tuple[Group, ...]:
     """Samples under way, those of one model and about the same age together."""
     ages: dict[tuple[str, int], list[float]] = {}
-    for sample in job.running:
+    for sample in (sample for sample in job.running if sample.model in job.models):
         near = round(math.log1p(sample.age) * _AGES)
         ages.setdefault((sample.model, near), []).append(sample.age)
     return tuple(

@@ -12,7 +12,7 @@ from agentflow.budgets.allocation.situation import Profile
 
 Records = Sequence[tuple[float, float]]
 
-BINS = 24  # of time, for what samples have cost by then
+BINS = 24  # of time, as long as the longest sample, for what samples have cost by then
 _STALE = 0.25  # of the age of a sample that is older than all records: what it may still take
 
 
@@ -33,8 +33,8 @@ class Pool:
 
     def __init__(self, profile: Profile, age: float = 0.0, most: float = math.inf) -> None:
         self._start, self._refunds, self._age = profile.start, profile.refunds, age
-        won = profile.won or profile.lost or [(0.0, 0.0)]
-        lost = profile.lost or profile.won or [(0.0, 0.0)]
+        won: Records = sorted(profile.won or profile.lost or [(0.0, 0.0)])
+        lost: Records = sorted(profile.lost or profile.won or [(0.0, 0.0)])
         self._passing = self._winning = self._losing = 1.0
         if age > 0:
             won, lost = self._later(won, lost)
@@ -49,7 +49,8 @@ class Pool:
         won_later = [(t - age, usd) for t, usd in won if t > age]
         lost_later = [(t - age, usd) for t, usd in lost if t > age]
         if not won_later and not lost_later:
-            stale = [(age * _STALE, max(usd for _, usd in (*won, *lost)))]
+            longest, dearest = max(won[-1][0], lost[-1][0]), max(usd for _, usd in (*won, *lost))
+            stale = [(min(age * _STALE, longest), dearest)]
             return stale, stale
         self._winning = self._passing = len(won_later) / len(won)
         self._losing = len(lost_later) / len(lost)
@@ -69,9 +70,7 @@ class Pool:
         if self._passing == self._winning == self._losing == 1.0:
             return probabilities
         passing, winning, losing = self._passing, self._winning, self._losing
-        return [
-            p * passing / max(p * winning + (1.0 - p) * losing, 1e-12) for p in probabilities
-        ]
+        return [p * passing / max(p * winning + (1.0 - p) * losing, 1e-12) for p in probabilities]
 
     @cached_property
     def dearest(self) -> float:
@@ -99,7 +98,7 @@ class Pool:
 
     def curve(self, step: float, chance: float) -> list[float]:
         """What is `spent` by the middle of each bin of time, of so many seconds."""
-        return [self.spent((number + 0.5) * step, chance) for number in range(BINS)]
+        return [self.spent((number + 0.5) * step, chance) for number in range(BINS + 1)]
 
     def spent(self, seconds: float, chance: float) -> float:
         """Mean USD by then of a sample that has not passed until then."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from itertools import repeat
 
 from agentflow.budgets.allocation.batches import Batch, Group
 from agentflow.budgets.allocation.options import Choice, New, groups, mixed, running, single, tails
 from agentflow.budgets.allocation.situation import Job
-from agentflow.budgets.allocation.tables import Columns, Tables, Tail
+from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
 from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
 
 _SWEEPS = 3
@@ -36,7 +37,7 @@ class Search:
         self._hand, self._price = hand, price
         self._rows = len(board.total)
         self._some = min(_SOME, self._rows)
-        self.choices: list[Choice | None] = [None] * len(jobs)
+        self.choices: dict[int, Choice] = {}
         self._running = [running(job) for job in jobs]
         self._batches: dict[tuple[int, tuple[Group, ...], int], Batch] = {}
         self.shortlists: dict[int, list[New]] = {}
@@ -74,6 +75,21 @@ class Search:
         """The mean cost."""
         return _mean(self.board.total, self.board.usd)
 
+    def possible(self) -> Generator[float, None, bool]:
+        """Whether any scenario could end well if each job had its best time and its least cost."""
+        board = self.board
+        for number, job in enumerate(self.jobs):
+            if not job.widths:
+                continue
+            seconds, usd = board.took[number], board.cost[number]
+            for tail in tails(job):
+                its = self.tables[number].tail(tail, self._rows)
+                seconds, usd = list(map(min, seconds, its[0])), list(map(min, usd, its[1]))
+                yield 0.0
+            board.put(number, seconds, usd)
+        yield from board.update()
+        return board.within() > 0
+
     def _order(self) -> list[int]:
         """Jobs about which something is to be decided now come first."""
         numbers = [n for n, job in enumerate(self.jobs) if job.widths]
@@ -83,23 +99,25 @@ class Search:
         for number, job in enumerate(self.jobs):
             if not job.widths:
                 self.board.put(number, *self.tables[number].alone(self._running[number]))
-            elif tail := known.get(job.id):
-                self._take(number, self._first(number, tail))
+            elif known.get(job.id) in tails(job):
+                self._take(number, self._first(number, known[job.id]))
             yield 0.0
-        if any(job.widths and job.id not in known for job in self.jobs):
+        if any(job.widths and n not in self.choices for n, job in enumerate(self.jobs)):
             yield from self._fresh()
         yield from self.board.update()
 
     def _first(self, number: int, tail: Tail) -> Choice:
         job = self.jobs[number]
-        return Choice(tail, (tail,) if job.ready and not job.running else ())
+        begins = job.ready and not job.running and tail != NOBODY
+        return Choice(tail, (tail,) if begins else ())
 
     def _fresh(self) -> Steps:
         """Take the best of some starts, in each of which time has the same price for all jobs."""
-        best, kept, starts = -math.inf, list(self.choices), []
+        best, kept, starts = -math.inf, dict(self.choices), []
         means = []
         for number, job in enumerate(self.jobs):
-            means.append({tail: self._means(number, tail) for tail in tails(job)})
+            its = tails(job) if job.widths else []
+            means.append({tail: self._means(number, tail) for tail in its})
             yield 0.0
         scale = _scale(means)
         for pace in _PACES:
@@ -113,10 +131,9 @@ class Search:
                     yield 0.0
             yield from self.board.update()
             if (worth := self.worth()) > best:
-                best, kept = worth, list(self.choices)
-        for number, choice in enumerate(kept):
-            if choice:
-                self._take(number, choice)
+                best, kept = worth, dict(self.choices)
+        for number, choice in kept.items():
+            self._take(number, choice)
 
     def _means(self, number: int, tail: Tail) -> tuple[float, float]:
         seconds, usd = self.tables[number].tail(tail, self._some)
@@ -131,6 +148,8 @@ class Search:
         self.board.put(number, *columns)
 
     def _batch(self, number: int, begun: tuple[Group, ...], rows: int) -> Batch:
+        if not begun:
+            return Batch.empty(rows)
         key = (number, begun, rows)
         if key not in self._batches:
             *earlier, last = begun
@@ -177,10 +196,14 @@ class Search:
         columns = self.tables[number].tail(tail, self._some)
         worths: dict[New, float] = {}
         for new in single(job):
-            worths[new] = self._value(_Rest(self._new(number, new, self._some), part).then(*columns))
+            worths[new] = self._value(
+                _Rest(self._new(number, new, self._some), part).then(*columns)
+            )
             yield 0.0
         for new in mixed(job, _ranked(worths)):
-            worths[new] = self._value(_Rest(self._new(number, new, self._some), part).then(*columns))
+            worths[new] = self._value(
+                _Rest(self._new(number, new, self._some), part).then(*columns)
+            )
             yield 0.0
         return _ranked(worths)[:_FINALISTS]
 
@@ -201,8 +224,11 @@ class _Rest:
         columns = (batch.first, batch.paid, batch.end, batch.lost, room.seconds, room.usd)
         for scenario, (t, usd, end, lost, most, left) in enumerate(zip(*columns, strict=True)):
             if t < math.inf:
-                self._wins += t <= most and usd <= left
-                self._usd += usd if usd < left else left
+                if usd <= left:
+                    self._wins += t <= most
+                    self._usd += usd
+                else:
+                    self._usd += left
             elif lost <= left:
                 self._usd += lost
                 self._failed.append((scenario, most - end, left - lost))
@@ -239,4 +265,4 @@ def _cheapest(means: Mapping[Tail, tuple[float, float]], pace: float) -> Tail | 
 
 
 def _mean(column: list[float], most: float) -> float:
-    return sum([value if value < most else most for value in column]) / len(column)
+    return sum(map(min, column, repeat(most))) / len(column)

@@ -14,9 +14,13 @@ from agentflow.budgets.allocation.situation import Job
 
 _FAILURES = 32  # batches in a row that are drawn; more of them repeat
 _OFFSETS = 16
+_MOST = 1_000_000  # samples; what takes more never passes
 
 Tail = tuple[str, int]
 """A model and a width: batches of so many samples, until one passes."""
+
+NOBODY: Tail = ("", 0)
+"""Nothing that ever passes."""
 
 Columns = tuple[Column, Column]
 """Seconds and USD."""
@@ -61,6 +65,8 @@ class Tables:
 
     def tail(self, tail: Tail, rows: int) -> Columns:
         """Batches of one kind, one after the other, until a sample passes."""
+        if tail == NOBODY:
+            return [math.inf] * rows, [0.0] * rows
         key = (tail, rows)
         if key not in self._tails:
             self._tails[key] = self._until_passed(*tail, rows)
@@ -95,7 +101,7 @@ class Tables:
         failures = [
             int(need / (-width * math.log1p(-q))) for need, q in zip(needed, p, strict=True)
         ]
-        room = math.inf if self.job.room is None else self.job.room // width
+        room = (_MOST if self.job.room is None else self.job.room) // width
         for scenario, count in enumerate(failures):
             if not count:
                 continue

@@ -107,7 +107,7 @@ class Board:
             flags = late.to_bytes(len(seconds), "little")
             rows = zip(seconds, flags, left, strict=True)
             seconds = [-1.0 if flag or usd < 0.0 else most for most, flag, usd in rows]
-            left = [usd if usd > 0.0 else 0.0 for usd in left]
+            left = list(map(max, left, self._zeros))
         return Room(seconds, left)
 
     def within(self) -> int:
@@ -134,6 +134,10 @@ def _beside(before: Sequence[Sequence[int]]) -> list[list[int]]:
         above.append(bits)
     jobs = range(len(before))
     return [
-        [other for other in jobs if other != job and not (above[job] >> other | above[other] >> job) & 1]
+        [
+            other
+            for other in jobs
+            if other != job and not (above[job] >> other | above[other] >> job) & 1
+        ]
         for job in jobs
     ]
