@@ -89,7 +89,8 @@ def _what(error: BaseException, cause: BaseException, calls: Calls) -> str:
         text = f"{type(cause).__name__}: {text}"
     node = _node(error, cause)
     if node is not None:
-        text = f"{_named(node, calls)} failed: {text}"
+        tool = calls[node].tool if node in calls else ""
+        text = f"{_named(node, calls)} failed: {text.removeprefix(f'{tool}: ')}"
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 

@@ -35,7 +35,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
     assert (done.code, done.out) == (0, f"agentflow {agentflow.__version__}\n")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["plan"], ["tools"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["plan"], ["tools"], ["estimates"], ["doctor"]])
 def test_help_lists_the_exit_codes(cli: Cli, command: list[str]) -> None:
     done = cli(*command, "--help")
 
