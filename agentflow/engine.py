@@ -60,7 +60,7 @@ class Engine(Starter):
         api_key: Its key; otherwise see `Settings`.
         prices: What models cost.
         limits: Ceilings on what runs at once.
-        budget: What all runs together may spend.
+        budget: What all runs together may spend; its deadline counts from the first of them.
         cache: How results of tools are kept: `Caching`, the directory of a disk tier, True for
             memory alone, False for not at all.
         speculation: What may be started before it is asked for: `Speculation`, True for its

@@ -14,12 +14,13 @@ from agentflow.errors import DefinitionError
 
 @dataclass(frozen=True, slots=True, init=False)
 class Budget:
-    """Limits of a run; what is None is not limited.
+    """Limits of a run, of a tenant's, or of all runs of an engine; what is None is not limited.
 
     Args:
         usd: US dollars; text and Decimal are exact, a float is read as it prints.
         tokens: Tokens, of prompts and completions together.
-        deadline: Seconds from the start of the run, or text such as ``"30s"``.
+        deadline: Seconds from the start of the run, or of the first one, or text such as
+            ``"30s"``.
         when_spent: What becomes of the calls that run when a run ends because one more does not
             fit: ``finish`` waits for them, ``cancel`` does not. Nothing new starts either way.
         least_chance: A call is not started if its tool's last calls say that it ends by the
@@ -31,7 +32,7 @@ class Budget:
     Attributes:
         usd: US dollars, exact.
         tokens: Tokens.
-        deadline: Seconds from the start of the run.
+        deadline: Seconds.
         when_spent: As given.
         least_chance: As given.
     """

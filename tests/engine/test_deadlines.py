@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import Budget, Context, Engine, Plan, tool, workflow
+from agentflow import Budget, Context, Engine, Plan, gather, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import BackendBusy, BudgetExceeded, DeadlineExceeded, RunFailed
 from agentflow.executor.hedging import ENOUGH, EVERY
@@ -218,6 +218,34 @@ async def test_no_turn_that_comes_after_the_deadline_is_waited_for(engine: Engin
     assert called == [0.0, 10.0] and now() == 10.0
     await make(engine, nap, deadline=15)
     assert called[2:] == [20.0]  # the turn that was not waited for was given back
+
+
+# Many calls
+
+
+async def test_whoever_tidies_up_after_thousands_of_calls_begins_none(engine: Engine) -> None:
+    begun: list[int] = []
+
+    @tool
+    async def work(n: int) -> int:
+        begun.append(n)
+        await asyncio.sleep(10)
+        return n
+
+    @workflow(budget=Budget(deadline=5))
+    async def flow() -> None:
+        try:
+            await gather(*[work(n) for n in range(2_000)])
+        finally:
+            await work(-1)
+
+    run = engine.start(flow)
+    with pytest.raises(DeadlineExceeded) as late:
+        await run
+    await run.ended()
+
+    assert now() == 5.0 and len(late.value.pending) == 2_001
+    assert len(begun) == 1_000 and -1 not in begun
 
 
 # The time that is left

@@ -127,6 +127,12 @@ async def test_at_the_deadline_what_was_to_be_finished_is_cancelled(engine: Engi
     assert now() == 1.5 and run.unfinished == []
 
 
+async def test_so_it_is_in_a_workflow(engine: Engine) -> None:
+    error = await failed(engine, workflow(budget=Budget(usd="0.10", deadline=1.5))(spend))
+
+    assert now() == 1.5 and error.results == {1: 1.0}
+
+
 async def test_a_run_that_finishes_what_runs_can_be_cancelled(engine: Engine) -> None:
     run = engine.start(BROKE, tools=TOOLS, budget=Budget(usd="0.10"))
     asyncio.get_running_loop().call_later(1.5, run.cancel)
