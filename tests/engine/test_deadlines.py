@@ -223,13 +223,16 @@ async def test_no_turn_that_comes_after_the_deadline_is_waited_for(engine: Engin
 # Many calls
 
 
-async def test_whoever_tidies_up_after_thousands_of_calls_begins_none(engine: Engine) -> None:
+@pytest.mark.parametrize("seconds", [10, 5])
+async def test_at_the_deadline_of_thousands_of_calls_no_further_one_begins(
+    engine: Engine, seconds: float
+) -> None:
     begun: list[int] = []
 
     @tool
     async def work(n: int) -> int:
         begun.append(n)
-        await asyncio.sleep(10)
+        await asyncio.sleep(seconds)
         return n
 
     @workflow(budget=Budget(deadline=5))
