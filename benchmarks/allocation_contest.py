@@ -20,6 +20,7 @@ from agentflow.budgets.allocation.situation import Allocator, Profile
 
 OURS, CHEAPEST = "ours", "cheapest first"
 MCPP, CANCEL, PLANS = "MCPP", "MCPP, cancels", "MCPP, cancels and plans for it"
+SMALL = 5  # nodes
 CELLS: tuple[Cell, ...] = tuple((usd, seconds) for usd in BUDGETS for seconds in DEADLINES)
 
 
@@ -69,12 +70,14 @@ class Row:
         refunds: Whether what is cancelled costs only what it had made.
         launch: Whether samples are paid when they begin, as in the published simulator.
         error: By how much the estimates are wrong.
+        small: Whether only plans of up to 5 nodes are run.
     """
 
     known: bool = True
     refunds: bool = True
     launch: bool = False
     error: Error = RIGHT
+    small: bool = False
 
 
 @dataclass
@@ -104,9 +107,10 @@ class Part:
 
 
 @cache
-def cases(known: bool) -> Sequence[Case]:
+def cases(known: bool, small: bool = False) -> Sequence[Case]:
     """The plans of a world."""
-    return allocation_cases.cases(known)
+    made = allocation_cases.cases(known)
+    return [case for case in made if len(case.after) <= SMALL] if small else made
 
 
 class Stage:
@@ -145,28 +149,31 @@ class Stage:
 @cache
 def stage(row: Row, case: int) -> Stage:
     """A stage of this process."""
-    return Stage(row, cases(row.known)[case])
+    return Stage(row, cases(row.known, row.small)[case])
 
 
-Runner = Callable[[Stage, str, tuple[float, float], str], Result]
-"""Plays one episode of a policy: its stage, its name, the limits, and the seed."""
+Runner = Callable[[Stage, str, tuple[float, float], str, float], Result]
+"""Plays one episode of a policy: its stage, its name, the limits, the seed, seconds of a step."""
 
 
-def simulated(its: Stage, policy: str, limits: tuple[float, float], seed: str) -> Result:
+def simulated(
+    its: Stage, policy: str, limits: tuple[float, float], seed: str, step: float = 0.0
+) -> Result:
     """An episode without an engine."""
-    rules = its.rules(policy)
+    rules = replace(its.rules(policy), step=step)
     allocator = its.allocator(policy, limits[0])
     return Episode(its.case, limits, allocator, rules, seed, its.beliefs(rules)).run()
 
 
-def played(part: Part, runner: Runner = simulated) -> dict[str, list[Outcome]]:
-    """The episodes of a part, by policy."""
+def played(part: Part, runner: Runner = simulated, step: float = 0.0) -> dict[str, list[Outcome]]:
+    """The episodes of a part, by policy; only our steps take time."""
     its = stage(part.row, part.case)
     limits = its.case.limits(part.cell)
     found: dict[str, list[Outcome]] = {policy: [] for policy in part.policies}
     for seed in part.seeds:
         for policy in part.policies:
-            result = runner(its, policy, limits, f"{part.cell} {seed}")
+            took = step if policy == OURS else 0.0
+            result = runner(its, policy, limits, f"{part.cell} {seed}", took)
             found[policy].append(
                 Outcome(
                     its.case.name, part.cell, seed, result.passed, result.usd, result.seconds,
@@ -176,14 +183,20 @@ def played(part: Part, runner: Runner = simulated) -> dict[str, list[Outcome]]:
     return found
 
 
-def parts(
-    row: Row, policies: Iterable[str], episodes: int, cells: Sequence[Cell] = CELLS, first: int = 0
-) -> Iterator[Part]:
+def parts(row: Row, policies: Iterable[str], episodes: int) -> Iterator[Part]:
     """All parts of a row; every case and cell has so many episodes."""
-    seeds = tuple(range(first, first + episodes))
-    for case in range(len(cases(row.known))):
-        for cell in cells:
-            yield Part(row, case, cell, seeds, tuple(policies))
+    for case in range(len(cases(row.known, row.small))):
+        for cell in CELLS:
+            yield Part(row, case, cell, tuple(range(episodes)), tuple(policies))
+
+
+def fixed(row: Row, episodes: int) -> Iterator[Part]:
+    """The same for every policy that keeps to one model, and to one width or its share."""
+    for part in parts(row, (), episodes):
+        case = cases(row.known, row.small)[part.case]
+        names = [f"retry {name}" for name in retries(case)]
+        names += [f"uniform {name}" for name in uniforms(case, 1.0)]
+        yield replace(part, policies=tuple(names))
 
 
 def together(
@@ -195,8 +208,20 @@ def together(
         answers = list(map(play, work))
     else:
         with ProcessPoolExecutor(jobs) as pool:
-            answers = list(pool.map(play, work, chunksize=4))
+            answers = list(pool.map(play, work))
     for answer in answers:
         for policy, outcomes in answer.items():
             found.setdefault(policy, []).extend(outcomes)
     return found
+
+
+def step_seconds() -> float:
+    """Processor seconds of one step of our decisions, on average over some episodes."""
+    its = stage(Row(small=True), 0), stage(Row(small=True), 2)
+    results = [
+        simulated(place, OURS, place.case.limits(cell), f"{cell} calibration")
+        for place in its
+        for cell in CELLS
+    ]
+    spent = sum(seconds for result in results for _, seconds in result.decisions)
+    return spent / max(sum(result.steps for result in results), 1)
