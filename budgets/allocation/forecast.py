@@ -12,7 +12,8 @@ from agentflow.budgets.allocation.situation import Allocator, Decision, Job, Sit
 WANTED = 0.9
 """The probability for which the cheapest budget is told."""
 
-_ROOM = 64.0  # how many times the expected USD are tried at most
+_SAMPLES = 64  # of the dearest model at each job: more than that is not tried
+_TINY = 1e-4  # of the most, where a cheapest model costs nothing
 _NEAR = 1.02  # two budgets nearer than that are told as one
 
 
@@ -61,22 +62,21 @@ def forecast(
         return decision.probability or 0.0, decision.usd or 0.0
 
     probability, spent = look(usd)
-    return Forecast(probability, spent, _cheapest(look, wanted))
+    return Forecast(probability, spent, _cheapest(look, ready, wanted))
 
 
-def _cheapest(look: Callable[[float | None], tuple[float, float]], wanted: float) -> float | None:
+def _cheapest(
+    look: Callable[[float | None], tuple[float, float]], jobs: Sequence[Job], wanted: float
+) -> float | None:
     """The least USD that reach a probability: doubled until they do, then narrowed down."""
-    reached, expected = look(None)
-    if reached < wanted:
-        return None
-    if not expected:
-        return 0.0
-    enough = expected
+    prices = [[known.usd for known in job.models.values()] for job in jobs]
+    least, most = sum(map(min, prices)), _SAMPLES * sum(map(max, prices))
+    if not most:
+        return 0.0 if look(None)[0] >= wanted else None
+    enough = max(least, most * _TINY)
     while look(enough)[0] < wanted:
-        if (enough := 2 * enough) > _ROOM * expected:
+        if (enough := 2 * enough) > 2 * most:
             return None
-    while enough > expected / _ROOM and look(enough / 2)[0] >= wanted:
-        enough /= 2
     too_little = enough / 2
     while enough > too_little * _NEAR:
         middle = math.sqrt(enough * too_little)

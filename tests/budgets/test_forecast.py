@@ -66,7 +66,8 @@ def test_nothing_is_needed_for_what_costs_nothing() -> None:
             yield 0.0
             return Decision(probability=1.0, usd=0.0)
 
-    assert forecast([job(0)], usd=1, allocator=Free) == Forecast(1.0, 0.0, 0.0)
+    free = Job(0, (), {"one": Profile(0.5, [(1, 0)], [(1, 0)])})
+    assert forecast([free], usd=1, allocator=Free) == Forecast(1.0, 0.0, 0.0)
 
 
 def test_an_allocator_that_estimates_nothing_promises_nothing() -> None:

@@ -218,6 +218,15 @@ def test_a_run_says_what_it_tried_spent_and_thought_of_its_chances(ask: Cli) -> 
     assert " of 20.0 s taken" in spent
 
 
+def test_a_deadline_alone_is_no_reason_to_give_up(ask: Cli, plan: Cli) -> None:
+    done = ask("--deadline", "20s")
+
+    assert (done.code, done.out) == (0, "4\n")
+    assert " of 20.0 s taken" in done.err
+    told = plan("--deadline", "20s", "--format", "json").json["forecast"]
+    assert told["probability"] > 0.7 and 0 < told["usd_expected"] < 0.01
+
+
 def test_a_run_has_it_all_in_json(ask: Cli) -> None:
     data = ask(*LIMITS, "--json", "-q").json
 
