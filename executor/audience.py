@@ -25,7 +25,8 @@ class Audience:
         subscribers: Called with every event; one that raises is told nothing more.
 
     Attributes:
-        last_words: Called before the last event is told: what goes on then is not heard later.
+        last_words: Called before the last event is told, the newest first: what goes on then is
+            not heard later.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Audience:
         self._run = run
         self._loop = loop
         self._subscribers = list(subscribers)
-        self.last_words: set[Callable[[], None]] = set()
+        self.last_words: dict[Callable[[], None], None] = {}
         self._held: dict[int, list[events.Event]] = {}
         self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
 
@@ -91,7 +92,7 @@ class Audience:
 
     def end(self, value: object, error: RunError | None) -> None:
         """Tell how the run ended; nobody hears of anything after it."""
-        for say in tuple(self.last_words):
+        for say in reversed(list(self.last_words)):
             say()
         self.tell(self._last(value, error))
         self._subscribers.clear()

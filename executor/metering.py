@@ -56,11 +56,17 @@ class MeteredModel:
         self.spent = Decimal(0)
         self.used = (0, 0)
         self.asked, self.bound = 0, Decimal(0)
+        self._so_far: Callable[[], Usage] | None = None  # of the call under way
 
     @property
     def name(self) -> str:
         """Name of the model."""
         return self._model.name
+
+    @property
+    def cost(self) -> Decimal:
+        """USD that its calls have cost, and that the one under way would if it were broken off."""
+        return self.spent + (self._usd(self._so_far()) if self._so_far is not None else 0)
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ReplyStream]:
@@ -78,11 +84,14 @@ class MeteredModel:
         refunds = self.price is None or self.price.refunds
         used: Usage | None = bound  # until there is a stream, an answer may be under way
 
-        def say_so_far() -> None:
-            so_far = bound if stream is None else _used(stream, bound, refunds)
-            self._tell(so_far, self._usd(so_far), began)
+        def so_far() -> Usage:
+            return bound if stream is None else _used(stream, bound, refunds)
 
-        self._run.audience.last_words.add(say_so_far)
+        def say_so_far() -> None:
+            self._tell(so_far(), self._usd(so_far()), began)
+
+        self._so_far = so_far
+        self._run.audience.last_words[say_so_far] = None
         try:
             async with self._model.stream(request) as stream:
                 yield stream
@@ -91,10 +100,10 @@ class MeteredModel:
                 used = None  # it was refused, and nothing was made
             raise
         finally:
-            self._run.audience.last_words.discard(say_so_far)
-            self.reserved = NOTHING
+            del self._run.audience.last_words[say_so_far]
+            self.reserved, self._so_far = NOTHING, None
             if stream is not None:
-                used = _used(stream, bound, refunds)
+                used = so_far()
             if used is None:
                 reservation.release()
             else:

@@ -7,6 +7,7 @@ steps between which the loop goes on, and the time it takes passes on the deadli
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,8 @@ from agentflow.executor.allocation.view import View
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
-SLICE = 0.003
-"""Seconds that a decision may keep the loop from others."""
+AT_ONCE = 4
+"""Steps of a decision between which nothing else runs; counted, so that runs can be repeated."""
 
 SOONEST = 0.001
 """Seconds that an allocator that wants to be asked again waits at least."""
@@ -125,17 +126,16 @@ class Controller:
     async def _think(self) -> Decision:
         """One decision; others run meanwhile."""
         situation = self._view.situation(self._trials.values())
-        began = since = monotonic()
+        began = monotonic()
         steps = self._allocator.decide(situation, self._chance)
-        while True:
+        for count in itertools.count(1):
             try:
                 pause = next(steps)
             except StopIteration as end:
                 decision: Decision = end.value
                 break
-            if pause or monotonic() - since > SLICE:
+            if pause or not count % AT_ONCE:
                 await asyncio.sleep(pause)
-                since = monotonic()
         self._tell(decision, monotonic() - began)
         return decision
 

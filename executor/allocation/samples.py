@@ -40,7 +40,7 @@ class Samples:
         self._count = 0
         self.under_way: list[Sampled] = []
         self._live: dict[Sampled, Trial] = {}  # told that they began, and not that they ended
-        run.audience.last_words.add(self._say_what_runs)
+        run.audience.last_words[self._say_what_runs] = None
 
     def begin(self, trial: Trial, name: str, parts: int) -> None:
         """Begin one more sample of a call; `parts` of them share what is left."""
@@ -144,7 +144,7 @@ class Samples:
             *self._about(trial, sampled),
             outcome=outcome,
             why=why,
-            usd=str(sampled.model.spent),
+            usd=str(sampled.model.cost),
             seconds=self._loop.time() - sampled.began,
             saved=str(saved),
         )
@@ -157,7 +157,7 @@ class Samples:
         question = trial.question
         profile = self._outlook.profiles(question.tool, question.sampling)[sampled.name]
         mean = min(Decimal(f"{profile.usd:.9f}"), sampled.model.bound)
-        return max(Decimal(0), mean - sampled.model.spent)
+        return max(Decimal(0), mean - sampled.model.cost)
 
     def _say_what_runs(self) -> None:
         """The run ends: what is told of it later nobody hears."""

@@ -237,6 +237,12 @@ def make_world(
     return World(engine, made, played, told)
 
 
+@pytest.fixture(scope="session")
+def make() -> MakeWorld:
+    """Makes a `World` on whatever loop runs; see `make_world`."""
+    return make_world
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[MakeWorld]:
     """Makes a `World`: see `make_world`."""

@@ -43,6 +43,8 @@ async def test_at_the_deadline_the_answer_is_there_and_samples_are_cancelled(
     assert now() == 4.0
     assert made.outcomes() == [("small", "cancelled")] * 3
     assert {event.why for event in made.told(events.SampleEnded)} == {"the run ended"}
+    replied = [event.usd for event in made.told(events.ModelReplied)]
+    assert [event.usd for event in made.told(events.SampleEnded)] == replied
 
 
 @pytest.mark.parametrize("seconds", [4.0, 3.999999999, 4.000000001])
