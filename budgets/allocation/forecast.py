@@ -12,7 +12,7 @@ from agentflow.budgets.allocation.situation import Allocator, Decision, Job, Sit
 WANTED = 0.9
 """The probability for which the cheapest budget is told."""
 
-_SAMPLES = 64  # of the dearest model at each job: more than that is not tried
+_SAMPLES = 64  # of one job: more than that is not tried
 _TINY = 1e-4  # of the most, where a cheapest model costs nothing
 _NEAR = 1.02  # two budgets nearer than that are told as one
 
@@ -55,7 +55,10 @@ def forecast(
         wanted: The probability for which the cheapest budget is sought.
         seed: Of the chance.
     """
-    ready = tuple(replace(job, ready=not job.after) for job in jobs)
+    ready = tuple(
+        replace(job, ready=not job.after, room=_SAMPLES if job.room is None else job.room)
+        for job in jobs
+    )
 
     def look(money: float | None) -> tuple[float, float]:
         decision = _decided(allocator(), Situation(ready, money, seconds), seed)

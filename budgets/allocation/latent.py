@@ -13,8 +13,11 @@ from agentflow.budgets.allocation.situation import Job, Profile
 
 _NORMAL = NormalDist()
 _LEVELS = [_NORMAL.inv_cdf((level + 0.5) / 32) for level in range(32)]  # equally probable
+_HARD = 0.15  # of the agreement, the part of jobs that nobody can do
+_EASIER = 0.65  # of the agreement, what is left to the others
 _OWN = 0.2  # of what samples of a job have in common, the part that only those of one model have
 _POINTS = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))  # for a normal number
+_HARDLY = 1e-4  # the chance of a sample at a job that nobody can do
 _NEVER = 1e-12  # the least chance that is counted with
 _LEAST = 1e-9  # a probability of 0 or 1 has no place on the scale of the normal distribution
 
@@ -24,8 +27,9 @@ Chances = list[list[float]]
 
 def chances(job: Job, draws: Draws) -> Mapping[str, Column]:
     """By model: the probability that a sample passes, in each scenario."""
-    tables = {name: _table(profile, job.agreement) for name, profile in job.models.items()}
-    weights = [1.0] * len(_LEVELS)
+    hard = _hard(job)
+    tables = {name: _table(profile, job.agreement, hard) for name, profile in job.models.items()}
+    weights = [(1.0 - hard) / len(_LEVELS)] * len(_LEVELS) + [hard]
     for name, table in tables.items():
         if failed := job.failed.get(name, 0):
             likely = (sum(_weights(row, failed)) for row in table)
@@ -37,10 +41,16 @@ def chances(job: Job, draws: Draws) -> Mapping[str, Column]:
     }
 
 
-def _table(profile: Profile, agreement: float) -> Chances:
+def _hard(job: Job) -> float:
+    """The probability that nobody can do a job, before any has tried."""
+    best = max((profile.probability for profile in job.models.values()), default=1.0)
+    return max(min(_HARD * job.agreement, (1.0 - best) / 2.0), 0.0)
+
+
+def _table(profile: Profile, agreement: float, hard: float) -> Chances:
     """Probabilities whose mean over levels and points is the profile's."""
-    p = min(max(profile.probability, _LEAST), 1.0 - _LEAST)
-    shared = min(max(agreement, 0.0), 0.99)
+    p = min(max(profile.probability / (1.0 - hard), _LEAST), 1.0 - _LEAST)
+    shared = min(max(agreement * _EASIER, 0.0), 0.99)
     level = _NORMAL.inv_cdf(p)
     doubt = min(profile.doubt / max(_NORMAL.pdf(level), 1e-3), 1.5)
     level *= math.sqrt(1.0 + doubt * doubt)
@@ -48,7 +58,8 @@ def _table(profile: Profile, agreement: float) -> Chances:
     common, rest = math.sqrt((1.0 - _OWN) * shared), math.sqrt(1.0 - shared)
     points = [spread * point for point, _ in _POINTS] if spread else [0.0]
     rows = [[(level + common * z + point) / rest for point in points] for z in _LEVELS]
-    return [[min(max(_NORMAL.cdf(x), _NEVER), 1.0 - _NEVER) for x in row] for row in rows]
+    chances = [[min(max(_NORMAL.cdf(x), _NEVER), 1.0 - _NEVER) for x in row] for row in rows]
+    return [*chances, [_HARDLY for _ in points]]
 
 
 def _weights(row: Sequence[float], failed: int) -> list[float]:

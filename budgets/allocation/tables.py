@@ -12,8 +12,7 @@ from agentflow.budgets.allocation.latent import chances
 from agentflow.budgets.allocation.pools import BINS, Pool
 from agentflow.budgets.allocation.situation import Job
 
-_FAILURES = 32  # batches in a row that are drawn; more of them repeat
-_OFFSETS = 16
+_FAILURES = 48  # batches that are drawn, in a ring, of which scenarios take parts
 _MOST = 1_000_000  # samples; what takes more never passes
 
 Tail = tuple[str, int]
@@ -105,7 +104,7 @@ class Tables:
         for scenario, count in enumerate(failures):
             if not count:
                 continue
-            offset = scenario % _OFFSETS
+            offset = scenario % _FAILURES
             repeats, rest = divmod(min(count, room), _FAILURES)
             longer = lost_seconds[offset + rest] - lost_seconds[offset]
             dearer = lost_usd[offset + rest] - lost_usd[offset]
@@ -133,10 +132,10 @@ class Tables:
         return [pool.won_seconds[index] for index in indices], [usd[index] for index in indices]
 
     def _failures(self, model: str, width: int) -> Columns:
-        """Sums over batches in a row of which no sample passes."""
-        ends = self._draws.sequence(_FAILURES + _OFFSETS, self.job.id, model)
+        """Sums over batches of which no sample passes, twice around the ring."""
+        ends = self._draws.sequence(_FAILURES, self.job.id, model)
         seconds, usd = losing(self._pools[model], width, ends)
-        return [0.0, *accumulate(seconds)], [0.0, *accumulate(usd)]
+        return [0.0, *accumulate(seconds * 2)], [0.0, *accumulate(usd * 2)]
 
     def _pool(self, group: Group) -> Pool:
         pool = self._pools[group.model]
