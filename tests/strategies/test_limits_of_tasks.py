@@ -1,4 +1,4 @@
-"""A task whose money ends: its model is told what it cannot afford, and what is done is kept."""
+"""A task at its limits: its model is told what it cannot afford, and what is done is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentflow import Budget, tool
-from agentflow.errors import BudgetExceeded
+from agentflow.errors import BudgetExceeded, DeadlineExceeded
 from agentflow.testing import Call, Reply
 from agentflow.testing.replies import Usage
 
@@ -58,3 +58,27 @@ async def test_what_was_done_before_the_money_ended_is_kept(lab: Any, strategy: 
     assert isinstance(error, BudgetExceeded)
     assert error.left == Decimal("0.005") < error.asked
     assert len(lab.server.requests) == 1 and asyncio.get_running_loop().time() == 3.0
+
+
+@pytest.mark.parametrize("strategy", ["plan", "react"])
+async def test_a_call_that_does_not_end_meets_the_deadline(lab: Any, strategy: str) -> None:
+    stop = asyncio.Event()
+
+    @tool(reads="books")
+    async def read(title: str) -> str:
+        """Read a book."""
+        while not stop.is_set():
+            try:
+                await stop.wait()
+            except asyncio.CancelledError:
+                continue
+        return title
+
+    engine = await lab.prepare([asks(strategy, "read", title="Emma")], tools=[read])
+
+    with pytest.raises(DeadlineExceeded) as late:
+        await engine.run("Which?", strategy=strategy, budget=Budget(deadline=9))
+
+    assert asyncio.get_running_loop().time() == 9.0
+    assert late.value.unfinished == ("read",) and late.value.pending == (0,)
+    stop.set()
