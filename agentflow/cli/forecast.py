@@ -14,7 +14,7 @@ from agentflow.budgets.budget import Budget
 from agentflow.budgets.prices import Prices
 from agentflow.cli.jobs import tighter
 from agentflow.cli.knowledge import estimates, prices
-from agentflow.cli.output import duration, listed
+from agentflow.cli.output import chance, duration, listed
 from agentflow.cli.progress import price
 from agentflow.cli.targets import Member, Target
 from agentflow.errors import DefinitionError, nearest
@@ -53,7 +53,7 @@ class Prospects:
         limits += [] if deadline is None else [duration(deadline)]
         yield (
             f"within {listed(limits)} it is finished with a probability of "
-            f"{told.probability:.0%}, for {self._amount(_about(told.usd))} on average"
+            f"{chance(told.probability)}, for {self._amount(_about(told.usd))} on average"
         )
         if told.cheapest is None:
             yield f"no budget makes that {WANTED:.0%}"
@@ -82,7 +82,7 @@ class Prospects:
         usd = self.budget.usd
         unit = "tokens" if self.in_tokens else "usd"
         return {
-            "usd": None if usd is None else str(usd),
+            "usd": None if usd is None else f"{usd:f}",
             "tokens": self.budget.tokens,
             "deadline": self.budget.deadline,
             "probability": self.forecast.probability,

@@ -63,6 +63,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
+def chance(probability: float) -> str:
+    """An estimated probability, as exact as it is."""
+    if probability > 0.99:
+        return "over 99%"
+    return "under 1%" if probability < 0.01 else f"{probability:.0%}"
+
+
 def listed(words: Sequence[str]) -> str:
     """Words as they are listed in a sentence."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow import events
-from agentflow.cli.output import counted, duration, gist
+from agentflow.cli.output import chance, counted, duration, gist
 from agentflow.cli.samples import DEFAULT
 from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
@@ -192,8 +192,8 @@ class Progress:
         ).strip()
 
     def _likely(self) -> str:
-        chance = self._tally.samples.at_end
-        return "" if chance is None else f", {chance:.0%} likely"
+        thought = self._tally.samples.at_end
+        return "" if thought is None else f", {chance(thought)} likely"
 
     def _spin(self, at: float) -> str:
         return _SPINNER[int(at / REDRAW) % len(_SPINNER)] if self._screen.unicode else "*"

@@ -31,7 +31,7 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data."""
         counts = {outcome: self.outcomes[outcome] for outcome in OUTCOMES}
-        return {"samples": self.outcomes.total(), **counts, "usd": str(self.usd)}
+        return {"samples": self.outcomes.total(), **counts, "usd": f"{self.usd:f}"}
 
 
 @dataclass(slots=True)
@@ -120,6 +120,6 @@ class Samples:
             "samples": outcomes.total(),
             **{outcome: outcomes[outcome] for outcome in OUTCOMES},
             "cancelled_because": dict(self.why),
-            "usd_saved": str(self.saved),
+            "usd_saved": f"{self.saved:f}",
             "models": {name: record.as_dict() for name, record in self.models.items()},
         }

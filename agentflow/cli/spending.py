@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow.budgets.ledger import Ledger
-from agentflow.cli.output import counted, duration, listed
+from agentflow.cli.output import chance, counted, duration, listed
 from agentflow.cli.progress import costs, price
 from agentflow.cli.samples import DEFAULT, OUTCOMES, Samples
 from agentflow.cli.tally import Tally
@@ -63,8 +63,8 @@ def likely(samples: Samples) -> Iterator[str]:
     if samples.at_start is None or samples.at_end is None:
         return
     yield (
-        f"success within the limits was {samples.at_start:.0%} likely at the start, "
-        f"{samples.at_end:.0%} when it was last decided what to begin "
+        f"success within the limits was {chance(samples.at_start)} likely at the start, "
+        f"{chance(samples.at_end)} when it was last decided what to begin "
         f"({counted(samples.decisions, 'decision')} in {duration(samples.deciding)})"
     )
 
@@ -83,8 +83,8 @@ def used(ledger: Ledger, seconds: float) -> dict[str, Any]:
     """What was used of each limit, as plain data; None is without limit."""
     limits, spent = ledger.budget, ledger.spent
     return {
-        "usd": None if limits.usd is None else str(limits.usd),
-        "usd_spent": str(spent.usd),
+        "usd": None if limits.usd is None else f"{limits.usd:f}",
+        "usd_spent": f"{spent.usd:f}",
         "tokens": limits.tokens,
         "tokens_spent": spent.tokens,
         "deadline": limits.deadline,

@@ -136,14 +136,15 @@ def test_what_runs_taught_is_what_a_plan_rests_on(plan: Cli, project: Path) -> N
     done = plan(*LIMITS, "--estimates", "known.json")
 
     assert "write: calls known are 12 by small and 30 by large\n" in done.out
-    assert "with a probability of 100%" in done.out
+    told = plan(*LIMITS, "--estimates", "known.json", "--format", "json").json["forecast"]
+    assert told["probability"] > 0.93
     assert "which makes this a guess" in plan(*LIMITS, "--no-estimates").out
 
 
 def test_a_plan_that_cannot_make_it_says_so(plan: Cli) -> None:
     done = plan("--budget", "0.01", "--deadline", "1ms")
 
-    assert "with a probability of 0%" in done.out
+    assert "with a probability of under 1%" in done.out
     assert "no budget makes that 90%\n" in done.out
 
 
@@ -278,6 +279,14 @@ def test_a_budget_below_the_first_call_is_told_with_what_would_do(ask: Cli) -> N
     assert done.err.startswith("agentflow run: $1 write failed: no sample can succeed within ")
     assert "$0.00000001" in done.err
     assert "agentflow plan --budget" in done.err
+
+
+def test_a_run_that_is_out_of_reach_has_its_figures_in_json(ask: Cli) -> None:
+    done = ask("--budget", "0.00000001", "-q", "--json")
+
+    error, limits = done.json["error"], done.json["limits"]
+    assert (error["kind"], error["exit"], done.code) == ("OutOfReach", codes.LIMIT, codes.LIMIT)
+    assert (limits["usd"], limits["usd_spent"]) == ("0.00000001", "0")
 
 
 def test_a_budget_of_nothing_is_a_limit_like_any_other(ask: Cli) -> None:
