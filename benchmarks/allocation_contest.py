@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 
 import allocation_cases
 from allocation_cases import BUDGETS, DEADLINES, Case, Cell
@@ -118,19 +118,17 @@ class Stage:
 
     def __init__(self, row: Row, case: Case) -> None:
         self.row, self.case = row, case
-        self._portfolios: dict[str, Portfolio] = {}
-        self._beliefs: dict[bool, Beliefs] = {}
+        self._portfolios: dict[bool, Portfolio] = {}
 
     def rules(self, policy: str) -> Rules:
         """How a policy's work is done and paid."""
         waits = policy == MCPP or policy.endswith(", waits")
         return Rules(cancel=not waits, refunds=self.row.refunds, launch=self.row.launch)
 
-    def beliefs(self, rules: Rules) -> Beliefs:
+    @cached_property
+    def beliefs(self) -> Beliefs:
         """What the policies are told, right or wrong."""
-        if rules.cancel not in self._beliefs:
-            self._beliefs[rules.cancel] = self.row.error.applied(told(self.case, rules))
-        return self._beliefs[rules.cancel]
+        return self.row.error.applied(told(self.case, self.row.refunds))
 
     def allocator(self, policy: str, usd: float) -> Allocator:
         """A policy for one episode; the batches that MCPP draws from are kept."""
@@ -139,7 +137,7 @@ class Stage:
         if policy == CHEAPEST:
             return CheapestFirst()
         if policy in (MCPP, CANCEL, PLANS):
-            return self._portfolios.setdefault(policy, Portfolio(cancel=policy == PLANS))
+            return self._portfolios.setdefault(policy == PLANS, Portfolio(cancel=policy == PLANS))
         name = policy.removesuffix(", waits")
         if name.startswith("uniform "):
             return uniforms(self.case, usd)[name.removeprefix("uniform ")]
@@ -162,7 +160,7 @@ def simulated(
     """An episode without an engine."""
     rules = replace(its.rules(policy), step=step)
     allocator = its.allocator(policy, limits[0])
-    return Episode(its.case, limits, allocator, rules, seed, its.beliefs(rules)).run()
+    return Episode(its.case, limits, allocator, rules, seed, its.beliefs).run()
 
 
 def played(part: Part, runner: Runner = simulated, step: float = 0.0) -> dict[str, list[Outcome]]:

@@ -277,7 +277,7 @@ async def run(
         cache=False,
         partial=False,
         allocator=lambda: Charged(inner, step, world, result),
-        estimates=Told(its.case, its.beliefs(rules)),
+        estimates=Told(its.case, its.beliefs),
         seed=random.Random(f"allocator {seed}").getrandbits(32),
     ) as engine:
         budget = Budget(usd=Decimal(f"{limits[0]:.12f}"), deadline=limits[1])

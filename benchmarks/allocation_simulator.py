@@ -117,7 +117,7 @@ class Episode:
     ) -> None:  # fmt: skip
         self.case, self.rules, self.allocator = case, rules, allocator
         self.limit, self.deadline = limits
-        self.beliefs = beliefs or told(case, rules)
+        self.beliefs = beliefs or told(case, rules.refunds)
         self.draws: Draws = case.draws(seed)
         self.chance = random.Random(f"allocator {seed}")
         self.nodes = [Node() for _ in case.after]
@@ -274,13 +274,13 @@ def cut(record: Record, reserved: float) -> Record:
     return Record(record.seconds * part, int(record.tokens * part), reserved, False)
 
 
-def told(case: Case, rules: Rules) -> Beliefs:
+def told(case: Case, refunds: bool = True) -> Beliefs:
     """What is known of the samples of a case."""
     seen: dict[int, Profile] = {}
     beliefs = []
     for node in case.pools:
         for pool in node.values():
-            seen.setdefault(id(pool), pool.profile(rules.refunds and rules.cancel))
+            seen.setdefault(id(pool), pool.profile(refunds))
         beliefs.append({name: seen[id(pool)] for name, pool in node.items()})
     return tuple(beliefs)
 
