@@ -17,7 +17,7 @@ from agentflow.cli.knowledge import estimates, prices
 from agentflow.cli.output import chance, duration, listed
 from agentflow.cli.progress import price
 from agentflow.cli.targets import Member, Target
-from agentflow.errors import DefinitionError, nearest
+from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import UNKNOWN, Outlook, jobs_of_plan
 from agentflow.planner.plan import GATHER, Plan
 from agentflow.settings import Settings
@@ -193,8 +193,8 @@ def _called(plan: Plan, tools: Tools) -> list[Tool[..., Any]]:
     names = dict.fromkeys(node.tool for node in plan.nodes if node.tool != GATHER)
     if unknown := [name for name in names if name not in tools]:
         raise DefinitionError(
-            f"what {unknown[0]!r} takes is not known: it is no tool of the module. "
-            f"{nearest(unknown[0], sorted(tools))}"
+            f"{unknown[0]!r} is no tool of the module, so what it takes is not known: import it "
+            "there by its name"
         )
     return [tools[name].origin for name in names]
 

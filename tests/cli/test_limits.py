@@ -185,6 +185,21 @@ def test_the_default_model_is_the_one_that_is_named(cli: Cli) -> None:
     assert (unnamed.code, "use --model or AGENTFLOW_MODEL" in unnamed.err) == (codes.USAGE, True)
 
 
+def test_what_tools_from_elsewhere_take_is_not_known(cli: Cli, project: Path) -> None:
+    (project / "elsewhere.py").write_text(
+        "import briefs\n"
+        "from agentflow import workflow\n"
+        "@workflow\n"
+        "async def indirect(topic: str) -> str:\n"
+        "    return await briefs.write(topic)\n"
+    )
+
+    done = cli("plan", "elsewhere.py:indirect", "tea", "--deadline", "20s")
+
+    assert (done.code, done.out) == (codes.USAGE, "")
+    assert "'write' is no tool of the module" in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
