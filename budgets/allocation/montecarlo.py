@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
-from statistics import median
 
 from agentflow.budgets.allocation.draws import Draws
-from agentflow.budgets.allocation.options import New, tails
+from agentflow.budgets.allocation.options import New
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation, Start
+from agentflow.budgets.allocation.stakes import Stakes, least_cost
 from agentflow.budgets.allocation.tables import Tables, Tail
 from agentflow.budgets.allocation.value import Board
 
-_THRIFT = 0.2  # the part of the probability that is given for the whole budget
-_WORTH = 20.0  # what it is worth that everything is done, in budgets
-_SLACK = 10.0  # a larger budget than so many times the least expected cost counts as that
-_NO_LIMIT = 1e300  # what never passes takes infinitely long, which is more
-_SOME = 64  # scenarios for the least expected cost
+_NO_LIMIT = 1e300  # seconds; what never passes takes infinitely long, which is more
 
 
 class MonteCarlo:
@@ -36,7 +31,7 @@ class MonteCarlo:
         self._tables: dict[int, Tables] = {}
         self._tails: dict[int, Tail] = {}
         self._kept: dict[int, tuple[dict[str, int], list[New]]] = {}
-        self._scale = 0.0
+        self._stakes: Stakes | None = None
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:
         """Choose for every job who tries it; the same scenarios serve all decisions of a run."""
@@ -44,37 +39,25 @@ class MonteCarlo:
             return Decision(probability=1.0, usd=0.0)
         if self._draws is None:
             self._draws = Draws(self._scenarios, chance.getrandbits(64))
-        search = yield from self._searched(situation, self._draws)
-        self._remember(search)
-        starts, probability, usd = _starts(search), search.probability(), search.usd()
-        if (yield from self._given_up(search, probability, usd)):
-            hopeless = tuple(job.id for job in situation.jobs)
-            return Decision(probability=probability, usd=0.0, hopeless=hopeless)
-        return Decision(starts, None, probability, usd)
-
-    def _given_up(
-        self, search: Search, probability: float, usd: float
-    ) -> Generator[float, None, bool]:
-        """Whether to go on is not worth its cost, or is free but cannot succeed."""
-        if probability == usd == 0.0:
-            return not (yield from search.possible())
-        return probability * _WORTH * self._scale < usd
-
-    def _searched(self, situation: Situation, draws: Draws) -> Generator[float, None, Search]:
         tables = []
         for job in situation.jobs:
-            tables.append(self._table(job, draws))
+            tables.append(self._table(job, self._draws))
             yield 0.0
-        hand = _NO_LIMIT if situation.usd is None else max(situation.usd, 0.0)
-        seconds = _NO_LIMIT if situation.seconds is None else situation.seconds
-        reserved = sum(sample.reserved for job in situation.jobs for sample in job.running)
-        if not self._scale:
-            self._scale = yield from _budget(tables, hand + reserved)
-        board = Board(situation.jobs, hand + reserved, seconds, self._scenarios)
-        search = Search(situation.jobs, tables, board, hand, _THRIFT / self._scale)
+        if self._stakes is None:
+            self._stakes = Stakes(situation.usd, (yield from least_cost(tables)))
+        search = self._search(situation, tables, self._stakes)
         kept = {job.id: self._kept[job.id][1] for job in situation.jobs if self._unchanged(job)}
         yield from search.improve(self._tails, kept)
-        return search
+        self._remember(search)
+        return (yield from _decided(search, self._stakes))
+
+    def _search(self, situation: Situation, tables: list[Tables], stakes: Stakes) -> Search:
+        jobs = situation.jobs
+        hand = stakes.plenty if situation.usd is None else max(situation.usd, 0.0)
+        seconds = _NO_LIMIT if situation.seconds is None else situation.seconds
+        reserved = sum(sample.reserved for job in jobs for sample in job.running)
+        board = Board(jobs, hand + reserved, seconds, self._scenarios)
+        return Search(jobs, tables, board, hand, stakes.price)
 
     def _table(self, job: Job, draws: Draws) -> Tables:
         known = self._tables.get(job.id)
@@ -96,21 +79,16 @@ class MonteCarlo:
         }
 
 
-def _starts(search: Search) -> tuple[Start, ...]:
-    return tuple(
-        Start(job.id, model, count)
-        for job, choice in ((search.jobs[n], search.choices[n]) for n in sorted(search.choices))
-        if job.ready
+def _decided(search: Search, stakes: Stakes) -> Deciding:
+    """The choices as a decision, or that everything is given up."""
+    starts = tuple(
+        Start(search.jobs[number].id, model, count)
+        for number, choice in sorted(search.choices.items())
+        if search.jobs[number].ready
         for model, count in choice.new
     )
-
-
-def _budget(tables: list[Tables], usd: float) -> Generator[float, None, float]:
-    """The budget, or what counts as such, in USD."""
-    least = 0.0
-    for table in tables:
-        its = tails(table.job) if table.job.widths else []
-        costs = [median(table.tail(tail, _SOME)[1]) for tail in its]
-        least += min(costs, default=0.0)
-        yield 0.0
-    return min(usd, _SLACK * least) or 1.0
+    probability, usd = search.probability(), search.usd()
+    if stakes.lost(probability, usd) or not (probability or (yield from search.possible())):
+        hopeless = tuple(job.id for job in search.jobs if job.widths)
+        return Decision(probability=probability, usd=0.0, hopeless=hopeless)
+    return Decision(starts, None, probability, usd)

@@ -13,7 +13,7 @@ from agentflow.budgets.allocation.pools import BINS, Pool
 from agentflow.budgets.allocation.situation import Job
 
 _FAILURES = 48  # batches that are drawn, in a ring, of which scenarios take parts
-_MOST = 1_000_000  # samples; what takes more never passes
+_MOST = 4096  # samples of a job; what takes more never passes
 
 Tail = tuple[str, int]
 """A model and a width: batches of so many samples, until one passes."""
