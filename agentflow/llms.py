@@ -148,6 +148,7 @@ class Prompted(Tool[P, R]):
             return await controller_of(run).solve(question)
         [name] = self.sampling.models
         model = MeteredModel(run.host.model(name or None), run, current_node())
+        await model.connect()
         with noted(run, self.name, model):
             return await self._converse(run, model, prompt=prompt)
 

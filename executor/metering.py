@@ -14,11 +14,15 @@ from agentflow.budgets.prices import Prices
 from agentflow.clock import now
 from agentflow.errors import BackendTimeout
 from agentflow.executor.models.base import ChatRequest, Delta, Model, Reply, ReplyStream, Usage
-from agentflow.executor.models.usage import prompt_bound
+from agentflow.executor.models.usage import estimate, prompt_bound
 from agentflow.executor.run import Run
 
 IN_FLIGHT = 16
 """Tokens a backend may have made after the last piece we read, before it learnt that we left."""
+
+
+EARLY = 0.9
+"""Share of a reply's time by which the first piece of one that is streamed has come."""
 
 
 class MeteredModel:
@@ -68,6 +72,11 @@ class MeteredModel:
         """USD that its calls have cost, and that the one under way would if it were broken off."""
         return self.spent + (self._usd(self._so_far()) if self._so_far is not None else 0)
 
+    async def connect(self) -> None:
+        """Load and build what the first call in a process would otherwise wait for."""
+        if (connect := getattr(self._model, "connect", None)) is not None:
+            await connect()
+
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ReplyStream]:
         """Start a call whose price fits into what is left.
@@ -82,10 +91,12 @@ class MeteredModel:
         self.asked, self.bound = request.max_tokens, self.reserved.usd
         began, stream = now(), None
         refunds = self.price is None or self.price.refunds
-        used: Usage | None = bound  # until there is a stream, an answer may be under way
+        streams = self._run.host.services.streaming
+        unanswered = _unanswered(request, bound) if refunds and self.name in streams else bound
+        refused = False
 
         def so_far() -> Usage:
-            return bound if stream is None else _used(stream, bound, refunds)
+            return unanswered if stream is None else _used(stream, bound, refunds)
 
         def say_so_far() -> None:
             self._tell(so_far(), self._usd(so_far()), began)
@@ -96,17 +107,18 @@ class MeteredModel:
             async with self._model.stream(request) as stream:
                 yield stream
         except Exception as error:
-            if stream is None and not isinstance(error, BackendTimeout):
-                used = None  # it was refused, and nothing was made
+            refused = stream is None and not isinstance(error, BackendTimeout)
+            unanswered = bound  # it is silent, and what it makes is not known
             raise
         finally:
             del self._run.audience.last_words[say_so_far]
             self.reserved, self._so_far = NOTHING, None
-            if stream is not None:
-                used = so_far()
-            if used is None:
+            if stream is not None and _came_early(stream):
+                streams.add(self.name)
+            if refused:
                 reservation.release()
             else:
+                used = so_far()
                 usd = self._usd(used)
                 reservation.settle(usd, _total(used))
                 self._count(used, usd)
@@ -171,6 +183,22 @@ def _used(stream: ReplyStream, bound: Usage, refunds: bool) -> Usage:
         return bound
     made = used.completion_tokens + (0 if whole else IN_FLIGHT)
     return replace(used, completion_tokens=min(made, bound.completion_tokens))
+
+
+def _unanswered(request: ChatRequest, bound: Usage) -> Usage:
+    """What a call may have taken, of a model that streams, that was left before the first piece."""
+    used = estimate(request, 0, 0)
+    return replace(used, completion_tokens=min(IN_FLIGHT, bound.completion_tokens))
+
+
+def _came_early(stream: ReplyStream) -> bool:
+    """Whether the first piece came well before the last: the backend does stream."""
+    try:
+        reply = stream.reply
+    except RuntimeError:
+        return True
+    first = reply.first_token_seconds
+    return first is not None and first < EARLY * reply.seconds
 
 
 def _whole(stream: ReplyStream) -> bool:

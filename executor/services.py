@@ -125,6 +125,7 @@ class Services:
         threads: For plain functions.
         cache: Results of tools, or None.
         foresight: What its runs have learnt of what comes next; None without speculation.
+        streaming: Names of models that were seen to stream.
         abandoned: Names of calls that would not end.
     """
 
@@ -143,6 +144,7 @@ class Services:
         self.partial = partial
         self._allocator = allocator
         self.estimates = estimates or Estimates()
+        self.streaming: set[str] = set()
         self._keep_again = 0.0  # when estimates may be written again, on the loop's clock
         self.cache: ToolCache | None = None
         self.foresight = foresight

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentflow.budgets.allocation.situation import Job, Profile
 from agentflow.budgets.prices import FREE, MILLION, Price, Prices
+from agentflow.executor.allocation.trial import MOST
+from agentflow.executor.metering import IN_FLIGHT
 from agentflow.planner.plan import GATHER, Plan
 from agentflow.tools.sampling import Sampling
 from agentflow.tools.tool import Tool
@@ -106,7 +108,7 @@ class Outlook:
         prices: Prices = getattr(model, "prices", None) or Prices()
         price = prices.price(model.name, url=getattr(model, "url", "")) or FREE
         charged = A_TOKEN if self.counts_tokens else price
-        return self.estimates.profile(
+        known = self.estimates.profile(
             tool,
             model.name,
             charged,
@@ -114,6 +116,8 @@ class Outlook:
             max_tokens=max_tokens,
             refunds=price.refunds,
         )
+        # What is under way when a sample is cancelled is paid, as if it had come.
+        return replace(known, start=known.start + float(charged.cost(0, IN_FLIGHT)))
 
 
 def _alike(one: Profile, other: Profile) -> bool:
@@ -145,4 +149,4 @@ def job_of(id: int, tool: Tool[..., Any] | None, after: tuple[int, ...], outlook
     if sampling is None or not sampling.chooses:
         return Job(id, after, {"": outlook.automatic(tool)}, (), ready=ready)
     profiles, agreement = outlook.profiles(tool.name, sampling), outlook.agreement(tool.name)
-    return Job(id, after, profiles, sampling.widths, agreement, ready=ready)
+    return Job(id, after, profiles, sampling.widths, agreement, ready=ready, room=MOST)

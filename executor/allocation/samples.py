@@ -73,6 +73,8 @@ class Samples:
         asker.set(sampled)
         self._tell_begun(trial, sampled)
         try:
+            await sampled.model.connect()
+            sampled.began = self._loop.time()
             async with asyncio.timeout(trial.question.timeout):
                 value = await trial.question.ask(sampled.model)
         except asyncio.CancelledError:
