@@ -201,7 +201,7 @@ class Ledger:
 
     def _late(self, asked: float, left: float) -> BudgetExceeded:
         return BudgetExceeded(
-            f"{asked:.3g} s do not fit: {left:.3g} of {self.budget.deadline:.3g} s are left; "
+            f"{asked:.5g} s do not fit: {left:.5g} of {self.budget.deadline:g} s are left; "
             "allow more with Budget(deadline=...)",
             asked=asked,
             left=left,

@@ -1,7 +1,4 @@
-"""The deadline of a run, as its calls see it: what would be late is not begun.
-
-And what becomes of the others when one call did not fit into what is left.
-"""
+"""The deadline of a run, as its calls see it: what would be late is not begun."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from agentflow.budgets.ledger import Ledger
-from agentflow.errors import BudgetExceeded, DependencyFailed, OutOfReach, RunFailed
+from agentflow.errors import BudgetExceeded
 from agentflow.executor.calls import BoundCall, Invoke, Site
 from agentflow.executor.models.ratelimit import RateLimiter
 
@@ -73,7 +70,7 @@ class Deadline:
         """A pause before another attempt; None if the deadline comes first, which is noted."""
         if self._loop.time() + pause < self.at:
             return pause
-        error.add_note(f"not tried again: after a pause of {pause:.3g} s the run's time is over")
+        error.add_note(f"not tried again: after a pause of {pause:.5g} s the run's time is over")
         return None
 
     def checked(self, call: BoundCall) -> Invoke:
@@ -104,13 +101,3 @@ class Deadline:
                 unit=refused.unit,
                 when_spent=refused.when_spent,
             ) from None
-
-
-def spares(error: BaseException | None) -> bool:
-    """Whether calls that run are finished when a run ends with this error.
-
-    So it is if a call did not fit into a budget that says so: what runs is paid for.
-    """
-    while isinstance(error, RunFailed | DependencyFailed):
-        error = error.__cause__
-    return isinstance(error, BudgetExceeded | OutOfReach) and error.when_spent == "finish"

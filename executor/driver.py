@@ -30,8 +30,8 @@ from agentflow.executor.commands import (
     Stop,
     Wake,
 )
-from agentflow.executor.deadline import spares
 from agentflow.executor.gates import Gate
+from agentflow.executor.losses import spares
 from agentflow.executor.running import Running
 from agentflow.executor.services import Services
 from agentflow.executor.state import RunState

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow.errors import (
+    BudgetExceeded,
     CallCancelled,
     CallSkipped,
     DependencyFailed,
+    OutOfReach,
     PathError,
     RunFailed,
     described,
@@ -72,3 +74,13 @@ def run_failed(
     failed = RunFailed(message, failures=failures, **kept)
     failed.__cause__ = error
     return failed
+
+
+def spares(error: BaseException | None) -> bool:
+    """Whether calls that run are finished when a run ends with this error.
+
+    So it is if a call did not fit into a budget that says so: what runs is paid for.
+    """
+    while isinstance(error, RunFailed | DependencyFailed):
+        error = error.__cause__
+    return isinstance(error, BudgetExceeded | OutOfReach) and error.when_spent == "finish"

@@ -16,10 +16,10 @@ from agentflow.errors import DeadlineExceeded, RunCancelled, RunError
 from agentflow.executor.allocation import learning
 from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
-from agentflow.executor.deadline import Deadline, spares
+from agentflow.executor.deadline import Deadline
 from agentflow.executor.driver import Driver
 from agentflow.executor.host import Host
-from agentflow.executor.losses import run_failed
+from agentflow.executor.losses import run_failed, spares
 from agentflow.executor.naming import Naming
 from agentflow.executor.partial.records import PartialStats
 from agentflow.executor.speculation.speculator import Speculator

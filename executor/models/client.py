@@ -258,8 +258,8 @@ class OpenAIBackend:
         left = remaining()
         if left is not None and wait >= left:
             raise BackendBusy(
-                f"{self.url}: the rate limit allows the next request in {wait:.3g} s, and the "
-                f"deadline of the run is in {left:.3g} s",
+                f"{self.url}: the rate limit allows the next request in {wait:.5g} s, and the "
+                f"deadline of the run is in {left:.5g} s",
                 url=self.url,
                 retryable=False,
             )
