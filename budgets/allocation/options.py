@@ -39,7 +39,7 @@ def tails(job: Job) -> list[Tail]:
 
 def single(job: Job) -> list[New]:
     """What can be begun of one model; nothing only if something is under way."""
-    news: list[New] = [()] if job.running else []
+    news: list[New] = [()] if running(job) else []
     if job.ready:
         news += [(tail,) for tail in tails(job) if tail != NOBODY]
     return news or [()]

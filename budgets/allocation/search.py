@@ -108,7 +108,7 @@ class Search:
 
     def _first(self, number: int, tail: Tail) -> Choice:
         job = self.jobs[number]
-        begins = job.ready and not job.running and tail != NOBODY
+        begins = job.ready and not self._running[number] and tail != NOBODY
         return Choice(tail, (tail,) if begins else ())
 
     def _fresh(self) -> Steps:

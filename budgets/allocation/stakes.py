@@ -12,8 +12,8 @@ from agentflow.budgets.allocation.tables import Tables
 _THRIFT = 0.2  # the part of the probability that is given for the whole budget
 _WORTH = 20.0  # what it is worth at most that everything is done, in budgets
 _DEARER = 10.0  # by so many times a pass may be dearer from here than it was at the beginning
-_SLACK = 10.0  # a larger budget than so many times the least cost counts as that
-_PLENTY = 100.0  # times the least cost: what there is without a limit
+_SLACK = 100.0  # a larger budget than so many times the least cost counts as that
+_PLENTY = 200.0  # times the least cost: what there is without a limit
 _SOME = 64  # scenarios for the least cost
 
 

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from agentflow.budgets.allocation.pools import Pool
 from agentflow.budgets.allocation.situation import Profile
 
-RECORDS = st.lists(
-    st.tuples(st.floats(0.01, 100), st.floats(0.001, 10)), min_size=1, max_size=12
-)
+RECORDS = st.lists(st.tuples(st.floats(0.01, 100), st.floats(0.001, 10)), min_size=1, max_size=12)
 
 
 def by_hand(won: Sequence[tuple[float, float]], lost: Sequence[tuple[float, float]], p: float,

@@ -88,7 +88,7 @@ def test_two_models_at_once_pass_if_one_of_them_does() -> None:
 
 def test_the_first_scenarios_are_the_same_alone() -> None:
     its, alike = tables(), tables()
-    seconds, usd = its.tail(("fast", 4), N)
+    seconds, _ = its.tail(("fast", 4), N)
     assert alike.tail(("fast", 4), 50)[0] == seconds[:50]
     assert alike.tail(("slow", 1), 50)[1] == its.tail(("slow", 1), N)[1][:50]
 
