@@ -20,9 +20,9 @@ NORMAL = NormalDist()
 WIDTHS = (1, 4, 16, 64)
 POOL = 96  # records of a node and model
 HOPELESS, HOPELESS_P = 0.085, 0.004  # share of items that no model can do, and a sample's chance
-COMMON = 0.2  # of what decides an outcome, the part that samples of one item share
+COMMON = 0.3  # of what decides an outcome, the part that samples of one item share
 SPREAD = 0.5  # of the logarithm of an answer's length
-EASIER = 1.1  # than the known nodes are the items of a kind, so that long plans are not lost
+EASIER = 0.8  # than the known nodes are the items of a kind, so that long plans are not lost
 LONGER = 1.3  # answers that fail, beside those that pass
 FIRST_TOKEN = 0.4  # seconds
 

@@ -203,7 +203,7 @@ class Rollouts:
             )
         )
         self._running = [job for job in situation.jobs if job.running]
-        self._later = [job for job in situation.jobs if not job.ready]
+        self._later = [job for job in situation.jobs if not job.ready and not job.running]
         self._first = {
             (job.id, *option): its.stock(job.models[option[0]], option[1]).first(chance)
             for job in ready
