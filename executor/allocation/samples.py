@@ -65,7 +65,7 @@ class Samples:
         """Cancel what is still tried for a call; the run's end waits for it."""
         why = "its call has ended" if won is None else f"sample {won.number} passed"
         for sampled in trial.running:
-            if sampled is not won and not sampled.task.done():
+            if sampled is not won and not (sampled.why or sampled.task.done()):
                 sampled.cancel(why)
                 self._run.driver.afterwards.wait_for(sampled.task)
 

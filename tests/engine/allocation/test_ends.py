@@ -155,11 +155,7 @@ async def test_a_model_that_will_not_be_cancelled_is_left_behind_after_the_grace
     made = world({"small": [("yes", 1.0), ("yes", 9.0)]}, plays=[("small", 2)])
     small: Any = made.models["small"]
     stubborn = small.stream
-
-    def stream(request: Any) -> Any:
-        return Stubborn(stubborn(request))
-
-    small.stream = stream
+    small.stream = lambda request: Stubborn(stubborn(request), 3.0)
     run = made.engine.start(hurried)
 
     assert await run == "yes"
@@ -170,18 +166,38 @@ async def test_a_model_that_will_not_be_cancelled_is_left_behind_after_the_grace
     await asyncio.sleep(10)
 
 
-class Stubborn:
-    """Takes three seconds to break a call off."""
+async def test_what_takes_a_while_to_be_cancelled_and_ends_is_not_left_behind(
+    world: MakeWorld,
+) -> None:
+    @workflow(budget=Budget(usd=10))
+    async def two() -> list[str]:
+        return [await decide("a"), await decide("b")]
 
-    def __init__(self, inner: Any) -> None:
+    script = [("yes", 1.0), ("yes", 9.0)]
+    made = world({"small": script, "large": script[1:]}, plays=[("small", 2), ("large", 1)])
+    small: Any = made.models["small"]
+    stubborn = small.stream
+    small.stream = lambda request: Stubborn(stubborn(request), 0.5)
+
+    await made.engine.run(two)
+
+    assert now() == 10.0
+    assert made.engine.services.abandoned == []
+
+
+class Stubborn:
+    """Takes a while to break a call off."""
+
+    def __init__(self, inner: Any, seconds: float) -> None:
         self._inner = inner
+        self._seconds = seconds
 
     async def __aenter__(self) -> Any:
         return await self._inner.__aenter__()
 
     async def __aexit__(self, *exc: object) -> Any:
         if exc[0] is asyncio.CancelledError:
-            await asyncio.sleep(3)
+            await asyncio.sleep(self._seconds)
         return await self._inner.__aexit__(*exc)
 
 

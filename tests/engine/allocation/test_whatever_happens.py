@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentflow import Budget, CheapestFirst, MonteCarlo, events, gather, llm, tool, workflow
+from agentflow import Budget, CheapestFirst, MonteCarlo, events, first, llm, quorum, tool, workflow
 from agentflow.budgets.allocation.cascade import InTurn
 from agentflow.budgets.allocation.situation import Deciding, Decision, Situation, Start
 from agentflow.clock import now
-from agentflow.errors import BackendBusy, BackendRejected, RunError
+from agentflow.errors import (
+    AgentflowError,
+    BackendBusy,
+    BackendRejected,
+    DeadlineExceeded,
+    RunCancelled,
+    RunFailed,
+)
 from agentflow.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -103,8 +110,8 @@ async def mapped() -> list[str]:
     return found
 
 
-async def first() -> list[str]:
-    return [await gather(decide("a"), ponder("b"), join="first")]
+async def racing() -> list[str]:
+    return [await first(decide("a"), ponder("b")), *await quorum(1, judged("c"), decide("d"))]
 
 
 async def with_a_judge() -> list[str]:
@@ -122,7 +129,7 @@ BODIES: list[Callable[[], Coroutine[Any, Any, list[str]]]] = [
     chain,
     fan,
     mapped,
-    first,
+    racing,
     with_a_judge,
     tolerant,
 ]
@@ -150,17 +157,19 @@ budgets = st.builds(
 
 async def end(made: World, body: Any, limits: Budget, cancelled: float | None) -> None:
     """Run it; what comes of it is an answer that passed, or a typed error, in time."""
+    both = limits, made.engine.ledger.budget
     run = made.engine.start(workflow(budget=limits)(body))
     if cancelled is not None:
         asyncio.get_running_loop().call_later(cancelled, run.cancel)
     began = now()
     try:
         assert set(await run) <= {"yes"}
-    except RunError:
-        pass
-    deadlines = [budget.deadline for budget in (limits, made.engine.ledger.budget)]
-    for limit in deadlines:
-        assert limit is None or now() <= began + limit + 1e-6
+    except RunFailed as failed:
+        assert isinstance(failed.__cause__, AgentflowError)
+    except (RunCancelled, DeadlineExceeded):
+        assert cancelled is not None or any(budget.deadline is not None for budget in both)
+    for budget in both:
+        assert budget.deadline is None or now() <= began + budget.deadline + 1e-6
     if cancelled is not None:
         assert now() <= began + cancelled + 1e-6
     await run.ended()
