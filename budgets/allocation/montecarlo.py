@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 
 from agentflow.budgets.allocation.draws import Draws
-from agentflow.budgets.allocation.options import New
+from agentflow.budgets.allocation.options import New, tails
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation, Start
 from agentflow.budgets.allocation.stakes import Stakes, least_cost
-from agentflow.budgets.allocation.tables import Tables, Tail
+from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
 from agentflow.budgets.allocation.value import Board
 
 _NO_LIMIT = 1e300  # seconds; what never passes takes infinitely long, which is more
+_GUESS = 0.15  # a probability of more doubt than this is next to none
 
 
 class MonteCarlo:
@@ -88,7 +89,20 @@ def _decided(search: Search, stakes: Stakes) -> Deciding:
         for model, count in choice.new
     )
     probability, usd = search.probability(), search.usd()
-    if stakes.lost(probability, usd) or not (probability or (yield from search.possible())):
-        hopeless = tuple(job.id for job in search.jobs if job.widths)
-        return Decision(probability=probability, usd=0.0, hopeless=hopeless)
-    return Decision(starts, None, probability, usd)
+    if not stakes.lost(probability, usd) and (probability or (yield from search.possible())):
+        return Decision(starts, None, probability, usd)
+    guesses = tuple(Start(job.id, *tails(job)[0]) for job in search.jobs if _unknown(job))
+    if guesses and search.board.usd > 0.0 and search.board.seconds > 0.0:
+        return Decision(guesses, None, probability, usd)
+    hopeless = tuple(job.id for job in search.jobs if job.widths)
+    return Decision(probability=probability, usd=0.0, hopeless=hopeless)
+
+
+def _unknown(job: Job) -> bool:
+    """Whether a job could be tried, and so little is known of it that it should be."""
+    idle = job.ready and not job.running and not any(job.failed.values())
+    return (
+        idle
+        and tails(job) != [NOBODY]
+        and all(profile.doubt > _GUESS for profile in job.models.values())
+    )

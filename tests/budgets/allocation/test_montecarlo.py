@@ -210,6 +210,16 @@ def test_a_job_that_failed_again_and_again_is_given_up() -> None:
     assert decided(Situation((failed,), 0.4, 40.0), allocator).hopeless == (0,)
 
 
+def test_guesses_are_no_reason_to_give_up() -> None:
+    guess = {"guess": model(0.7, 5.0, 0.01, doubt=0.26)}
+    jobs = (job(0, guess), job(1, guess, 0))
+    decision = decided(Situation(jobs, 1.0, 6.0))
+    assert decision.probability == 0.0
+    assert decision.starts == (Start(0, "guess"),)
+    known = {"known": model(0.7, 5.0, 0.01, doubt=0.05)}
+    assert decided(Situation((job(0, known), job(1, known, 0)), 1.0, 6.0)).hopeless == (0, 1)
+
+
 def test_nothing_left_to_do_is_done() -> None:
     assert decided(Situation((), 1.0, 1.0)) == Decision(probability=1.0, usd=0.0)
 
