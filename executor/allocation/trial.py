@@ -111,6 +111,12 @@ class Trial:
         return [name for name in self.models if name not in self.unpaid]
 
     @property
+    def concerned(self) -> list[str]:
+        """Who may be asked, or has been and is at it."""
+        now = {*(self.payable or self.models), *(sampled.name for sampled in self.running)}
+        return [name for name in self.question.sampling.models if name in now]
+
+    @property
     def may_go_on(self) -> bool:
         """Whether another sample is allowed."""
         return bool(self.models and self.room)

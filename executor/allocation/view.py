@@ -63,6 +63,8 @@ class View:
         """The calls that are not done, each after those it waits for."""
         by_node: dict[int, list[Trial]] = {}
         for trial in trials:
+            if trial.answer.done():
+                continue  # it leaves in a moment
             by_node.setdefault(trial.node, []).append(trial)
         yield from map(self._tried, by_node.pop(-1, ()))
         stand_for: dict[int, tuple[int, ...]] = {}
@@ -106,7 +108,7 @@ class View:
         return Job(
             trial.id,
             (),
-            {name: profiles[name] for name in trial.payable or trial.models},
+            {name: profiles[name] for name in trial.concerned},
             tuple(width for width in widths if width <= trial.room) or (trial.room,),
             self.outlook.agreement(question.tool),
             ready=bool(trial.payable and trial.room),
