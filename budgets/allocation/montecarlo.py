@@ -7,6 +7,7 @@ import random
 from agentflow.budgets.allocation.draws import Draws
 from agentflow.budgets.allocation.options import New, tails
 from agentflow.budgets.allocation.search import Search
+from agentflow.budgets.allocation.sharing import shared
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation, Start
 from agentflow.budgets.allocation.stakes import Stakes, least_cost
 from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
@@ -82,12 +83,7 @@ class MonteCarlo:
 
 def _decided(search: Search, stakes: Stakes) -> Deciding:
     """The choices as a decision, or that everything is given up."""
-    starts = tuple(
-        Start(search.jobs[number].id, model, count)
-        for number, choice in sorted(search.choices.items())
-        if search.jobs[number].ready
-        for model, count in choice.new
-    )
+    starts = yield from shared(search)
     probability, usd = search.probability(), search.usd()
     if not stakes.lost(probability, usd) and (probability or (yield from search.possible())):
         return Decision(starts, None, probability, usd)

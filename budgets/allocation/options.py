@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentflow.budgets.allocation.batches import Group
@@ -24,10 +24,12 @@ class Choice:
     Attributes:
         tail: Whose batches follow, one after the other, until a sample passes.
         new: What is begun now.
+        hand: USD that it can take, or None for all that are at hand.
     """
 
     tail: Tail
     new: New = ()
+    hand: float | None = None
 
 
 def tails(job: Job) -> list[Tail]:
@@ -54,10 +56,15 @@ def mixed(job: Job, ranked: Sequence[New]) -> Iterator[New]:
                 yield (one, other)
 
 
-def groups(new: New, hand: float) -> tuple[Group, ...]:
-    """The same as groups, which share the money at hand."""
-    count = sum(width for _, width in new)
-    return tuple(Group(model, width, most=hand / count) for model, width in new)
+def groups(new: New, hand: float, bounds: Mapping[str, float]) -> tuple[Group, ...]:
+    """The same as groups: what takes least is first to take its equal part of what is at hand."""
+    made, left, parts = [], hand, sum(width for _, width in new)
+    for model, width in sorted(new, key=lambda tail: bounds[tail[0]]):
+        most = left / parts
+        made.append(Group(model, width, most=most))
+        left -= width * min(most, bounds[model])
+        parts -= width
+    return tuple(made)
 
 
 def running(job: Job) -> tuple[Group, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import repeat
+from operator import add
 
 from agentflow.budgets.allocation.batches import Batch, Group
 from agentflow.budgets.allocation.options import Choice, New, groups, mixed, running, single, tails
@@ -34,11 +35,11 @@ class Search:
         self, jobs: Sequence[Job], tables: Sequence[Tables], board: Board, hand: float, price: float
     ) -> None:
         self.jobs, self.tables, self.board = jobs, tables, board
-        self._hand, self._price = hand, price
+        self.hand, self._price = hand, price
         self._rows = len(board.total)
         self._some = min(_SOME, self._rows)
         self.choices: dict[int, Choice] = {}
-        self._running = [running(job) for job in jobs]
+        self.running = [running(job) for job in jobs]
         self._batches: dict[tuple[int, tuple[Group, ...], int], Batch] = {}
         self.shortlists: dict[int, list[New]] = {}
 
@@ -58,7 +59,7 @@ class Search:
                 best = yield from self._best(number)
                 if best != self.choices[number]:
                     changed = True
-                    self._take(number, best)
+                    self.take(number, best)
                     yield from self.board.update()
             if not changed:
                 return
@@ -98,9 +99,9 @@ class Search:
     def _begin(self, known: Mapping[int, Tail]) -> Steps:
         for number, job in enumerate(self.jobs):
             if not job.widths:
-                self.board.put(number, *self.tables[number].alone(self._running[number]))
+                self.board.put(number, *self.tables[number].alone(self.running[number]))
             elif known.get(job.id) in tails(job):
-                self._take(number, self._first(number, known[job.id]))
+                self.take(number, self._first(number, known[job.id]))
             yield 0.0
         if any(job.widths and n not in self.choices for n, job in enumerate(self.jobs)):
             yield from self._fresh()
@@ -108,7 +109,7 @@ class Search:
 
     def _first(self, number: int, tail: Tail) -> Choice:
         job = self.jobs[number]
-        begins = job.ready and not self._running[number] and tail != NOBODY
+        begins = job.ready and not self.running[number] and tail != NOBODY
         return Choice(tail, (tail,) if begins else ())
 
     def _fresh(self) -> Steps:
@@ -127,25 +128,44 @@ class Search:
             starts.append(chosen)
             for number, tail in enumerate(chosen):
                 if tail:
-                    self._take(number, self._first(number, tail))
+                    self.take(number, self._first(number, tail))
                     yield 0.0
             yield from self.board.update()
             if (worth := self.worth()) > best:
                 best, kept = worth, dict(self.choices)
         for number, choice in kept.items():
-            self._take(number, choice)
+            self.take(number, choice)
 
     def _means(self, number: int, tail: Tail) -> tuple[float, float]:
         seconds, usd = self.tables[number].tail(tail, self._some)
         return _mean(seconds, self.board.seconds), _mean(usd, self.board.usd)
 
-    def _take(self, number: int, choice: Choice) -> None:
+    def take(self, number: int, choice: Choice) -> None:
+        """Choose for a job; the board is to be updated."""
         self.choices[number] = choice
         columns = self.tables[number].tail(choice.tail, self._rows)
-        begun = self._running[number] + groups(choice.new, self._hand)
-        if begun:
-            columns = self._batch(number, begun, self._rows).then(*columns)
+        if choice.new or self.running[number]:
+            columns = self._new(number, choice.new, self._rows, choice.hand).then(*columns)
         self.board.put(number, *columns)
+
+    def wait(self, number: int, choice: Choice) -> None:
+        """Choose for a job that nothing is begun until the first of the others has ended."""
+        if self.running[number]:
+            return self.take(number, Choice(choice.tail))
+        ends = [
+            list(map(min, batch.first, batch.end))
+            for other, batch in self._under_way()
+            if other != number
+        ]
+        until = list(map(min, *ends, ends[0]))
+        seconds, usd = self.tables[number].tail(choice.tail, self._rows)
+        self.choices[number] = Choice(choice.tail)
+        self.board.put(number, list(map(add, until, seconds)), usd)
+
+    def _under_way(self) -> Iterator[tuple[int, Batch]]:
+        for number, choice in self.choices.items():
+            if self.running[number] or choice.new:
+                yield number, self._new(number, choice.new, self._rows, choice.hand)
 
     def _batch(self, number: int, begun: tuple[Group, ...], rows: int) -> Batch:
         if not begun:
@@ -207,8 +227,10 @@ class Search:
             yield 0.0
         return _ranked(worths)[:_FINALISTS]
 
-    def _new(self, number: int, new: New, rows: int) -> Batch:
-        return self._batch(number, self._running[number] + groups(new, self._hand), rows)
+    def _new(self, number: int, new: New, rows: int, hand: float | None = None) -> Batch:
+        hand = self.hand if hand is None else hand
+        begun = groups(new, hand, self.tables[number].bounds)
+        return self._batch(number, self.running[number] + begun, rows)
 
     def _value(self, weight: Weight) -> float:
         wins, usd = weight

@@ -19,6 +19,7 @@ class Profile:
         start: USD of a sample that are spent when it begins: its input.
         doubt: Standard deviation of `probability`, for how little of it is known.
         refunds: Whether a sample that is cancelled costs only what it had made by then.
+        bound: USD that are set aside for a sample, or 0 for what the dearest of these costs.
     """
 
     probability: float
@@ -27,6 +28,7 @@ class Profile:
     start: float = 0.0
     doubt: float = 0.0
     refunds: bool = True
+    bound: float = 0.0
 
     @property
     def usd(self) -> float:

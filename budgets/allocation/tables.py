@@ -38,6 +38,10 @@ class Tables:
         self._pools = {model: Pool(profile) for model, profile in job.models.items()}
         self._tails: dict[tuple[Tail, int], Columns] = {}
         self._batches: dict[tuple[Group, int], Batch] = {}
+        self.bounds = {
+            model: profile.bound or self._pools[model].dearest
+            for model, profile in job.models.items()
+        }
         longest = [pool.longest for pool in self._pools.values()]
         self._step = max(longest, default=1.0) / BINS or 1.0
 
