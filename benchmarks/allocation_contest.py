@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import allocation_cases
 from allocation_cases import BUDGETS, DEADLINES, Case, Cell
@@ -144,7 +144,7 @@ class Stage:
         return retries(self.case)[name.removeprefix("retry ")]
 
 
-@cache
+@lru_cache(maxsize=2)  # the batches of a stage are large, and parts come case by case
 def stage(row: Row, case: int) -> Stage:
     """A stage of this process."""
     return Stage(row, cases(row.known, row.small)[case])

@@ -31,7 +31,7 @@ WIDTHS = (1, 4, 16, 64)
 ROLLOUTS = 64
 FREE = 3  # nodes whose options are all combined
 MOST = 2048  # candidates
-STOCK = 1024  # batches drawn beforehand for a model, a width and a profile
+STOCK = 512  # batches drawn beforehand for a model, a width and a profile
 
 Option = tuple[str, int]
 Column = list[float]
