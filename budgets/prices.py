@@ -180,7 +180,10 @@ def _price(name: str, given: PriceLike) -> Price:
     try:
         if isinstance(given, Mapping):
             return Price(**{key: _field(key, value) for key, value in given.items()})
-        return Price(*(_usd(value) for value in given))
+        usd_in, usd_out, *cached = map(_usd, given)
+        if len(cached) > 1:
+            raise TypeError(f"{len(given)} numbers")
+        return Price(usd_in, usd_out, cached[0] if cached else None)
     except (TypeError, ValueError, InvalidOperation) as error:
         raise DefinitionError(
             f"the price of {name!r} is not usable ({error}): give input, output and perhaps "

@@ -47,6 +47,7 @@ class Controller:
     def __init__(self, run: Run[Any], allocator: Allocator, outlook: Outlook) -> None:
         self._run = run
         self._loop = asyncio.get_running_loop()
+        self._outlook = outlook
         self._view = View(run, outlook)
         self._allocator = allocator if self._view.limited else InTurn()
         self._samples = Samples(run, outlook, self._ended)
@@ -67,7 +68,7 @@ class Controller:
             ModelError: None of the models, each asked once, has one; there are no limits.
             CheckFailed: What was to judge an answer raised.
         """
-        self._view.outlook.profiles(question.tool, question.sampling)  # so there are such models
+        await self._outlook.look_up(question.tool, question.sampling, question.prompt_tokens)
         trial = Trial(question, PATIENCE if self._view.limited else 1)
         trial.id = self._id(trial)
         self._trials[trial.id] = trial
@@ -125,6 +126,7 @@ class Controller:
 
     async def _think(self) -> Decision:
         """One decision; others run meanwhile."""
+        await self._view.prepare(self._trials.values())
         situation = self._view.situation(self._trials.values())
         began = monotonic()
         steps = self._allocator.decide(situation, self._chance)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,9 +44,17 @@ def _none_known(_tool: Tool[..., Any]) -> Sequence[float]:
     return ()
 
 
+_Key: TypeAlias = "tuple[str, Sampling, int | None]"  # a tool, and about how long the prompt is
+
+
+def _key(tool: str, sampling: Sampling, prompt_tokens: int | None) -> _Key:
+    step = None if not prompt_tokens else round(math.log(prompt_tokens, PROMPT_STEP))
+    return tool, sampling, step
+
+
 @dataclass(slots=True)
 class Outlook:
-    """What is expected of the calls of one run: learnt before it, and the same all through it.
+    """What is expected of the calls of one run, from what was learnt before it and in it.
 
     Attributes:
         estimates: What earlier runs have taught.
@@ -57,29 +67,56 @@ class Outlook:
     models: Models
     counts_tokens: bool = False
     latencies: Latencies = _none_known
-    _profiles: dict[tuple[str, Sampling, int | None], dict[str, Profile]] = field(
-        default_factory=dict
-    )
+    _profiles: dict[_Key, dict[str, Profile]] = field(default_factory=dict)
     _agreement: dict[str, float] = field(default_factory=dict)
     _automatic: dict[Tool[..., Any], Profile] = field(default_factory=dict)
+    _heard: Counter[str] = field(default_factory=Counter)  # outcomes in this run, by tool
+    _stale: set[_Key] = field(default_factory=set)
 
     def profiles(
         self, tool: str, sampling: Sampling, prompt_tokens: int | None = None
     ) -> Mapping[str, Profile]:
         """What to expect of each model at a tool, if the size of the prompt is known for it."""
-        step = None if not prompt_tokens else round(math.log(prompt_tokens, PROMPT_STEP))
-        key = tool, sampling, step
+        key = _key(tool, sampling, prompt_tokens)
         if key not in self._profiles:
-            tokens = None if step is None else round(PROMPT_STEP**step)
-            self._profiles[key] = {
-                name: self._profile(tool, self.models(name or None), sampling.max_tokens, tokens)
-                for name in sampling.models
-            }
-            if step is not None:
-                usual = self.profiles(tool, sampling)
-                if all(_alike(usual[n], profile) for n, profile in self._profiles[key].items()):
-                    self._profiles[key] = dict(usual)
+            self._learn(key)
         return self._profiles[key]
+
+    async def look_up(
+        self, tool: str, sampling: Sampling, prompt_tokens: int | None = None
+    ) -> None:
+        """Find out what to expect, if that is not known or has changed; others run after it.
+
+        Raises:
+            DefinitionError: A model is not there.
+        """
+        key = _key(tool, sampling, prompt_tokens)
+        if key not in self._profiles or key in self._stale:
+            self._learn(key)
+            await asyncio.sleep(0)
+
+    def heard(self, tool: str) -> None:
+        """There is one more outcome at a tool; what is expected is looked up ever more seldom."""
+        self._heard[tool] += 1
+        if self._heard[tool].bit_count() == 1:
+            self._stale.update(key for key in self._profiles if key[0] == tool)
+
+    def _models(self, sampling: Sampling) -> dict[str, Model]:
+        return {name: self.models(name or None) for name in sampling.models}
+
+    def _learn(self, key: _Key) -> None:
+        tool, sampling, step = key
+        tokens = None if step is None else round(PROMPT_STEP**step)
+        found = {
+            name: self._profile(tool, model, sampling.max_tokens, tokens)
+            for name, model in self._models(sampling).items()
+        }
+        if step is not None:
+            usual = self.profiles(tool, sampling)
+            if all(_alike(usual[name], profile) for name, profile in found.items()):
+                found = dict(usual)
+        self._profiles[key] = found
+        self._stale.discard(key)
 
     def agreement(self, tool: str) -> float:
         """How much the outcomes of samples of one call of a tool have in common."""

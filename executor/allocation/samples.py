@@ -112,6 +112,8 @@ class Samples:
     def _note(self, trial: Trial, sampled: Sampled, *, passed: bool | None) -> None:
         seconds = self._loop.time() - sampled.began
         note(self._run, trial.question.tool, sampled.model, passed=passed, seconds=seconds)
+        if passed is not None:
+            self._outlook.heard(trial.question.tool)
 
     def learn(self, trial: Trial) -> None:
         """What the samples of one call had in common."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,21 @@ class View:
         limit = left.tokens if self.outlook.counts_tokens else left.usd
         usd = None if limit is None else max(0.0, float(limit))
         return Situation(tuple(self._jobs(trials)), usd, self.seconds)
+
+    async def prepare(self, trials: Collection[Trial]) -> None:
+        """Look up what is to be expected, without holding the loop up."""
+        outlook, driver = self.outlook, self._run.driver
+        state = driver.state
+        open_slots = [slot for slot in state.slots if state.status[slot] < DONE]
+        calls = [slot for slot in open_slots if state.nodes[slot].tool != GATHER]
+        tools = dict.fromkeys(driver.call_of(slot).tool.origin for slot in calls)
+        questions = [trial.question for trial in trials]
+        for tool in tools:
+            if tool.sampling is not None:
+                with suppress(DefinitionError):  # its own call will say so
+                    await outlook.look_up(tool.name, tool.sampling)
+        for asked in questions:
+            await outlook.look_up(asked.tool, asked.sampling, asked.prompt_tokens)
 
     @property
     def seconds(self) -> float | None:
