@@ -14,7 +14,11 @@ from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
 from agentflow.budgets.allocation.value import Board
 
 _NO_LIMIT = 1e300  # seconds; what never passes takes infinitely long, which is more
-_GUESS = 0.15  # a probability of more doubt than this is next to none
+_GUESS = 0.15  # a probability of more doubt than this is a guess
+_TRIES = 8  # failures that tell enough of a job
+
+
+_State = tuple[dict[str, int], list[str]]
 
 
 class MonteCarlo:
@@ -32,7 +36,7 @@ class MonteCarlo:
         self._draws: Draws | None = None
         self._tables: dict[int, Tables] = {}
         self._tails: dict[int, Tail] = {}
-        self._kept: dict[int, tuple[dict[str, int], list[New]]] = {}
+        self._kept: dict[int, tuple[_State, list[New]]] = {}
         self._stakes: Stakes | None = None
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:
@@ -70,35 +74,39 @@ class MonteCarlo:
     def _unchanged(self, job: Job) -> bool:
         """Whether samples of a job run on as they did at the last decision."""
         known = self._kept.get(job.id)
-        return known is not None and known[0] == job.failed and bool(job.running)
+        return known is not None and bool(job.running) and known[0] == _state(job)
 
     def _remember(self, search: Search) -> None:
         self._tails = {search.jobs[n].id: choice.tail for n, choice in search.choices.items()}
         self._kept = {
-            job.id: (dict(job.failed), search.shortlists[number])
+            job.id: (_state(job), search.shortlists[number])
             for number, job in enumerate(search.jobs)
             if number in search.shortlists
         }
+
+
+def _state(job: Job) -> _State:
+    """What a short list of options holds for."""
+    return dict(job.failed), list(job.models)
 
 
 def _decided(search: Search, stakes: Stakes) -> Deciding:
     """The choices as a decision, or that everything is given up."""
     starts = yield from shared(search)
     probability, usd = search.probability(), search.usd()
-    if not stakes.lost(probability, usd) and (probability or (yield from search.possible())):
-        return Decision(starts, None, probability, usd)
-    guesses = tuple(Start(job.id, *tails(job)[0]) for job in search.jobs if _unknown(job))
-    if guesses and search.board.usd > 0.0 and search.board.seconds > 0.0:
-        return Decision(guesses, None, probability, usd)
-    hopeless = tuple(job.id for job in search.jobs if job.widths)
-    return Decision(probability=probability, usd=0.0, hopeless=hopeless)
+    if stakes.lost(probability, usd) or not (probability or (yield from search.possible())):
+        if not (_payable(search) and any(_unknown(job) for job in search.jobs)):
+            hopeless = tuple(job.id for job in search.jobs if job.widths)
+            return Decision(probability=probability, usd=0.0, hopeless=hopeless)
+    return Decision(starts, None, probability, usd)
+
+
+def _payable(search: Search) -> bool:
+    return search.board.usd > 0.0 and search.board.seconds > 0.0
 
 
 def _unknown(job: Job) -> bool:
-    """Whether a job could be tried, and so little is known of it that it should be."""
-    idle = job.ready and not job.running and not any(job.failed.values())
-    return (
-        idle
-        and tails(job) != [NOBODY]
-        and all(profile.doubt > _GUESS for profile in job.models.values())
-    )
+    """Whether so little is known of a job that can be tried that giving it up were a guess."""
+    if not job.ready or tails(job) == [NOBODY] or sum(job.failed.values()) >= _TRIES:
+        return False
+    return all(profile.doubt > _GUESS for profile in job.models.values())
