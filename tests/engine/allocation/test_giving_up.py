@@ -78,6 +78,7 @@ async def test_a_hopeless_call_is_given_up_and_others_go_on(world: MakeWorld) ->
         return Decision((Start(second.id, "small"),), hopeless=(first.id,))
 
     made = world({}, plays=[first_is_hopeless, Decision()])
+    made.engine.services.estimates.settled("decide", {"small": (1, 1)})  # so it is no guess
 
     [lost, kept] = await made.engine.run(two)
 
