@@ -8,7 +8,7 @@ from agentflow.budgets.allocation.draws import Draws
 from agentflow.budgets.allocation.options import New, tails
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.sharing import shared
-from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation, Start
+from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation
 from agentflow.budgets.allocation.stakes import Stakes, least_cost
 from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
 from agentflow.budgets.allocation.value import Board
@@ -94,15 +94,17 @@ def _decided(search: Search, stakes: Stakes) -> Deciding:
     """The choices as a decision, or that everything is given up."""
     starts = yield from shared(search)
     probability, usd = search.probability(), search.usd()
-    if stakes.lost(probability, usd) or not (probability or (yield from search.possible())):
-        if not (_payable(search) and any(_unknown(job) for job in search.jobs)):
-            hopeless = tuple(job.id for job in search.jobs if job.widths)
-            return Decision(probability=probability, usd=0.0, hopeless=hopeless)
-    return Decision(starts, None, probability, usd)
+    lost = stakes.lost(probability, usd) or not (probability or (yield from search.possible()))
+    if not lost or _guessed(search):
+        return Decision(starts, None, probability, usd)
+    hopeless = tuple(job.id for job in search.jobs if job.widths)
+    return Decision(probability=probability, usd=0.0, hopeless=hopeless)
 
 
-def _payable(search: Search) -> bool:
-    return search.board.usd > 0.0 and search.board.seconds > 0.0
+def _guessed(search: Search) -> bool:
+    """Whether there is something left to try with, and something of which little is known."""
+    left = search.board.usd > 0.0 and search.board.seconds > 0.0
+    return left and any(_unknown(job) for job in search.jobs)
 
 
 def _unknown(job: Job) -> bool:

@@ -17,7 +17,7 @@ def shared(search: Search) -> Generator[float, None, tuple[Start, ...]]:
     is, or waits until money comes back, whichever is better.
     """
     found: list[tuple[float, Start]] = []
-    left, others = search.hand, any(search.running)
+    left, others = search.hand, any(search.running[number] for number in search.choices)
     for needed, number, choice in sorted(_wanted(search)):
         if needed > left and others and not (yield from _cut(search, number, choice, left)):
             continue

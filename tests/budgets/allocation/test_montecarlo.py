@@ -163,6 +163,22 @@ def test_a_plan_with_plain_tools_between_is_planned_around_them() -> None:
     assert {start.model for start in starts} == {"quick"}
 
 
+def test_what_runs_by_itself_is_no_reason_to_wait_for_money() -> None:
+    plain = replace(
+        job(1, {"": Profile(1.0, [(8.0, 0.0)], [])}, widths=()), running=(Sample("", 1.0),)
+    )
+    dear = {"dear": model(0.9, 1.0, 0.1, bound=5.0)}
+    assert decided(Situation((job(0, dear), plain), 1.0, 20.0)).starts[0].model == "dear"
+
+
+def test_what_cannot_be_set_aside_waits_until_money_comes_back() -> None:
+    bound = {"bound": model(0.9, 1.0, 0.4, bound=0.5)}
+    jobs = (job(0, bound), job(1, bound))
+    little, enough = Situation(jobs, 0.9, 100.0), Situation(jobs, 1.1, 100.0)
+    assert sum(start.samples for start in decided(little).starts) == 1
+    assert sum(start.samples for start in decided(enough).starts) == 2
+
+
 def test_two_jobs_beside_each_other_are_both_begun() -> None:
     jobs = (job(0, {"cheap": CHEAP}), job(1, {"cheap": CHEAP}))
     assert {start.job for start in decided(Situation(jobs, 1.0, 100.0)).starts} == {0, 1}
