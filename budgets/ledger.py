@@ -82,6 +82,7 @@ class Ledger:
         self._clock: Callable[[], float] = float  # 0 until time counts
         self._began: float | None = None
         self._parent: Ledger | None = None
+        self._waiting: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
     def child(self, budget: Budget | None = None) -> Ledger:
@@ -139,6 +140,32 @@ class Ledger:
             self._take(amount, seconds)
         return Reservation(self, amount)
 
+    def when_returned(
+        self, callback: Callable[[], object], *, mine: Amount = NOTHING, scarce: bool = False
+    ) -> bool:
+        """Call back, once, when a limit that kept something back from the caller has it again.
+
+        Args:
+            callback: Called from whatever thread gives it back.
+            mine: What the caller itself has set aside.
+            scarce: Only if others have set at least as much aside as is left.
+
+        Returns:
+            Whether others have set something aside; if not, nobody is called.
+        """
+        with self._lock:
+            keepers = [ledger for ledger in self._chain() if ledger._keeps(mine, scarce)]
+            if keepers:
+                keepers[-1]._waiting.append(callback)  # it hears of all that is below it
+        return bool(keepers)
+
+    def _keeps(self, mine: Amount, scarce: bool) -> bool:
+        """Whether something that is limited here is set aside by others than who asks."""
+        others, left = self.reserved - mine, self._own()
+        usd = left.usd is not None and others.usd > 0 and (not scarce or others.usd >= left.usd)
+        few = left.tokens is not None and (not scarce or others.tokens >= left.tokens)
+        return usd or (few and others.tokens > 0)
+
     def _start(self, clock: Callable[[], float]) -> None:
         self._clock, self._began, above = clock, clock(), self._parent
         if self.budget.deadline is not None:
@@ -154,11 +181,15 @@ class Ledger:
         for ledger in self._chain():
             ledger.reserved += amount
 
-    def _turn(self, reserved: Amount, spent: Amount) -> None:
-        """Give a reservation back, and count what was spent of it."""
+    def _turn(self, reserved: Amount, spent: Amount) -> list[Callable[[], object]]:
+        """Give a reservation back, and count what was spent of it; who is to be told."""
+        told: list[Callable[[], object]] = []
         for ledger in self._chain():
             ledger.reserved -= reserved
             ledger.spent += spent
+            told += ledger._waiting
+            ledger._waiting.clear()
+        return told
 
     def _chain(self) -> list[Ledger]:
         chain, ledger = [], self
@@ -234,12 +265,16 @@ class Reservation:
         with self._ledger._lock:
             if not self._open:
                 raise ValueError("this reservation is already settled or released")
-            self._close(spent)
+            told = self._close(spent)
+        for tell in told:
+            tell()
 
     def release(self) -> None:
         """Give everything back. Does nothing once it is settled or released."""
         with self._ledger._lock:
-            self._close(NOTHING)
+            told = self._close(NOTHING) if self._open else []
+        for tell in told:
+            tell()
 
     def extend(self, usd: Decimal | float | str = 0, tokens: int = 0) -> None:
         """Set more aside.
@@ -255,10 +290,11 @@ class Reservation:
             self._ledger._take(more)
             self.amount += more
 
-    def _close(self, spent: Amount) -> None:
-        self._ledger._turn(self.amount, spent)
+    def _close(self, spent: Amount) -> list[Callable[[], object]]:
+        told = self._ledger._turn(self.amount, spent)
         self._open = False
         self.amount = NOTHING
+        return told
 
 
 def _amount(usd: Decimal | float | str, tokens: int) -> Amount:

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
@@ -57,6 +58,7 @@ class Controller:
         self._due = False
         self._deciding: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._awaits = False  # what others hold
         self._watched: set[int] = set()  # calls of others whose end is waited for
 
     async def solve(self, question: Question) -> Any:
@@ -146,7 +148,8 @@ class Controller:
         if self._run.driver.state.halted:  # what runs may end, and nothing new begins
             return self._wait_or_give_up()
         for id in decision.hopeless:
-            if (trial := self._trials.get(id)) is not None and not trial.running:
+            trial = self._trials.get(id)
+            if trial is not None and not (trial.running or self._money_may_come(scarce=True)):
                 self._give_up(trial)
         begun = list(self._allowed(decision.starts))
         for place, (trial, model) in enumerate(begun):
@@ -174,9 +177,26 @@ class Controller:
         for slot in set(others) - self._watched:
             self._watched.add(slot)
             self._run.driver.watch_slot(slot, lambda *_: self._freed())
-        if not others:
+        if not (others or self._money_may_come()):
             for trial in idle:
                 self._give_up(trial)
+
+    def _money_may_come(self, *, scarce: bool = False) -> bool:
+        """Whether others than this run hold what it lacks; then it is asked again when they end."""
+        if not self._awaits:
+            self._awaits = self._run.ledger.when_returned(
+                self._returned, mine=self._samples.reserved, scarce=scarce
+            )
+        return self._awaits
+
+    def _returned(self) -> None:
+        """Called from any thread."""
+        with suppress(RuntimeError):  # of a loop that is closed
+            self._loop.call_soon_threadsafe(self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._awaits = False
+        self._freed()
 
     def _is_sampling(self) -> bool:
         """Whether a sample is under way that does not only wait for what judges it."""

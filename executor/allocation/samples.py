@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
+from agentflow.budgets.ledger import NOTHING, Amount
 from agentflow.errors import AnswerInvalid, DefinitionError, ModelError
 from agentflow.executor.allocation.learning import note
 from agentflow.executor.allocation.outlook import Outlook
@@ -41,6 +42,11 @@ class Samples:
         self.under_way: list[Sampled] = []
         self._live: dict[Sampled, Trial] = {}  # told that they began, and not that they ended
         run.audience.last_words[self._say_what_runs] = None
+
+    @property
+    def reserved(self) -> Amount:
+        """What is set aside for those under way."""
+        return sum((sampled.model.reserved for sampled in self.under_way), NOTHING)
 
     def begin(self, trial: Trial, name: str, parts: int) -> None:
         """Begin one more sample of a call; `parts` of them share what is left."""
