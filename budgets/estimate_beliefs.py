@@ -54,13 +54,15 @@ class Beliefs:
 
     Args:
         records: What was seen.
+        eager: Agreements are worked out when they are asked for, and not by `refit` alone.
 
     Attributes:
         records: What was seen.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, *, eager: bool = True) -> None:
         self.records = records
+        self._eager = eager
         self._fitted: dict[str, _Fitted] = {}
 
     def success(self, kind: str, model: str, now: int) -> Beta:
@@ -78,7 +80,8 @@ class Beliefs:
         return known.agreement
 
     def refit(self, now: int) -> None:
-        """Work out what takes long."""
+        """Work out what takes long: tens of milliseconds for each kind."""
+        self._eager = True
         for name, kind in self.records.kinds.items():
             if _grown(kind, kind.agreement_at, REFIT_AGREEMENT):
                 self._fit(name, kind, now)
@@ -121,7 +124,7 @@ class Beliefs:
         jobs = _with_loose(kind, self.records.weight(kind, now))
         priors = {model: self._prior(name, model, now) for model in kind.tried_by()}
         start = {model: fitted.success.get(model, prior) for model, prior in priors.items()}
-        if _grown(kind, kind.agreement_at, REFIT_AGREEMENT):
+        if self._eager and _grown(kind, kind.agreement_at, REFIT_AGREEMENT):
             kind.agreement = fit_agreement(jobs, priors, start)
             kind.agreement_at = kind.changes
         fitted.success = fit(jobs, priors, kind.agreement, start)

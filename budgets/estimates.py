@@ -78,7 +78,7 @@ class Estimates:
         self._saving = threading.Lock()
         self._unsaved: list[Callable[[Records], None]] = []
         self._file = None if path is None else EstimateFile(Path(path).expanduser())
-        self._beliefs = Beliefs(self._read())
+        self._beliefs = Beliefs(self._read(), eager=self._file is None)  # else `save` sees to it
 
     # Learning
 
