@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
@@ -13,11 +14,15 @@ from agentflow.context import current_node, run_scope
 from agentflow.errors import (
     AgentflowError,
     AnswerInvalid,
+    BackendError,
     BackendRejected,
     BudgetExceeded,
+    CallTimeout,
     CheckFailed,
     DefinitionError,
+    ModelError,
     ModelRefusal,
+    OutOfReach,
     RunFailed,
     described,
     nearest,
@@ -25,7 +30,7 @@ from agentflow.errors import (
 from agentflow.events import TextDelta
 from agentflow.executor.allocation.controller import controller_of
 from agentflow.executor.allocation.learning import noted
-from agentflow.executor.allocation.trial import Question, policy_here
+from agentflow.executor.allocation.trial import Question, Unjudged, policy_here
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, TextPiece
 from agentflow.executor.models.typed import AnswerType, feedback
@@ -89,6 +94,8 @@ class Prompted(Tool[P, R]):
         self._template = inspect.getdoc(fn) or ""
         self._check_definition()
         self.sampling: Sampling = sampling(self.name, models, samples, max_tokens)
+        if isinstance(check, Prompted):
+            self.sampling = replace(self.sampling, judge=(check.name, check.sampling))
         returns = self.signature.returns
         self._type = AnswerType.of(str if returns is inspect.Parameter.empty else returns)
 
@@ -149,8 +156,11 @@ class Prompted(Tool[P, R]):
         [name] = self.sampling.models
         model = MeteredModel(run.host.model(name or None), run, current_node())
         await model.connect()
-        with noted(run, self.name, model):
-            return await self._converse(run, model, prompt=prompt)
+        try:
+            with noted(run, self.name, model):
+                return await self._converse(run, model, prompt=prompt)
+        except Unjudged as unjudged:
+            raise unjudged.error from unjudged.error.__cause__
 
     def fill(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The prompt for these arguments."""
@@ -172,6 +182,7 @@ class Prompted(Tool[P, R]):
             AnswerInvalid: No answer fitted.
             ModelRefusal: It declined.
             CheckFailed: The check raised.
+            Unjudged: The check is a model that could not be asked, or paid.
             BackendError: It could not be asked.
         """
         messages: list[Message] = [{"role": "user", "content": prompt}]
@@ -249,8 +260,10 @@ class Prompted(Tool[P, R]):
             verdict = self._check(value)
             if inspect.isawaitable(verdict):
                 verdict = await verdict
+        except (ModelError, BackendError, BudgetExceeded, OutOfReach, CallTimeout) as error:
+            raise Unjudged(error) from error
         except AgentflowError:
-            raise  # of a judge that is a model: it could not be asked, or paid
+            raise  # of a judge that is a model, and not made right
         except Exception as error:
             raise CheckFailed(
                 f"{self.name}: its check raised {described(error)}; let it return False, or a "

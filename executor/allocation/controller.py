@@ -216,8 +216,9 @@ class Controller:
 
     def _freed(self) -> None:
         """Something has ended: what was set aside for it may pay for others."""
+        left = self._run.ledger.left
         for trial in self._trials.values():
-            trial.unpaid.clear()
+            trial.freed(left)
         self._changed()
 
     def _give_up(self, trial: Trial) -> None:

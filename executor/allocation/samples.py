@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.budgets.ledger import NOTHING, Amount
-from agentflow.errors import AnswerInvalid, DefinitionError, ModelError
+from agentflow.errors import AnswerInvalid, CallTimeout, DefinitionError, ModelError
 from agentflow.executor.allocation.learning import note
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled, SampledModel
-from agentflow.executor.allocation.trial import Trial, asker, judged
+from agentflow.executor.allocation.trial import Trial, Unjudged, asker, judged
+from agentflow.executor.timers import timed_out
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
@@ -78,24 +79,35 @@ class Samples:
     async def _sample(self, trial: Trial, sampled: Sampled) -> None:
         asker.set(sampled)
         self._tell_begun(trial, sampled)
+        timer = asyncio.timeout(trial.question.timeout)
         try:
             await sampled.model.connect()
             sampled.began = self._loop.time()
-            async with asyncio.timeout(trial.question.timeout):
+            async with timer:
                 value = await trial.question.ask(sampled.model)
         except asyncio.CancelledError:
             self._note(trial, sampled, passed=None)
             self._tell_ended(trial, sampled, "cancelled", sampled.why)
             raise
         except Exception as error:  # noqa: BLE001  # it is the sample's, or its call's, failure
-            self._missed(trial, sampled, error)
+            late = timer.expired() and type(error) is TimeoutError
+            self._missed(trial, sampled, self._timeout(trial) if late else error)
         else:
             self._note(trial, sampled, passed=True)
             self._tell_ended(trial, sampled, "passed", "")
             trial.passed(sampled, value)
             self.dismiss(trial, won=sampled)
 
+    def _timeout(self, trial: Trial) -> CallTimeout:
+        limit = trial.question.timeout or 0.0
+        return timed_out(trial.question.tool, limit, trial.node, idle=False, cause=None)
+
     def _missed(self, trial: Trial, sampled: Sampled, error: Exception) -> None:
+        if isinstance(error, Unjudged):
+            trial.unjudged(error.error)
+            self._note(trial, sampled, passed=None)
+            self._tell_ended(trial, sampled, "failed", f"its judge: {error}")
+            return
         if not judged(error):
             self._tell_ended(trial, sampled, "failed", str(error))
             trial.fail(error)

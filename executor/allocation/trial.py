@@ -26,6 +26,22 @@ from agentflow.tools.tool import Tool
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
+
+class Unjudged(Exception):
+    """What was to judge an answer could not: it was not reached or paid, or was of no use itself.
+
+    Args:
+        error: Why.
+
+    Attributes:
+        error: As given.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 MOST = 64
 """Samples of one call that are begun in all."""
 
@@ -76,6 +92,7 @@ class Trial:
         cut: How many of these were cut off because more could not be paid.
         barred: Models that cannot be asked.
         unpaid: Models that did not fit into what was left, until some of it comes back.
+        held: What a judge could not pay, until it could: no answer is bought in vain.
         won: Whose sample passed, or None.
         short: What could not be set aside for a sample since one last began, or None.
     """
@@ -95,9 +112,11 @@ class Trial:
         self.cut: Counter[str] = Counter()
         self.barred: set[str] = set()
         self.unpaid: set[str] = set()
+        self.held: BudgetExceeded | None = None
         self.won: str | None = None
         self.short: BudgetExceeded | None = None
         self._faults: Counter[str] = Counter()  # of backends, in a row
+        self._unjudged = 0  # answers, in a row
         self._errors: list[tuple[str, BaseException]] = []
 
     @property
@@ -108,6 +127,8 @@ class Trial:
     @property
     def payable(self) -> list[str]:
         """Who may be asked now."""
+        if self.held is not None:
+            return []
         return [name for name in self.models if name not in self.unpaid]
 
     @property
@@ -146,10 +167,28 @@ class Trial:
             if not error.retryable or self._faults[name] >= self._patience:
                 self.barred.add(name)
             return False
-        self._faults[name] = 0
+        self._faults[name] = self._unjudged = 0
         self.failed[name] += 1
         self.cut[name] += sampled.model.cut_short
         return not sampled.model.cut_short
+
+    def unjudged(self, error: Exception) -> None:
+        """An answer could not be judged, which says nothing of the model that gave it."""
+        if isinstance(error, BudgetExceeded):
+            self.short = self.held = error
+            return
+        self._errors.append(("its judge", error))
+        self._unjudged += 1
+        if self._unjudged >= self._patience:
+            self.fail(error)
+
+    def freed(self, left: Left) -> None:
+        """Something has ended, and this is left."""
+        self.unpaid.clear()
+        if self.held is not None:
+            rest = getattr(left, self.held.unit)
+            if rest is None or rest >= self.held.asked:
+                self.held = None
 
     def passed(self, sampled: Sampled, value: Any) -> None:
         """A sample has an answer that passed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -77,18 +77,18 @@ class View:
 
     def _jobs(self, trials: Collection[Trial]) -> Iterator[Job]:
         """The calls that are not done, each after those it waits for."""
-        by_node: dict[int, list[Trial]] = {}
+        by_node: dict[int, Sequence[Trial]] = {}
         for trial in trials:
             if trial.answer.done():
                 continue  # it leaves in a moment
-            by_node.setdefault(trial.node, []).append(trial)
+            by_node[trial.node] = [*by_node.get(trial.node, ()), trial]
         yield from map(self._tried, by_node.pop(-1, ()))
         stand_for: dict[int, tuple[int, ...]] = {}
         state = self._run.driver.state
         for id, slot in enumerate(state.slots):
             if state.status[slot] >= DONE:
                 continue
-            if (here := by_node.get(id)) is not None:
+            if here := by_node.pop(id, ()):
                 stand_for[id] = tuple(trial.id for trial in here)
                 yield from map(self._tried, here)
                 continue
@@ -102,6 +102,8 @@ class View:
                 yield replace(job, running=self._running(id))
             else:
                 yield job
+        for here in by_node.values():  # of calls that have ended, and left something behind
+            yield from map(self._tried, here)
 
     def _expected(self, id: int, slot: int, after: tuple[int, ...]) -> Job:
         """A call that no model tries yet."""

@@ -21,7 +21,14 @@ from agentflow import (
 )
 from agentflow.budgets.allocation.situation import Decision, Start
 from agentflow.clock import now
-from agentflow.errors import CheckFailed, RunFailed
+from agentflow.errors import (
+    AnswerInvalid,
+    BackendUnreachable,
+    BudgetExceeded,
+    CallTimeout,
+    CheckFailed,
+    RunFailed,
+)
 
 if TYPE_CHECKING:
     from tests.engine.allocation.conftest import MakeWorld
@@ -288,3 +295,140 @@ async def test_the_judge_of_an_answer_that_is_overtaken_is_cancelled(world: Make
     assert await made.engine.run(flow) == "two"
     assert now() == 3.0
     assert made.models["large"].broken_off == [3.0]
+
+
+# Judges that cannot judge
+
+
+@llm(model="large", max_tokens=20, repairs=0)
+async def judge(answer: str) -> bool:
+    """Is {answer} right?"""
+    raise AssertionError
+
+
+@llm(model=["small"], samples=2, max_tokens=20, check=judge)
+async def judged(question: str) -> str:
+    """Decide {question}."""
+    raise AssertionError
+
+
+@workflow(budget=LIMITS)
+async def judging() -> str:
+    return await judged("a")
+
+
+async def test_what_a_judge_cannot_read_is_not_held_against_the_model(world: MakeWorld) -> None:
+    made = world({"large": ["bogus", "bogus", "true"]}, plays=[("small", 1)])
+    before = made.engine.services.estimates.success("judged", "small")
+
+    assert await made.engine.run(judging) == "yes"
+    assert made.outcomes() == [("small", "failed"), ("small", "failed"), ("small", "passed")]
+    assert made.engine.services.estimates.success("judged", "small").mean > before.mean
+    assert "its judge: judge: the answer of large" in made.told(events.SampleEnded)[0].why
+
+
+async def test_a_judge_that_fails_three_times_in_a_row_fails_the_call(world: MakeWorld) -> None:
+    away = BackendUnreachable("away", url="http://large")
+    made = world({"large": [away]}, plays=[("small", 1)])
+
+    with pytest.raises(RunFailed) as caught:
+        await made.engine.run(judging)
+    assert caught.value.__cause__ is away
+    assert len(made.models["small"].requests) == 3
+
+
+async def test_a_judge_that_gives_up_costs_one_sample_and_not_its_siblings(
+    world: MakeWorld,
+) -> None:
+    @llm(model=["large", "judge"], max_tokens=20, repairs=0, check=lambda right: right)
+    async def strict(answer: str) -> bool:
+        """Is {answer} right?"""
+        raise AssertionError
+
+    @llm(model=["small"], samples=2, max_tokens=20, check=strict)
+    async def two(question: str) -> str:
+        """Decide {question}."""
+        raise AssertionError
+
+    @workflow(budget=LIMITS)
+    async def flow() -> str:
+        return await two("a")
+
+    def begin(situation: Any) -> Decision:
+        of_judge = [job for job in situation.jobs if "large" in job.models]
+        lost = tuple(job.id for job in of_judge if not job.running and job.failed)
+        starts = [Start(job.id, "large") for job in of_judge if not (job.running or job.failed)]
+        own = [Start(job.id, "small", 2) for job in situation.jobs if "small" in job.models]
+        running = [job for job in situation.jobs if "small" in job.models and job.running]
+        return Decision(tuple(starts if running else own), hopeless=lost)
+
+    made = world(
+        {"small": [("one", 1.0), ("two", 3.0)], "large": ["false", "true"], "judge": ["true"]},
+        plays=[begin],
+    )
+    made.engine.services.estimates.settled("strict", {"large": (1, 1)})
+
+    assert await made.engine.run(flow) == "two"
+
+
+async def test_one_model_is_not_blamed_for_its_judge_either(world: MakeWorld) -> None:
+    @llm(model="small", max_tokens=20, check=judge)
+    async def single(question: str) -> str:
+        """Decide {question}."""
+        raise AssertionError
+
+    @workflow(budget=LIMITS)
+    async def flow() -> str:
+        return await single("a")
+
+    made = world({"large": ["bogus"]}, plays=[("small", 1)])
+    before = made.engine.services.estimates.success("single", "small")
+
+    with pytest.raises(RunFailed) as caught:
+        await made.engine.run(flow)
+    assert isinstance(caught.value.__cause__, AnswerInvalid)
+    assert made.engine.services.estimates.success("single", "small").mean == before.mean
+
+
+async def test_an_answer_whose_judge_cannot_be_paid_is_not_bought_again(world: MakeWorld) -> None:
+    @workflow(budget=Budget(usd=1))
+    async def flow() -> list[Any]:
+        others = [decide(str(number)) for number in range(30)]
+        return list(await asyncio.gather(judged("a"), *others, return_exceptions=True))
+
+    made = world({"large": ["true"]}, prices={"large": (1000, 10**6)}, plays=[("small", 1)])
+
+    [lost, *found] = await made.engine.run(flow)
+
+    assert isinstance(lost, BudgetExceeded)
+    assert found == ["yes"] * 30
+    assert len(made.models["small"].requests) == 31
+
+
+async def test_a_sample_that_takes_too_long_is_a_call_that_did(world: MakeWorld) -> None:
+    @workflow
+    async def flow() -> str:
+        return await decide.with_(timeout=2)("a")
+
+    made = world({"small": [("yes", 9.0)], "large": [("yes", 9.0)]})
+
+    with pytest.raises(RunFailed) as caught:
+        await made.engine.run(flow)
+    error = caught.value.__cause__
+    assert isinstance(error, CallTimeout)
+    assert (error.tool, error.seconds, error.node) == ("decide", 2.0, 0)
+
+
+async def test_what_a_call_left_running_may_ask_models_after_it(world: MakeWorld) -> None:
+    @tool
+    async def leaves() -> asyncio.Task[str]:
+        return asyncio.ensure_future(decide("a"))
+
+    @workflow(budget=LIMITS)
+    async def flow() -> str:
+        task = await leaves()
+        return await task
+
+    made = world({}, plays=[("small", 1)])
+
+    assert await made.engine.run(flow) == "yes"
