@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from agentflow import Budget, Engine, Prices, llm, workflow
+from agentflow.errors import RunError
 from agentflow.events import Allocated, Event, SampleEnded
 from agentflow.testing import ChatCall, Pace, Reply, ScriptedServer
 
@@ -105,7 +106,10 @@ async def main(runs: int = 3) -> list[Account]:
             accounts.append(account := Account())
             end = engine.subscribe(account.take)
             began = loop.time()
-            await engine.run(brief, "heat pumps")
+            try:
+                await engine.run(brief, "heat pumps")
+            except RunError as error:  # the limits held, and were too tight this time
+                print(error)
             end()
             account.show(f"run {number}", loop.time() - began)
     return accounts
