@@ -1,6 +1,7 @@
 """How often plans are done within money and time, by who decides what models try.
 
     python benchmarks/allocation.py [--quick] [--json] [--jobs N] [--episodes N] [--only PART]
+        [--pools FILE]
 
 Models are modelled: they take the time, write the tokens and pass or fail as their records say.
 All else is the engine's, on virtual time: running, checking, cancelling, reserving, settling.
@@ -64,7 +65,8 @@ class Plan:
         self.few = max(1, self.episodes // 3)
         self.jobs: int = given.jobs
         self.quick: bool = given.quick
-        self._only: list[str] = given.only or list(PARTS)
+        self.pools: str = given.pools or ""
+        self._only: list[str] = given.only or ([] if self.pools else list(PARTS))
 
     def has(self, name: str) -> bool:
         """Whether a part is asked for."""
@@ -84,6 +86,9 @@ def measure(plan: Plan) -> Found:
         if plan.has(name):
             count = plan.few if name == FULL else plan.episodes
             found.rows[name] = play(parts(row, POLICIES, count), engine)
+    if plan.pools:
+        row = Row(pools=plan.pools)
+        found.rows[plan.pools] = play(parts(row, POLICIES, plan.episodes), engine)
     if plan.has("fixed"):
         for name in (KNOWN, ITEMS):
             found.simulated[name] = play(fixed(MAIN[name], plan.episodes), plain)
@@ -121,6 +126,7 @@ def main() -> None:
     options.add_argument("--episodes", type=int, help="of a case and cell (6; with --quick 1)")
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options.add_argument("--only", action="append", choices=PARTS, help="a part of it")
+    options.add_argument("--pools", metavar="FILE", help="records of samples: only these")
     given = options.parse_args()
     found = measure(Plan(given))
     report.show(found)

@@ -7,19 +7,18 @@ the mean over the items of the kind; an item is hopeless, or easy or hard for al
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist, fmean
+from statistics import fmean
+
+from allocation_items import HOPELESS, HOPELESS_P, NORMAL, correlation, fitted, given
 
 from agentflow.budgets.allocation.situation import Profile
 
-NORMAL = NormalDist()
 WIDTHS = (1, 4, 16, 64)
 POOL = 96  # records of a node and model
-HOPELESS, HOPELESS_P = 0.085, 0.004  # share of items that no model can do, and a sample's chance
 COMMON = 0.3  # of what decides an outcome, the part that samples of one item share
 SPREAD = 0.5  # of the logarithm of an answer's length
 EASIER = 0.8  # than the known nodes are the items of a kind, so that long plans are not lost
@@ -109,6 +108,8 @@ class Case:
         after: By node, the nodes that must be done first.
         pools: By node and model, the records: of the node itself, or of its kind.
         shared: How much the outcomes of samples of one item have in common; 0 if nothing.
+        items: By node, what it may be in an episode, each with pools of its own; if that is known.
+        agreement: What an allocator is told of it: the shared part of a normal model.
     """
 
     name: str
@@ -116,14 +117,8 @@ class Case:
     pools: tuple[Mapping[str, Pool], ...]
     shared: float = 0.0
     widths: tuple[int, ...] = WIDTHS
-
-    @cached_property
-    def agreement(self) -> float:
-        """The agreement of a normal model without hopeless items that fits best."""
-        if not self.shared:
-            return 0.0
-        rates = [pool.probability for node in self.pools for pool in node.values()]
-        return fitted(fmean(rates), self.shared)
+    items: tuple[Sequence[Mapping[str, Pool]], ...] = ()
+    agreement: float = 0.0
 
     @cached_property
     def scale(self) -> tuple[float, float]:
@@ -139,6 +134,11 @@ class Case:
     def most_tokens(self) -> tuple[int, ...]:
         """By node, the upper bound of an answer: the same for all models, as tools have it."""
         return tuple(max(pool.longest for pool in node.values()) for node in self.pools)
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """By model, USD for a million output tokens."""
+        return {name: pool.price for node in self.pools for name, pool in node.items()}
 
     def limits(self, cell: Cell) -> tuple[float, float]:
         """USD and seconds of a cell."""
@@ -168,7 +168,7 @@ class Draws:
         if key not in self._made:
             self._made[key] = (self._chance(node, model), self._passes(node, model), [])
         chance, probability, records = self._made[key]
-        pool = self._case.pools[node][model]
+        pool = self._pools(node)[model]
         while len(records) <= index:
             if not self._case.shared:
                 records.append(chance.choice(pool.records))
@@ -180,6 +180,12 @@ class Draws:
     def _chance(self, node: int, model: str = "") -> random.Random:
         return random.Random(f"{self._case.name} {self._seed} {node} {model}")
 
+    def _pools(self, node: int) -> Mapping[str, Pool]:
+        """Of the item that the node is in this episode, where that is known, or of its kind."""
+        if not self._case.items:
+            return self._case.pools[node]
+        return self._chance(node).choice(self._case.items[node])
+
     def _passes(self, node: int, model: str) -> float:
         """The probability of the item that the node is in this episode."""
         if not (shared := self._case.shared):
@@ -187,48 +193,6 @@ class Draws:
         item = self._chance(node)
         hopeless, latent = item.random() < HOPELESS, item.gauss(0.0, 1.0)
         return given(self._case.pools[node][model].probability, shared, hopeless, latent)
-
-
-def given(
-    mean: float, shared: float, hopeless: bool, latent: float, share: float = HOPELESS
-) -> float:
-    """The probability of an item, where `mean` is that over all items."""
-    if hopeless:
-        return HOPELESS_P
-    others = (mean - share * HOPELESS_P) / (1 - share)
-    level = NORMAL.inv_cdf(min(max(others, 0.01), 0.99))
-    return NORMAL.cdf((level + math.sqrt(shared) * latent) / math.sqrt(1 - shared))
-
-
-QUANTILES = [NORMAL.inv_cdf((i + 0.5) / 200) for i in range(200)]
-
-
-def items(mean: float, shared: float, share: float = HOPELESS) -> list[tuple[float, float]]:
-    """(weight, probability) of the items of a kind; `share` of them are hopeless."""
-    weight = (1 - share) / len(QUANTILES)
-    usual = [(weight, given(mean, shared, False, z, share)) for z in QUANTILES]
-    return [(share, HOPELESS_P), *usual]
-
-
-def correlation(one: float, other: float, shared: float, share: float = HOPELESS) -> float:
-    """The correlation of the outcomes of two samples of one item, by the models' means."""
-    pairs = zip(items(one, shared, share), items(other, shared, share), strict=True)
-    both = [(weight, a, b) for (weight, a), (_, b) in pairs]
-    p, q = sum(w * a for w, a, _ in both), sum(w * b for w, _, b in both)
-    joint = sum(w * a * b for w, a, b in both)
-    return (joint - p * q) / math.sqrt(p * (1 - p) * q * (1 - q))
-
-
-def fitted(mean: float, shared: float) -> float:
-    """The shared part of a normal model without hopeless items whose outcomes correlate as much."""
-    wanted, low, high = correlation(mean, mean, shared), 0.0, 0.99
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        if correlation(mean, mean, middle, 0.0) < wanted:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 After = tuple[tuple[int, ...], ...]
@@ -295,6 +259,12 @@ def _node(models: Mapping[str, Speech], known: bool, chance: random.Random) -> d
     return pools
 
 
+def _agreement(pools: Sequence[Mapping[str, Pool]]) -> float:
+    """The agreement of a normal model without hopeless items that fits best."""
+    mean = fmean(pool.probability for node in pools for pool in node.values())
+    return fitted(mean, correlation(mean, mean, COMMON))
+
+
 def cases(known: bool = True, seed: int = 0) -> list[Case]:
     """The plans of one row: with nodes that are known, or with two kinds of correlated items."""
     made = []
@@ -306,5 +276,5 @@ def cases(known: bool = True, seed: int = 0) -> list[Case]:
         else:
             kinds = [_node(models, known, chance) for _ in range(2)]
             pools = [kinds[node % 2] for node in range(len(after))]
-            made.append(Case(name, after, tuple(pools), COMMON))
+            made.append(Case(name, after, tuple(pools), COMMON, agreement=_agreement(pools)))
     return made

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 
 import allocation_cases
+import allocation_pools
 from allocation_cases import BUDGETS, DEADLINES, Case, Cell
 from allocation_mcpp import Portfolio
 from allocation_rivals import retries, uniforms
@@ -70,6 +71,7 @@ class Row:
         refunds: Whether what is cancelled costs only what it had made.
         launch: Whether samples are paid when they begin, as in the published simulator.
         error: By how much the estimates are wrong.
+        pools: A file with records of samples, in place of the modelled plans.
         small: Whether only plans of up to 5 nodes are run.
     """
 
@@ -78,6 +80,7 @@ class Row:
     launch: bool = False
     error: Error = RIGHT
     small: bool = False
+    pools: str = ""
 
 
 @dataclass
@@ -107,10 +110,15 @@ class Part:
 
 
 @cache
-def cases(known: bool, small: bool = False) -> Sequence[Case]:
+def cases(known: bool, small: bool = False, pools: str = "") -> Sequence[Case]:
     """The plans of a world."""
-    made = allocation_cases.cases(known)
+    made = allocation_pools.load(pools) if pools else allocation_cases.cases(known)
     return [case for case in made if len(case.after) <= SMALL] if small else made
+
+
+def cases_of(row: Row) -> Sequence[Case]:
+    """The plans of a row."""
+    return cases(row.known, row.small, row.pools)
 
 
 class Stage:
@@ -147,7 +155,7 @@ class Stage:
 @lru_cache(maxsize=2)  # the batches of a stage are large, and parts come case by case
 def stage(row: Row, case: int) -> Stage:
     """A stage of this process."""
-    return Stage(row, cases(row.known, row.small)[case])
+    return Stage(row, cases_of(row)[case])
 
 
 Runner = Callable[[Stage, str, tuple[float, float], str, float], Result]
@@ -183,7 +191,7 @@ def played(part: Part, runner: Runner = simulated, step: float = 0.0) -> dict[st
 
 def parts(row: Row, policies: Iterable[str], episodes: int) -> Iterator[Part]:
     """All parts of a row; every case and cell has so many episodes."""
-    for case in range(len(cases(row.known, row.small))):
+    for case in range(len(cases_of(row))):
         for cell in CELLS:
             yield Part(row, case, cell, tuple(range(episodes)), tuple(policies))
 
@@ -191,7 +199,7 @@ def parts(row: Row, policies: Iterable[str], episodes: int) -> Iterator[Part]:
 def fixed(row: Row, episodes: int) -> Iterator[Part]:
     """The same for every policy that keeps to one model, and to one width or its share."""
     for part in parts(row, (), episodes):
-        case = cases(row.known, row.small)[part.case]
+        case = cases_of(row)[part.case]
         names = [f"retry {name}" for name in retries(case)]
         names += [f"uniform {name}" for name in uniforms(case, 1.0)]
         yield replace(part, policies=tuple(names))

@@ -167,11 +167,10 @@ class World:
         self._count: dict[tuple[int, str], int] = {}
         self.batches = [Waiting() for _ in case.after]
         self.samples = 0
-        prices = {name: pool.price for node in case.pools for name, pool in node.items()}
         self.prices = Prices(
             {
                 name: Price(Decimal(0), Decimal(str(price)), refunds=rules.refunds)
-                for name, price in prices.items()
+                for name, price in case.prices.items()
             }
         )
 

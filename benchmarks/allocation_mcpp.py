@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import compress, cycle, islice, product
 from operator import le, sub
 
 from allocation_rivals import idle
@@ -31,11 +31,13 @@ WIDTHS = (1, 4, 16, 64)
 ROLLOUTS = 64
 FREE = 3  # nodes whose options are all combined
 MOST = 2048  # candidates
-STOCK = 512  # batches drawn beforehand for a model, a width and a profile
+MADE = 200  # samples of a model that others are drawn from
+STOCK = 2048  # batches of one sample drawn beforehand; of wider ones fewer, which vary less
 
 Option = tuple[str, int]
 Column = list[float]
-Pair = tuple[dict[int, Option], Option]
+Sample = tuple[float, float, float, bool]
+"""Seconds, USD, USD a second, and whether it passed."""
 NEVER = float("inf")
 
 
@@ -52,66 +54,58 @@ class Stock:
     """Batches of one model and width, and how long it takes, repeated, until one has passed."""
 
     def __init__(self, profile: Profile, width: int, cancel: bool, chance: random.Random) -> None:
-        batches = [batch(profile, width, cancel, chance) for _ in range(STOCK)]
+        samples = made(profile)
+        batches = [
+            batch(chance.choices(samples, k=width), cancel, profile.refunds)
+            for _ in range(round(STOCK / width**0.5))
+        ]
+        self._size = len(batches)
         self._first = Columns(*map(list, zip(*batches, strict=True)))
         seconds, usd = NEVER, NEVER
         rest = []
         for took, paid, passed in reversed(batches + batches):
             seconds, usd = (took, paid) if passed else (took + seconds, paid + usd)
             rest.append((seconds, usd))
-        rest = rest[STOCK:]
+        rest = rest[len(batches) :]
         chance.shuffle(rest)  # neighbours have batches in common
         self._rest = [list(column) for column in zip(*rest, strict=True)]
 
     def first(self, chance: random.Random) -> Columns:
         """One batch in every rollout."""
-        at = chance.randrange(STOCK - ROLLOUTS)
+        at = chance.randrange(self._size - ROLLOUTS)
         end, its = at + ROLLOUTS, self._first
         return Columns(its.seconds[at:end], its.usd[at:end], its.passed[at:end])
 
     def rest(self, chance: random.Random) -> tuple[Column, Column]:
         """In every rollout seconds and USD of batches until one has passed."""
-        at = chance.randrange(STOCK - ROLLOUTS)
+        at = chance.randrange(self._size - ROLLOUTS)
         seconds, usd = self._rest
         return seconds[at : at + ROLLOUTS], usd[at : at + ROLLOUTS]
 
 
-def batch(
-    profile: Profile, width: int, cancel: bool, chance: random.Random
-) -> tuple[float, float, bool]:
-    """Seconds, USD and success of so many samples at once."""
-    records = [*profile.won, *profile.lost]
-    won = round(profile.probability * len(records))
-    if won != len(profile.won):  # the pool does not have the outcomes that are believed in
-        samples = [outcome(profile, chance) for _ in range(width)]
-    else:
-        samples = [
-            (*records[number], number < won)
-            for number in (int(chance.random() * len(records)) for _ in range(width))
-        ]
-    return together(samples, cancel, profile.refunds)
+def made(profile: Profile) -> list[Sample]:
+    """Samples, each as likely as any other, with the probability that is believed in."""
+    won, lost = profile.won or profile.lost, profile.lost or profile.won
+    passing = round(MADE * profile.probability)
+    return [
+        (seconds, usd, usd / max(seconds, 1e-9), number < passing)
+        for number, (seconds, usd) in enumerate(
+            [*islice(cycle(won), passing), *islice(cycle(lost), MADE - passing)]
+        )
+    ]
 
 
-def outcome(profile: Profile, chance: random.Random) -> tuple[float, float, bool]:
-    """One sample."""
-    passed = chance.random() < profile.probability
-    records = (profile.won if passed else profile.lost) or profile.won or profile.lost
-    return (*chance.choice(records), passed)
-
-
-def together(
-    samples: Sequence[tuple[float, float, bool]], cancel: bool, refunds: bool
-) -> tuple[float, float, bool]:
+def batch(samples: Sequence[Sample], cancel: bool, refunds: bool) -> tuple[float, float, bool]:
     """Seconds, USD and success of samples that begin at once."""
-    passing = [seconds for seconds, _, passed in samples if passed]
-    if not cancel or not passing:
-        longest = max(seconds for seconds, _, _ in samples)
-        return longest, sum(usd for _, usd, _ in samples), bool(passing)
-    first = min(passing)
+    seconds, usd, rates, passed = zip(*samples, strict=True)
+    if not any(passed):
+        return max(seconds), sum(usd), False
+    if not cancel:
+        return max(seconds), sum(usd), True
+    first = min(compress(seconds, passed))
     if not refunds:
-        return first, sum(usd for _, usd, _ in samples), True
-    paid = sum(usd * min(1.0, first / max(seconds, 1e-9)) for seconds, usd, _ in samples)
-    return first, paid, True
+        return first, sum(usd), True
+    return first, sum(map(min, usd, [rate * first for rate in rates])), True
 
 
 def bits(numbers: Sequence[float], limits: Sequence[float]) -> int:
@@ -236,20 +230,20 @@ class Rollouts:
     def _remaining(self, job: Job) -> Columns:
         """What is left of the samples under way, which have not ended by their age."""
         passed_before = getattr(job, "passed", False)
-        made = []
+        found = []
         for _ in range(ROLLOUTS):
             left = [self._rest_of(job.models[s.model], s.age) for s in job.running]
-            seconds, usd, passed = together(left, self._its.cancel, False)
-            made.append((seconds, usd, passed or passed_before))
-        return Columns(*map(list, zip(*made, strict=True)))
+            seconds, usd, passed = batch(left, self._its.cancel, False)
+            found.append((seconds, usd, passed or passed_before))
+        return Columns(*map(list, zip(*found, strict=True)))
 
-    def _rest_of(self, profile: Profile, age: float) -> tuple[float, float, bool]:
+    def _rest_of(self, profile: Profile, age: float) -> Sample:
         """Seconds until a sample ends, what it costs in all, and whether it passes."""
         passed = self._chance.random() < profile.probability
         records = (profile.won if passed else profile.lost) or [*profile.won, *profile.lost]
         longer = [record for record in records if record[0] > age] or [max(records)]
         seconds, usd = self._chance.choice(longer)
-        return max(seconds - age, 0.0), usd, passed
+        return max(seconds - age, 0.0), usd, 0.0, passed
 
 
 class Tail:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import pytest
-from allocation_cases import CODERS, Case, Pool, Record, cases, chain, correlation, items
+from allocation_cases import CODERS, Case, Pool, Record, cases, chain
 from allocation_contest import CELLS, Row, simulated, stage
 from allocation_engine import through_the_engine
+from allocation_items import correlation, items
 from allocation_optimum import SMALL, TWO, Exact, Optimum, Running, Small, gap
 from allocation_rivals import Retry
 from allocation_simulator import Episode, Result, Rules, cut
