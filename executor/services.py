@@ -126,6 +126,7 @@ class Services:
         cache: Results of tools, or None.
         foresight: What its runs have learnt of what comes next; None without speculation.
         streaming: Names of models that were seen to stream.
+        deciding: Held by the run whose allocator decides: one at a time holds the loop up less.
         abandoned: Names of calls that would not end.
     """
 
@@ -145,6 +146,7 @@ class Services:
         self._allocator = allocator
         self.estimates = estimates or Estimates()
         self.streaming: set[str] = set()
+        self.deciding = asyncio.Lock()
         self._keep_again = 0.0  # when estimates may be written again, on the loop's clock
         self.cache: ToolCache | None = None
         self.foresight = foresight

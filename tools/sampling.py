@@ -19,11 +19,13 @@ class Sampling:
         models: Names, in the order listed; ``""`` is the engine's default.
         widths: Numbers of samples, ascending.
         max_tokens: Upper bound of one answer.
+        judge: The tool that judges an answer, if that is done by models, and how it is tried.
     """
 
     models: tuple[str, ...]
     widths: tuple[int, ...]
     max_tokens: int
+    judge: tuple[str, Sampling] | None = None
 
     @property
     def chooses(self) -> bool:

@@ -26,7 +26,7 @@ from agentflow.executor.allocation.view import View
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Steps of a decision between which nothing else runs; counted, so that runs can be repeated."""
 
 SOONEST = 0.001
@@ -118,8 +118,10 @@ class Controller:
         try:
             await asyncio.sleep(0)  # calls that become ready together are decided together
             while self._due and self._trials:
-                self._due = False
-                self._carry_out(await self._think())
+                async with self._run.host.services.deciding:
+                    self._due = False
+                    decision = await self._think()
+                self._carry_out(decision)
         except Exception as error:  # noqa: BLE001  # an allocator's fault is its calls' failure
             for trial in self._trials.values():
                 trial.fail(error)

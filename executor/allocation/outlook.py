@@ -107,8 +107,9 @@ class Outlook:
     def _learn(self, key: _Key) -> None:
         tool, sampling, step = key
         tokens = None if step is None else round(PROMPT_STEP**step)
+        judging = 0.0 if sampling.judge is None else self._judging(*sampling.judge)
         found = {
-            name: self._profile(tool, model, sampling.max_tokens, tokens)
+            name: _dearer(self._profile(tool, model, sampling.max_tokens, tokens), judging)
             for name, model in self._models(sampling).items()
         }
         if step is not None:
@@ -139,6 +140,10 @@ class Outlook:
         took = self.latencies(tool) or (UNKNOWN,)
         return Profile(1.0, [(seconds, usd) for seconds in took], ())
 
+    def _judging(self, tool: str, sampling: Sampling) -> float:
+        """USD that it costs to have an answer judged, if the first model asked can tell."""
+        return self.profiles(tool, sampling)[sampling.models[0]].usd
+
     def _profile(
         self, tool: str, model: Model, max_tokens: int, prompt_tokens: int | None
     ) -> Profile:
@@ -155,6 +160,14 @@ class Outlook:
         )
         # What is under way when a sample is cancelled is paid, as if it had come.
         return replace(known, start=known.start + float(charged.cost(0, IN_FLIGHT)))
+
+
+def _dearer(profile: Profile, usd: float) -> Profile:
+    """A profile of samples that cost so much more when they have ended."""
+    if not usd:
+        return profile
+    won, lost = ([(t, cost + usd) for t, cost in pool] for pool in (profile.won, profile.lost))
+    return replace(profile, won=won, lost=lost)
 
 
 def _alike(one: Profile, other: Profile) -> bool:
