@@ -264,3 +264,43 @@ def test_threads_together_stay_within_the_limit(seed: int) -> None:
     assert all(left.tokens is not None and left.tokens >= 0 for left in seen)
     assert root.reserved == Amount()
     assert root.spent.usd <= 1 and root.spent.tokens <= 500
+
+
+def test_whoever_waits_is_told_once_when_others_give_back() -> None:
+    engine = Ledger(Budget(usd=1))
+    one, other = engine.child(), engine.child(Budget(usd=1))
+    told: list[str] = []
+    held = other.reserve("0.6")
+
+    assert one.when_returned(lambda: told.append("one"))
+    held.settle("0.1")
+    other.reserve("0.1").release()
+
+    assert told == ["one"]
+
+
+def test_nobody_waits_for_what_is_his_own_or_not_limited() -> None:
+    free, engine = Ledger(), Ledger(Budget(usd=1))
+    own, endless = engine.reserve("0.5"), free.reserve(5)
+
+    assert not engine.when_returned(pytest.fail, mine=own.amount)
+    assert not free.when_returned(pytest.fail)
+    own.release()
+    endless.release()
+
+
+@pytest.mark.parametrize(("held", "waits"), [("0.5", True), ("0.4", False)])
+def test_what_others_hold_may_be_too_little_to_wait_for(held: str, waits: bool) -> None:
+    engine = Ledger(Budget(usd=1))
+    engine.reserve(held)
+
+    assert engine.when_returned(list, scarce=True) is waits
+
+
+def test_so_it_is_with_tokens() -> None:
+    engine = Ledger(Budget(tokens=100))
+    held = engine.child().reserve(tokens=50)
+
+    assert engine.child().when_returned(list, scarce=True)
+    held.release()
+    assert not engine.when_returned(list)
