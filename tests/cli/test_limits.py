@@ -41,6 +41,23 @@ async def brief(topic: str) -> int:
     return await measure(write(topic).ref)
 
 
+@llm(model="judge", max_tokens=5)
+async def is_kind(text: str) -> bool:
+    """Is this kind? {text}"""
+    raise NotImplementedError
+
+
+@llm(model=["small", "large"], samples=(1, 2), check=is_kind, max_tokens=40)
+async def reply(letter: str) -> str:
+    """Reply to {letter}."""
+    raise NotImplementedError
+
+
+@workflow
+async def chapters(titles: list[str]) -> int:
+    return await measure("".join(await write.map(titles)))
+
+
 @workflow
 async def twice(topic: str) -> int:
     return await measure(write(write(topic).ref).ref)
@@ -174,6 +191,27 @@ def test_a_plan_file_and_a_single_tool_have_chances_too(cli: Cli, plan: Cli) -> 
 
     assert "it is finished with a probability" in cli("plan", "trip.plan", *words).out
     assert "it is finished with a probability" in plan(*LIMITS, target="briefs.py:write").out
+
+
+def test_each_element_of_a_list_that_is_known_counts(cli: Cli) -> None:
+    def told(titles: str) -> Any:
+        words = ("plan", "briefs.py:chapters", f"titles={titles}", *LIMITS, "--format", "json")
+        return cli(*words, "--prices", "prices.toml").json["forecast"]
+
+    one, three = told('["a"]'), told('["a", "b", "c"]')
+    assert 2 < three["usd_expected"] / one["usd_expected"] < 4
+    assert three["probability"] < one["probability"]
+    assert (told("[]")["probability"], told("[]")["usd_expected"]) == (1, 0)
+
+
+def test_who_judges_counts_too(plan: Cli, project: Path) -> None:
+    unpriced = plan(*LIMITS, target="briefs.py:reply")
+    assert (unpriced.code, "'judge' is not known" in unpriced.err) == (codes.USAGE, True)
+
+    (project / "prices.toml").write_text(f"{PRICES}judge = {{ input = 100, output = 100 }}")
+    told = plan(*LIMITS, "--format", "json", target="briefs.py:reply").json["forecast"]
+    assert told["calls_known"]["is_kind"] == {"judge": 0}
+    assert told["usd_for_90_percent"] is None or told["usd_for_90_percent"] > 0.001
 
 
 def test_the_default_model_is_the_one_that_is_named(cli: Cli) -> None:
