@@ -102,7 +102,7 @@ class Engine(Starter):
             _foresight(speculation, cache),
             random.Random(seed),
             partial=partial,
-            allocator=allocator,
+            allocator=_maker(allocator),
             estimates=estimates if isinstance(estimates, Estimates) else Estimates(estimates),
         )
         self.plain_models: set[str] = set()
@@ -337,6 +337,15 @@ def _caching(given: Caching | str | Path | bool) -> Caching | None:
     if isinstance(given, bool):
         return Caching() if given else None
     return Caching(directory=given)
+
+
+def _maker(given: Callable[[], Allocator] | None) -> Callable[[], Allocator] | None:
+    if given is not None and not callable(given):
+        raise DefinitionError(
+            f"allocator={given!r}: each run has one of its own, so give what makes it: "
+            "Engine(allocator=MonteCarlo), and not MonteCarlo()"
+        )
+    return given
 
 
 def _foresight(given: Speculation | bool, cache: Caching | str | Path | bool) -> Foresight | None:

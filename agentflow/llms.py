@@ -341,7 +341,7 @@ def llm(
     def decorate(fn: Callable[..., Any]) -> Prompted[..., Any]:
         made: Prompted[..., Any] = Prompted(
             fn,
-            models=(model,) if isinstance(model, str) else model,
+            models=_listed(model),
             samples=samples,
             check=check,
             temperature=temperature,
@@ -353,6 +353,15 @@ def llm(
         return made
 
     return decorate if fn is None else decorate(fn)
+
+
+def _listed(model: str | Sequence[str]) -> Sequence[str]:
+    """The models that a decorator names; ``()`` and ``""`` stand for the engine's default."""
+    if isinstance(model, str):
+        return (model,) if model else ()
+    if isinstance(model, Sequence) and (model or model == ()):
+        return model
+    raise DefinitionError(f"@llm: model={model!r}: write the name of a model, or a list of names")
 
 
 def _check_template(template: str, signature: inspect.Signature, name: str) -> None:

@@ -8,7 +8,8 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from agentflow.budgets.budget import Budget
 from agentflow.context import logged_node, recorder, run_scope
@@ -63,6 +64,13 @@ class Workflow(Tool[P, R]):
 
     async def _plain(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         return await self._launch(*args, **kwargs)
+
+    def within(self, budget: Budget) -> Self:
+        """The same workflow with another budget: ``engine.run(brief.within(Budget(usd=1)), 3)``."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, budget=budget, shared=WeakKeyDictionary())
+        twin.origin = twin
+        return twin
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """The plan as far as it is known without running anything.

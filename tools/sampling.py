@@ -48,6 +48,10 @@ def sampling(
             f"@llm on {tool!r}: samples={samples!r}: write how many answers may be asked for at "
             f"once, such as 2 or (1, 2, 4), each from 1 to {WIDEST}"
         )
+    if not all(isinstance(name, str) and name for name in models):
+        raise DefinitionError(
+            f"@llm on {tool!r}: model={models!r}: write the name of a model, or a list of names"
+        )
     if len(set(models)) < len(models):
         raise DefinitionError(f"@llm on {tool!r}: a model is named twice: {', '.join(models)}")
     return Sampling(tuple(models) or ("",), tuple(sorted(set(widths))), max_tokens)

@@ -13,7 +13,7 @@ from agentflow.budgets.allocation.situation import Job, Profile
 from agentflow.budgets.prices import FREE, MILLION, Price, Prices
 from agentflow.executor.allocation.trial import MOST
 from agentflow.executor.metering import IN_FLIGHT
-from agentflow.planner.plan import GATHER, Plan
+from agentflow.planner.plan import GATHER, Each, Node, Plan
 from agentflow.tools.sampling import Sampling
 from agentflow.tools.tool import Tool
 
@@ -178,16 +178,27 @@ def _alike(one: Profile, other: Profile) -> bool:
 def jobs_of_plan(
     plan: Plan, tools: Mapping[str, Tool[..., Any]], outlook: Outlook
 ) -> tuple[Job, ...]:
-    """The jobs of a plan before anything of it runs; of a map it is not known how many."""
-    return tuple(
-        job_of(
-            id,
-            None if node.tool == GATHER else tools[node.tool].origin,
-            node.waits_for(),
-            outlook,
-        )
-        for id, node in plan.items()
-    )
+    """The jobs of a plan before anything of it runs.
+
+    Of a map over a list that is not known yet, one stands for all.
+    """
+    jobs: list[Job] = []
+    stand_for: dict[int, tuple[int, ...]] = {}
+    for id, node in plan.items():
+        tool = None if node.tool == GATHER else tools[node.tool].origin
+        after = tuple(job for dep in node.waits_for() for job in stand_for.get(dep, ()))
+        elements = _elements(node)
+        first = plan.base + len(plan.nodes) + len(jobs)
+        stand_for[id] = (id,) if elements == 1 else tuple(range(first, first + elements))
+        jobs += [job_of(job, tool, after, outlook) for job in stand_for[id]]
+    return tuple(jobs)
+
+
+def _elements(node: Node) -> int:
+    """How often a node is called, as far as that is known."""
+    sources = [value.source for value in node.values() if isinstance(value, Each)]
+    known = [len(source) for source in sources if isinstance(source, list | tuple)]
+    return known[0] if known else 1
 
 
 def job_of(id: int, tool: Tool[..., Any] | None, after: tuple[int, ...], outlook: Outlook) -> Job:

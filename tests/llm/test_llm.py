@@ -162,6 +162,9 @@ def test_other_mistakes_are_refused_where_they_are_written() -> None:
         llm(samples=())(say)
     with pytest.raises(DefinitionError, match="named twice"):
         llm(model=["a", "a"])(say)
+    for models in ([], ["a", ""], 3):
+        with pytest.raises(DefinitionError, match="write the name of a model"):
+            llm(model=models)(say)  # type: ignore[arg-type]  # meant
     with pytest.raises(DefinitionError, match="max_tokens must be at least 1"):
         llm(max_tokens=0)(say)
     with pytest.raises(DefinitionError, match="repairs at least 0"):
