@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import decimal
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from agentflow.budgets.allocation.forecast import WANTED, Forecast, forecast
 from agentflow.budgets.allocation.montecarlo import MonteCarlo
-from agentflow.budgets.allocation.situation import Job
 from agentflow.budgets.budget import Budget
 from agentflow.budgets.prices import Prices
 from agentflow.cli.jobs import tighter
@@ -21,7 +19,7 @@ from agentflow.cli.progress import price
 from agentflow.cli.targets import Member, Target
 from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import UNKNOWN, Outlook, jobs_of_plan
-from agentflow.planner.plan import GATHER, Each, Node, Plan
+from agentflow.planner.plan import GATHER, Plan
 from agentflow.settings import Settings
 from agentflow.tools.sampling import Sampling
 from agentflow.tools.tool import Tool
@@ -131,9 +129,8 @@ def prospects(plan: Plan, tools: Tools, budget: Budget, options: Any) -> Prospec
     }
     in_tokens = _in_tokens(budget, [model for some in asked.values() for model in some])
     money = budget.tokens if in_tokens else budget.usd
-    jobs = jobs_of_plan(plan, tools, Outlook(learnt, models, in_tokens))
     told = forecast(
-        _by_element(plan, jobs),
+        jobs_of_plan(plan, tools, Outlook(learnt, models, in_tokens)),
         usd=None if money is None else float(money),
         seconds=budget.deadline,
         allocator=MonteCarlo,
@@ -152,25 +149,6 @@ def _tried(tool: Tool[..., Any]) -> Iterator[tuple[str, Sampling]]:
         yield tool.name, tool.sampling
         if tool.sampling.judge is not None:
             yield tool.sampling.judge
-
-
-def _by_element(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
-    """The same jobs, with one for each element of a map over a list that is known."""
-    spare = itertools.count(plan.base + len(plan.nodes))
-    ids: dict[int, tuple[int, ...]] = {}
-    found: list[Job] = []
-    for (id, node), job in zip(plan.items(), jobs, strict=True):
-        count = _elements(node)
-        ids[id] = (id, *itertools.islice(spare, count - 1)) if count else ()
-        after = tuple(one for dep in job.after for one in ids.get(dep, ()))
-        found += [replace(job, id=one, after=after) for one in ids[id]]
-    return found
-
-
-def _elements(node: Node) -> int:
-    """How many calls a node stands for, as far as is known."""
-    sources = [value.source for value in node.values() if isinstance(value, Each)]
-    return next((len(source) for source in sources if isinstance(source, list | tuple)), 1)
 
 
 def _in_tokens(budget: Budget, models: list[_Priced]) -> bool:
