@@ -30,7 +30,7 @@ class Error:
     """By how much the estimates are wrong.
 
     Attributes:
-        passes: Factor on the odds of failure: above 1 too little success is believed in.
+        passes: Factor on the share of samples that pass.
         size: Factor on seconds and USD.
         each: Whether every model at every node has a direction of its own.
     """

@@ -176,10 +176,13 @@ def small(gaps: list[Gap]) -> str:
 
 def goals(found: Found) -> Iterator[Goal]:
     """The limits."""
-    for name in (KNOWN, ITEMS):
-        if name in found.rows:
-            yield from _beats(name, found.rows[name])
-    if row := found.rows.get(FULL):
+    main = {name: row for name, row in found.rows.items() if name != FULL}
+    for name, row in main.items():
+        yield from _beats(name, row)
+    if main:
+        yield from _nowhere_worse(main)
+    if FULL in found.rows:
+        row = found.rows[FULL]
         yield Goal(f"{FULL}: over MCPP", _points(row, MCPP), 0, "points", False)
         yield Goal(f"{FULL}: over MCPP that cancels", _points(row, CANCEL), 0, "points", False)
     if found.rows:
@@ -207,9 +210,18 @@ def _beats(name: str, row: Outcomes) -> Iterator[Goal]:
     yield Goal(f"{name}: USD a success, of MCPP's", share, 55, "%")
     yield Goal(f"{name}: over MCPP that cancels", _points(row, CANCEL), 4, "points", False)
     yield Goal(f"{name}: over one that plans for it", _points(row, PLANS), 4, "points", False)
-    for other, (_, _, count) in worst(row).items():
-        if other in (MCPP, CANCEL, PLANS):
-            yield Goal(f"{name}: cells worse than {other}", count, 0, "cells")
+
+
+def _nowhere_worse(rows: Mapping[str, Outcomes]) -> Iterator[Goal]:
+    """In no cell of the main rows ours may be significantly worse, all cells taken together."""
+    for other in (MCPP, CANCEL, PLANS):
+        every: dict[Hashable, Comparison] = {}
+        for name, row in rows.items():
+            its = by_group(row[OURS], row[other], _cell)
+            every.update({(name, cell): comparison for cell, comparison in its.items()})
+        episodes = sum(len(row[other]) for row in rows.values())
+        name = f"cells worse than {other} ({episodes:,} episodes)"
+        yield Goal(name, len(significant(every)), 0, "cells")
 
 
 def results(found: Found) -> dict[str, Any]:
