@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 from agentflow.budgets.allocation.draws import Draws
-from agentflow.budgets.allocation.options import New, tails
+from agentflow.budgets.allocation.options import Choice, New, tails
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.sharing import shared
 from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation
 from agentflow.budgets.allocation.stakes import Stakes, least_cost
-from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
+from agentflow.budgets.allocation.tables import NOBODY, Tables
 from agentflow.budgets.allocation.value import Board
 
 _NO_LIMIT = 1e300  # seconds; what never passes takes infinitely long, which is more
@@ -35,7 +35,7 @@ class MonteCarlo:
         self._scenarios = scenarios
         self._draws: Draws | None = None
         self._tables: dict[int, Tables] = {}
-        self._tails: dict[int, Tail] = {}
+        self._choices: dict[int, Choice] = {}
         self._kept: dict[int, tuple[_State, list[New]]] = {}
         self._stakes: Stakes | None = None
 
@@ -53,7 +53,7 @@ class MonteCarlo:
             self._stakes = Stakes(situation.usd, (yield from least_cost(tables)))
         search = self._search(situation, tables, self._stakes)
         kept = {job.id: self._kept[job.id][1] for job in situation.jobs if self._unchanged(job)}
-        yield from search.improve(self._tails, kept)
+        yield from search.improve(self._choices, kept)
         self._remember(search)
         return (yield from _decided(search, self._stakes))
 
@@ -77,7 +77,7 @@ class MonteCarlo:
         return known is not None and bool(job.running) and known[0] == _state(job)
 
     def _remember(self, search: Search) -> None:
-        self._tails = {search.jobs[n].id: choice.tail for n, choice in search.choices.items()}
+        self._choices = {search.jobs[n].id: choice for n, choice in search.choices.items()}
         self._kept = {
             job.id: (_state(job), search.shortlists[number])
             for number, job in enumerate(search.jobs)

@@ -6,18 +6,23 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import add
+from typing import TypeVar
 
 from agentflow.budgets.allocation.batches import Batch, Group
 from agentflow.budgets.allocation.options import Choice, New, groups, mixed, running, single, tails
 from agentflow.budgets.allocation.situation import Job
-from agentflow.budgets.allocation.tables import NOBODY, Tables, Tail
+from agentflow.budgets.allocation.tables import NOBODY, Columns, Tables, Tail
 from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
 
 _SWEEPS = 3
+_FIRST = 4.0  # times dearer is money in the first sweep, so that no job takes what others need
 _LEAST = 0.05  # the probability, if it is less, by which thrift is measured
 _SOME = 64  # scenarios on which all options are tried
+_LEADING = 3  # models and widths of which sequences are tried
 _FINALISTS = 4  # options that are tried on all scenarios
 _PACES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what time is worth beside money, in a start
+
+_Option = TypeVar("_Option")
 
 
 class Search:
@@ -43,26 +48,34 @@ class Search:
         self._batches: dict[tuple[int, tuple[Group, ...], int], Batch] = {}
         self.shortlists: dict[int, list[New]] = {}
 
-    def improve(self, known: Mapping[int, Tail], kept: Mapping[int, list[New]]) -> Steps:
+    def improve(self, known: Mapping[int, Choice], kept: Mapping[int, list[New]]) -> Steps:
         """Find the best choices.
 
         Args:
-            known: Tails to begin with, by job; a fresh start is made if there are new jobs.
+            known: Choices to begin with, by job; a fresh start is made if there are new jobs.
             kept: By job, the only options that are tried now.
         """
-        self.shortlists = {n: kept[job.id] for n, job in enumerate(self.jobs) if job.id in kept}
-        yield from self._begin(known)
+        fresh = yield from self._begin(known)
         self._price *= max(self.probability(), _LEAST)
+        if fresh:
+            self._price *= _FIRST
+            yield from self._sweep()
+            self._price /= _FIRST
+        self.shortlists = {n: kept[job.id] for n, job in enumerate(self.jobs) if job.id in kept}
         for _ in range(_SWEEPS):
-            changed = False
-            for number in self._order():
-                best = yield from self._best(number)
-                if best != self.choices[number]:
-                    changed = True
-                    self.take(number, best)
-                    yield from self.board.update()
-            if not changed:
+            if not (yield from self._sweep()):
                 return
+
+    def _sweep(self) -> Generator[float, None, bool]:
+        """Choose anew for each job; whether any choice is another."""
+        changed = False
+        for number in self._order():
+            best = yield from self._best(number)
+            if best != self.choices[number]:
+                changed = True
+                self.take(number, best)
+                yield from self.board.update()
+        return changed
 
     def worth(self) -> float:
         """The share of scenarios that end well, less what they cost."""
@@ -96,21 +109,27 @@ class Search:
         numbers = [n for n, job in enumerate(self.jobs) if job.widths]
         return sorted(numbers, key=lambda n: not self.jobs[n].ready)
 
-    def _begin(self, known: Mapping[int, Tail]) -> Steps:
+    def _begin(self, known: Mapping[int, Choice]) -> Generator[float, None, bool]:
+        """Put what is known on the board; whether a fresh start had to be made."""
         for number, job in enumerate(self.jobs):
             if not job.widths:
                 self.board.put(number, *self.tables[number].alone(self.running[number]))
-            elif known.get(job.id) in tails(job):
+            elif job.id in known and _possible(known[job.id], tails(job)):
                 self.take(number, self._first(number, known[job.id]))
             yield 0.0
-        if any(job.widths and n not in self.choices for n, job in enumerate(self.jobs)):
+        fresh = any(job.widths and n not in self.choices for n, job in enumerate(self.jobs))
+        if fresh:
             yield from self._fresh()
         yield from self.board.update()
+        return fresh
 
-    def _first(self, number: int, tail: Tail) -> Choice:
-        job = self.jobs[number]
-        begins = job.ready and not self.running[number] and tail != NOBODY
-        return Choice(tail, (tail,) if begins else ())
+    def _first(self, number: int, choice: Choice) -> Choice:
+        """A choice made before for a job that is perhaps ready or running by now."""
+        if self.running[number]:
+            return Choice(choice.tail)
+        if self.jobs[number].ready and not choice.new and choice.tail != NOBODY:
+            return Choice(choice.tail, (choice.tail,))
+        return Choice(choice.tail, choice.new)
 
     def _fresh(self) -> Steps:
         """Take the best of some starts, in each of which time has the same price for all jobs."""
@@ -128,7 +147,7 @@ class Search:
             starts.append(chosen)
             for number, tail in enumerate(chosen):
                 if tail:
-                    self.take(number, self._first(number, tail))
+                    self.take(number, self._first(number, Choice(tail)))
                     yield 0.0
             yield from self.board.update()
             if (worth := self.worth()) > best:
@@ -143,10 +162,13 @@ class Search:
     def take(self, number: int, choice: Choice) -> None:
         """Choose for a job; the board is to be updated."""
         self.choices[number] = choice
+        self.board.put(number, *self._columns(number, choice))
+
+    def _columns(self, number: int, choice: Choice) -> Columns:
         columns = self.tables[number].tail(choice.tail, self._rows)
         if choice.new or self.running[number]:
-            columns = self._new(number, choice.new, self._rows, choice.hand).then(*columns)
-        self.board.put(number, *columns)
+            return self._new(number, choice.new, self._rows, choice.hand).then(*columns)
+        return columns
 
     def wait(self, number: int, choice: Choice) -> None:
         """Choose for a job that nothing is begun until the first of the others has ended."""
@@ -164,7 +186,7 @@ class Search:
 
     def _under_way(self) -> Iterator[tuple[int, Batch]]:
         for number, choice in self.choices.items():
-            if self.running[number] or choice.new:
+            if self.running[number] or (choice.new and self.jobs[number].ready):
                 yield number, self._new(number, choice.new, self._rows, choice.hand)
 
     def _batch(self, number: int, begun: tuple[Group, ...], rows: int) -> Batch:
@@ -182,7 +204,7 @@ class Search:
     def _best(self, number: int) -> Generator[float, None, Choice]:
         job, room, choice = self.jobs[number], self.board.room(number), self.choices[number]
         if not job.ready and not job.running:
-            return (yield from self._best_tail(number, room, choice))
+            return (yield from self._best_later(number, room, choice))
         if number not in self.shortlists:
             self.shortlists[number] = yield from self._shortlist(number, room, choice.tail)
         best, most = choice, -math.inf
@@ -195,19 +217,29 @@ class Search:
             yield 0.0
         return best
 
-    def _best_tail(self, number: int, room: Room, choice: Choice) -> Generator[float, None, Choice]:
+    def _best_later(
+        self, number: int, room: Room, choice: Choice
+    ) -> Generator[float, None, Choice]:
+        """The best choice for a job whose time has not come."""
         table, part = self.tables[number], room.part(self._some)
-        ranked = sorted(
-            tails(self.jobs[number]),
-            key=lambda tail: -self._value(part.weigh(*table.tail(tail, self._some))),
-        )
+        worths = {
+            Choice(tail): self._value(part.weigh(*table.tail(tail, self._some)))
+            for tail in tails(self.jobs[number])
+        }
         yield 0.0
+        leading = [choice.tail for choice in _ranked(worths)[:_LEADING]]
+        firsts: list[New] = [(tail,) for tail in leading if tail != NOBODY]
+        for new in [*firsts, *mixed(self.jobs[number], firsts)]:
+            rest = _Rest(self._new(number, new, self._some), part)
+            for tail in leading:
+                worths[Choice(tail, new)] = self._value(rest.then(*table.tail(tail, self._some)))
+            yield 0.0
         best, most = choice, -math.inf
-        for tail in dict.fromkeys([choice.tail, *ranked[:_FINALISTS]]):
-            worth = self._value(room.weigh(*table.tail(tail, self._rows)))
+        for other in dict.fromkeys([choice, *_ranked(worths)[:_FINALISTS]]):
+            worth = self._value(room.weigh(*self._columns(number, other)))
             if worth > most + 1e-9:
-                best, most = Choice(tail), worth
-        yield 0.0
+                best, most = other, worth
+            yield 0.0
         return best
 
     def _shortlist(self, number: int, room: Room, tail: Tail) -> Generator[float, None, list[New]]:
@@ -228,7 +260,8 @@ class Search:
         return _ranked(worths)[:_FINALISTS]
 
     def _new(self, number: int, new: New, rows: int, hand: float | None = None) -> Batch:
-        hand = self.hand if hand is None else hand
+        if hand is None:
+            hand = self.hand if self.jobs[number].ready else math.inf
         begun = groups(new, hand, self.tables[number].bounds)
         return self._batch(number, self.running[number] + begun, rows)
 
@@ -270,8 +303,12 @@ class _Rest:
         return wins, paid
 
 
-def _ranked(worths: Mapping[New, float]) -> list[New]:
-    return sorted(worths, key=lambda new: -worths[new])
+def _ranked(worths: Mapping[_Option, float]) -> list[_Option]:
+    return sorted(worths, key=lambda option: -worths[option])
+
+
+def _possible(choice: Choice, its: Sequence[Tail]) -> bool:
+    return choice.tail in its and all(tail in its for tail in choice.new)
 
 
 def _scale(means: Sequence[Mapping[Tail, tuple[float, float]]]) -> float:

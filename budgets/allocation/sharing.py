@@ -31,7 +31,7 @@ def _wanted(search: Search) -> list[tuple[float, int, Choice]]:
     """What is to be set aside for a job, the job, and its choice."""
     wanted = []
     for number, choice in search.choices.items():
-        if choice.new:
+        if choice.new and search.jobs[number].ready:
             bounds = search.tables[number].bounds
             needed = sum(bounds[model] * count for model, count in choice.new)
             wanted.append((needed, number, choice))
@@ -45,7 +45,7 @@ def _cut(search: Search, number: int, choice: Choice, left: float) -> Generator[
     waiting = search.worth()
     search.take(number, replace(choice, hand=left))
     yield from search.board.update()
-    if search.worth() > waiting:
+    if search.worth() >= waiting:
         return True
     search.wait(number, choice)
     yield from search.board.update()

@@ -174,7 +174,7 @@ def test_what_runs_by_itself_is_no_reason_to_wait_for_money() -> None:
 def test_what_cannot_be_set_aside_waits_until_money_comes_back() -> None:
     bound = {"bound": model(0.9, 1.0, 0.4, bound=0.5)}
     jobs = (job(0, bound), job(1, bound))
-    little, enough = Situation(jobs, 0.9, 100.0), Situation(jobs, 1.1, 100.0)
+    little, enough = Situation(jobs, 0.85, 100.0), Situation(jobs, 1.1, 100.0)
     assert sum(start.samples for start in decided(little).starts) == 1
     assert sum(start.samples for start in decided(enough).starts) == 2
 
