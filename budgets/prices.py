@@ -142,7 +142,7 @@ class Prices:
         raise DefinitionError(
             f"the price of model {model!r} is not known, so a budget in USD cannot be kept: "
             f'add it with Prices({{"{model}": {{"input": ..., "output": ...}}}}), in USD per '
-            f"million tokens, or give a budget in tokens"
+            f"million tokens (at a shell with --prices FILE), or give a budget in tokens"
         )
 
     def cost(self, model: str, usage: Counts, *, url: str = "") -> Decimal | None:

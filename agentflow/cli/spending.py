@@ -17,9 +17,9 @@ WORTH_TELLING = Decimal("0.000001")
 """USD that were saved at least, if they are to be mentioned."""
 
 
-def tried(samples: Samples) -> Iterator[str]:
+def tried(tally: Tally) -> Iterator[str]:
     """How many samples ended how, and which model gave how many answers."""
-    outcomes = samples.outcomes()
+    samples, outcomes = tally.samples, tally.samples.outcomes()
     if not outcomes:
         return
     told = [f"{outcomes[how]:,} {how}{_because(how, samples)}" for how in OUTCOMES if outcomes[how]]
@@ -30,6 +30,10 @@ def tried(samples: Samples) -> Iterator[str]:
         f"{record.outcomes.total():,}{costs(record.usd)}"
         for name, record in samples.models.items()
     ]
+    paid = sum((record.usd for record in samples.models.values()), Decimal(0))
+    others = Decimal(tally.usage()["usd"]) - paid
+    if others >= WORTH_TELLING:
+        models.append(f"judges and other model calls {price(others)}")
     if len(models) > 1:
         yield "; ".join(models)
 

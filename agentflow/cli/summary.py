@@ -26,7 +26,7 @@ def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     yield from _begun(tally.parts)
     yield from _stopped(tally.parts)
     yield from _hedged(tally)
-    yield from tried(tally.samples)
+    yield from tried(tally)
     yield from within(tally, run.ledger)
     yield from likely(tally.samples)
     yield from repeated(run)

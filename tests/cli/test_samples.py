@@ -111,18 +111,25 @@ def test_a_terminal_shows_how_many_samples_of_which_model_are_under_way(
 
 
 def test_the_summary_says_what_became_of_the_samples_and_which_model_passed() -> None:
-    assert list(tried(counted().samples)) == [
+    assert list(tried(counted())) == [
         "4 samples of 1 call: 1 passed, 1 refused and 2 cancelled (2 because another passed)",
         "cheap passed 0 of 3, $0.0025; good passed 1 of 1, $0.01",
     ]
-    assert list(tried(Tally().samples)) == []
+    assert list(tried(Tally())) == []
+
+
+def test_what_judges_cost_is_told_beside_what_they_judged() -> None:
+    tally = counted()
+    tally.take(events.ModelReplied("r", 12.0, "judge", 30, 1, None, "0.005", 0.1, node=0))
+
+    assert list(tried(tally))[1].endswith("; judges and other model calls $0.0025")
 
 
 def test_a_single_model_needs_no_line_of_its_own() -> None:
     tally = Tally()
     tally.take(events.SampleEnded("r", 1.0, *CALL, 1, "", "failed", "no answer", "0", 0.5))
 
-    assert list(tried(tally.samples)) == ["1 sample of 0 calls: 1 failed"]
+    assert list(tried(tally)) == ["1 sample of 0 calls: 1 failed"]
 
 
 def test_the_summary_says_what_was_used_of_each_limit_and_what_was_saved() -> None:
@@ -203,6 +210,4 @@ def test_a_sample_that_is_cancelled_though_none_passed_says_why() -> None:
             events.SampleEnded("r", 2.0, *CALL, number, "", "cancelled", "its call ended", "0", 1.0)
         )
 
-    assert list(tried(tally.samples)) == [
-        "2 samples of 0 calls: 2 cancelled (2 because its call ended)"
-    ]
+    assert list(tried(tally)) == ["2 samples of 0 calls: 2 cancelled (2 because its call ended)"]
