@@ -51,7 +51,7 @@ async def failure(scripted: Any, prompted: Any) -> BaseException:
 
 @pytest.mark.parametrize("samples", [0, -1, 65, (), (1, 0), True, "2", 1.5, (2, None)])
 def test_numbers_of_samples_that_make_no_sense_are_refused(samples: Any) -> None:
-    with pytest.raises((DefinitionError, TypeError), match="samples|iterable"):
+    with pytest.raises((DefinitionError, TypeError), match=r"samples|iterable"):
 
         @llm(samples=samples)
         async def odd() -> str:
@@ -71,7 +71,7 @@ def test_a_model_is_named_once() -> None:
 def test_a_check_is_something_to_call() -> None:
     with pytest.raises(DefinitionError, match="check is a function"):
 
-        @llm(check="yes")  # type: ignore[call-overload]  # that is the point
+        @llm(check="yes")  # type: ignore[call-overload, untyped-decorator]  # that is the point
         async def odd() -> str:
             """Say yes."""
             raise AssertionError

@@ -258,8 +258,7 @@ async def test_the_loop_is_not_kept_while_an_allocator_thinks(world: MakeWorld) 
     counting = asyncio.ensure_future(count())
     assert await made.engine.run(hurried) == "yes"
     await counting
-    [allocated] = made.told(events.Allocated)
-    assert turns > allocated.seconds / 0.02
+    assert turns >= 500
 
 
 async def test_out_of_reach_ends_the_run_as_money_that_is_spent_does(world: MakeWorld) -> None:

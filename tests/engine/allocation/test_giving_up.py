@@ -96,6 +96,22 @@ async def test_at_most_64_samples_are_begun(world: MakeWorld) -> None:
     assert len(made.models["small"].requests) == 64
 
 
+async def test_when_fewer_are_allowed_than_begin_at_once_these_begin(world: MakeWorld) -> None:
+    @llm(model=["small", "large"], samples=48, check=lambda text: text == "yes", max_tokens=20)
+    async def wide() -> str:
+        """Say yes."""
+        raise AssertionError
+
+    @workflow(budget=Budget(usd=100))
+    async def flow() -> str:
+        return await wide()
+
+    made = world({"small": ["no"]}, plays=[("small", 48)])
+
+    await failure(made, flow)
+    assert [situation.jobs[0].widths for situation in made.played.seen] == [(48,), (16,)]
+
+
 async def test_one_after_the_other_they_are_64_too(world: MakeWorld) -> None:
     made = world({"small": [("no", 0.1)]}, plays=[("small", 1)])
 
@@ -137,6 +153,21 @@ async def test_a_backend_that_is_away_costs_a_sample(world: MakeWorld) -> None:
 
     assert await made.engine.run(one) == "yes"
     assert made.outcomes() == [("small", "failed"), ("small", "failed"), ("small", "passed")]
+
+
+async def test_a_backend_that_comes_back_in_between_is_asked_again(world: MakeWorld) -> None:
+    away = BackendUnreachable("away", url="http://small")
+    made = world({"small": [away, away, "no", away, away, "yes"]}, plays=[("small", 1)])
+
+    assert await made.engine.run(one) == "yes"
+
+
+async def test_a_backend_that_is_away_three_times_in_a_row_is_left_alone(world: MakeWorld) -> None:
+    away = BackendUnreachable("away", url="http://small")
+    made = world({"small": [away]}, plays=[("small", 1)])
+
+    assert await failure(made, one) is away
+    assert len(made.models["small"].requests) == 3
 
 
 async def test_a_refusal_is_a_sample_that_did_not_pass(world: MakeWorld) -> None:

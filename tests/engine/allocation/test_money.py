@@ -102,6 +102,75 @@ async def test_what_cannot_be_paid_beside_what_runs_is_not_tried_for_ever(
     assert len(made.told(events.Allocated)) <= 4
 
 
+async def test_a_call_that_nobody_can_be_paid_for_is_not_ready(world: MakeWorld) -> None:
+    @workflow(budget=Budget(usd=str(cost(100, INPUT) + cost(15, INPUT))))
+    async def two() -> list[str]:
+        return list(await asyncio.gather(decide("a"), decide("b")))
+
+    def both(situation: Any) -> Decision:
+        return Decision((Start(0, "small"), Start(1, "small"), Start(1, "large")), again=5.0)
+
+    def only_the_first(situation: Any) -> Decision:
+        return Decision((Start(0, "small"),), again=5.0)
+
+    made = world({"small": [("yes", 9.0)]}, plays=[only_the_first, both])
+
+    assert await made.engine.run(two) == ["yes", "yes"]
+    seen = [{job.id: job.ready for job in situation.jobs} for situation in made.played.seen]
+    assert {0: True, 1: False} in seen
+    assert seen[-1] == {1: True}
+
+
+async def test_what_a_sample_asks_after_its_first_reply_is_shared_with_nobody(
+    world: MakeWorld,
+) -> None:
+    @llm(model=["small", "large"], samples=2, max_tokens=500, repairs=1)
+    async def count() -> int:
+        """How many?"""
+        raise AssertionError
+
+    @workflow(budget=Budget(usd=1))
+    async def one() -> int:
+        return await count()
+
+    made = world({"small": [("seven", 1.0), ("7", 2.0)]}, plays=[("small", 2)])
+
+    assert await made.engine.run(one) == 7
+    first, second, correction = (r.max_tokens for r in made.models["small"].requests)
+    assert abs(first - second) <= 1
+    rest = Decimal(1) - cost(10, 10) - cost(second, INPUT)
+    assert correction == 500 or cost(correction) > rest / 2
+
+
+async def test_an_answer_is_bought_again_when_its_judge_can_be_paid(world: MakeWorld) -> None:
+    @llm(model="large", max_tokens=40)
+    async def judge(answer: str) -> bool:
+        """Is {answer} right?"""
+        raise AssertionError
+
+    @llm(model=["small"], samples=2, max_tokens=16, check=judge)
+    async def judged() -> str:
+        """Decide."""
+        raise AssertionError
+
+    @llm(model="small", max_tokens=40)
+    async def beside() -> str:
+        """Say yes."""
+        raise AssertionError
+
+    @workflow(budget=Budget(usd="0.13"))
+    async def flow() -> list[str]:
+        return list(await asyncio.gather(judged(), beside()))
+
+    slow_and_short = ("yes", 5.0, 5)
+    made = world(
+        {"small": [slow_and_short, "yes"], "large": ["true"]},
+        plays=[("small", 1)],
+    )
+
+    assert await made.engine.run(flow) == ["yes", "yes"]
+
+
 async def test_a_model_that_can_be_paid_is_asked_instead(world: MakeWorld) -> None:
     made = world(
         {"small": ["no", "yes"]},
