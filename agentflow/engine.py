@@ -247,7 +247,8 @@ class Engine(Starter):
             raise DefinitionError("this engine is closed: make a new one")
         if isinstance(target, Workflow):
             body = _body_of(target, args, kwargs)
-            return self._new(target.name, body, {}, subscribers, within, target.budget)
+            limits = target.budget
+            return self._new(target.name, body, {}, subscribers, within, limits, repeats=True)
         if isinstance(target, Plan):
             return self._plan_run(target, subscribers, within, *args, **kwargs)
         if isinstance(target, str):
@@ -296,6 +297,7 @@ class Engine(Starter):
         *,
         parent: tuple[Run[Any], int] | None = None,
         fail_fast: bool = False,
+        repeats: bool = False,
         path: str = "",
     ) -> Run[T]:
         number = next(self._count)
@@ -311,6 +313,7 @@ class Engine(Starter):
             parent=parent,
             ledger=ledger,
             fail_fast=fail_fast,
+            repeats=repeats,
             path=path,
             seed=None if self._seed is None else self._seed + number,
         )

@@ -244,7 +244,8 @@ class Prompted(Tool[P, R]):
         if reply.refusal is not None:
             raise ModelRefusal(f"{self.name}: {model.name} declined: {reply.refusal}")
         if reply.finish_reason == "length":
-            raise self._unusable(f"cut off at max_tokens={model.asked}", reply)
+            paid = ", all that could be paid" if model.asked < self._max_tokens else ""
+            raise self._unusable(f"cut off at max_tokens={model.asked}{paid}", reply)
         if not reply.text.strip():
             raise self._unusable("empty", reply)
         try:

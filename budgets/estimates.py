@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,11 +97,22 @@ class Estimates:
         Args:
             kind: What it was.
             counts: Of each model that tried it, samples that passed and that did not.
+
+        Raises:
+            ValueError: A count is negative, or no count.
         """
+        if not all(type(n) is int and n >= 0 for pair in counts.values() for n in pair):
+            raise ValueError(f"counts are whole and not negative, not {dict(counts)}")
         self._learn(partial(Records.settle, kind=kind, counts=dict(counts)))
 
     def ran(self, name: str, passed: bool, usd: Decimal | float) -> None:
-        """Learn what came of a run of a workflow."""
+        """Learn what came of a run of a workflow.
+
+        Raises:
+            ValueError: The USD are negative, or not finite.
+        """
+        if not 0 <= usd < math.inf:
+            raise ValueError(f"a run cannot have cost {usd}")
         self._learn(partial(Records.ran, name=name, passed=passed, usd=float(usd)))
 
     def _learn(self, change: Callable[..., None]) -> None:
@@ -203,7 +215,7 @@ class Estimates:
                 changes, self._unsaved = self._unsaved, []
             try:
                 return not changes or self._merge(self._file, changes)
-            except (OSError, NewerFormat) as error:
+            except (OSError, ValueError, NewerFormat) as error:
                 self._report(f"{self._file.path} cannot be used: {error}")
                 with self._lock:
                     self._unsaved = (changes + self._unsaved)[-UNSAVED:]

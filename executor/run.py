@@ -50,6 +50,7 @@ class Run(Generic[T]):
         naming: Names its calls.
         speculator: Starts calls before they are asked for, or None.
         audience: Who is told what happens.
+        repeats: It is one of several of its name, from which can be told what they come to.
         allocation: Has calls tried by several models, or None before the first.
     """
 
@@ -65,6 +66,7 @@ class Run(Generic[T]):
         parent: tuple[Run[Any], int] | None = None,
         ledger: Ledger,
         fail_fast: bool = False,
+        repeats: bool = False,
         seed: int | None = None,
         path: str = "",
     ) -> None:
@@ -94,6 +96,7 @@ class Run(Generic[T]):
         self.naming = Naming(self._root, path or name, self.driver.state, self._spec)
         self.speculator: Speculator | None = None
         self.allocation: Controller | None = None
+        self.repeats = repeats
         self._task: asyncio.Task[None] | None = None
 
     def _make_driver(self, fail_fast: bool) -> Driver:
@@ -341,6 +344,7 @@ class Run(Generic[T]):
             except asyncio.CancelledError:
                 continue  # the driver gives up on every call by itself
         self._settle()
+        learning.ran(self, self._future.exception())
         if self._patience is not None:
             self._patience.cancel()
         if not self._over.done():
@@ -364,7 +368,6 @@ class Run(Generic[T]):
             self._future.exception()  # nobody may await a run that was only watched
         self.audience.end(value, error)
         self.driver.teller = None
-        learning.ran(self, error)
 
     def _error(self, failure: BaseException | None) -> RunError | None:
         """What the caller gets instead of a value."""

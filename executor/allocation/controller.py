@@ -7,7 +7,6 @@ steps between which the loop goes on, and the time it takes passes on the deadli
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.budgets.allocation.cascade import InTurn
-from agentflow.budgets.allocation.situation import Allocator, Decision, Start
+from agentflow.budgets.allocation.situation import Allocator, Deciding, Decision, Start
 from agentflow.clock import monotonic
+from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled
 from agentflow.executor.allocation.samples import Samples
@@ -70,7 +70,7 @@ class Controller:
             ModelError: None of the models, each asked once, has one; there are no limits.
             CheckFailed: What was to judge an answer raised.
         """
-        await self._outlook.look_up(question.tool, question.sampling, question.prompt_tokens)
+        self._outlook.check(question.sampling)
         trial = Trial(question, PATIENCE if self._view.limited else 1)
         trial.id = self._id(trial)
         self._trials[trial.id] = trial
@@ -118,10 +118,8 @@ class Controller:
         try:
             await asyncio.sleep(0)  # calls that become ready together are decided together
             while self._due and self._trials:
-                async with self._run.host.services.deciding:
-                    self._due = False
-                    decision = await self._think()
-                self._carry_out(decision)
+                self._due = False
+                self._carry_out(await self._think())
         except Exception as error:  # noqa: BLE001  # an allocator's fault is its calls' failure
             for trial in self._trials.values():
                 trial.fail(error)
@@ -130,20 +128,34 @@ class Controller:
 
     async def _think(self) -> Decision:
         """One decision; others run meanwhile."""
-        await self._view.prepare(self._trials.values())
-        situation = self._view.situation(self._trials.values())
+        trials = self._trials.values()
+        if self._view.limited:
+            await self._view.prepare(trials)
+        situation = self._view.situation(trials)
         began = monotonic()
         steps = self._allocator.decide(situation, self._chance)
-        for count in itertools.count(1):
+        while True:
+            reached = await self._slice(steps)
+            if isinstance(reached, Decision):
+                self._tell(reached, monotonic() - began)
+                return reached
+            await asyncio.sleep(reached)
+
+    async def _slice(self, steps: Deciding) -> float | Decision:
+        """A few steps of a decision, and how long to wait then; one run at a time makes any."""
+        async with self._run.host.services.deciding:
             try:
-                pause = next(steps)
+                pauses = [next(steps)]
+                while len(pauses) < AT_ONCE and not pauses[-1]:
+                    pauses.append(next(steps))
             except StopIteration as end:
-                decision: Decision = end.value
-                break
-            if pause or not count % AT_ONCE:
-                await asyncio.sleep(pause)
-        self._tell(decision, monotonic() - began)
-        return decision
+                if isinstance(end.value, Decision):
+                    return end.value
+                raise DefinitionError(
+                    f"{type(self._allocator).__name__}.decide gave {end.value!r}: it is a "
+                    "generator that returns a Decision"
+                ) from None
+        return pauses[-1]
 
     def _carry_out(self, decision: Decision) -> None:
         self._stop_timer()

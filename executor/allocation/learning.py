@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.budgets.estimate_records import Outcome
 from agentflow.clock import now
-from agentflow.errors import ModelError, RunCancelled, RunError
+from agentflow.errors import ModelError, RunCancelled
 
 if TYPE_CHECKING:
     from agentflow.executor.metering import MeteredModel
@@ -35,11 +35,14 @@ def note(
     run.host.services.estimates.note(tool, model.name, outcome)
 
 
-def ran(run: Run[Any], error: RunError | None) -> None:
-    """Note what a run that asked models has come to; one that was cancelled says nothing."""
-    spent = run.ledger.spent.usd
-    if run.parent is not None or isinstance(error, RunCancelled) or not spent:
+def ran(run: Run[Any], error: BaseException | None) -> None:
+    """Note what a run of a workflow that asked models has come to.
+
+    One that was cancelled says nothing. Plans and questions are not told apart by their names.
+    """
+    services, spent = run.host.services, run.ledger.spent
+    if run.parent is not None or isinstance(error, RunCancelled) or not spent.tokens:
         return
-    services = run.host.services
-    services.estimates.ran(run.name, error is None, spent)
+    if run.repeats:
+        services.estimates.ran(run.name, error is None, spent.usd)
     services.keep_estimates()

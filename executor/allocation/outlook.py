@@ -61,12 +61,14 @@ class Outlook:
         models: A model by name, or the default one.
         counts_tokens: Only tokens are limited: they take the place of money.
         latencies: Of tools that ask no model.
+        needs_prices: Money is limited, so that a model without a price cannot be asked.
     """
 
     estimates: Estimates
     models: Models
     counts_tokens: bool = False
     latencies: Latencies = _none_known
+    needs_prices: bool = False
     _profiles: dict[_Key, dict[str, Profile]] = field(default_factory=dict)
     _agreement: dict[str, float] = field(default_factory=dict)
     _automatic: dict[Tool[..., Any], Profile] = field(default_factory=dict)
@@ -88,12 +90,25 @@ class Outlook:
         """Find out what to expect, if that is not known or has changed; others run after it.
 
         Raises:
-            DefinitionError: A model is not there.
+            DefinitionError: A model is not there, or has no price, and money is limited.
         """
+        self.check(sampling)
         key = _key(tool, sampling, prompt_tokens)
         if key not in self._profiles or key in self._stale:
             self._learn(key)
             await asyncio.sleep(0)
+
+    def check(self, sampling: Sampling) -> None:
+        """See that models can be asked.
+
+        Raises:
+            DefinitionError: One is not there, or has no price, and money is limited.
+        """
+        for model in self._models(sampling).values():
+            if self.needs_prices and _price(model) is None:
+                _prices(model).require(model.name)
+        if sampling.judge is not None:
+            self.check(sampling.judge[1])
 
     def heard(self, tool: str) -> None:
         """There is one more outcome at a tool; what is expected is looked up ever more seldom."""
@@ -147,8 +162,7 @@ class Outlook:
     def _profile(
         self, tool: str, model: Model, max_tokens: int, prompt_tokens: int | None
     ) -> Profile:
-        prices: Prices = getattr(model, "prices", None) or Prices()
-        price = prices.price(model.name, url=getattr(model, "url", "")) or FREE
+        price = _price(model) or FREE
         charged = A_TOKEN if self.counts_tokens else price
         known = self.estimates.profile(
             tool,
@@ -160,6 +174,14 @@ class Outlook:
         )
         # What is under way when a sample is cancelled is paid, as if it had come.
         return replace(known, start=known.start + float(charged.cost(0, IN_FLIGHT)))
+
+
+def _prices(model: Model) -> Prices:
+    return getattr(model, "prices", None) or Prices()
+
+
+def _price(model: Model) -> Price | None:
+    return _prices(model).price(model.name, url=getattr(model, "url", ""))
 
 
 def _dearer(profile: Profile, usd: float) -> Profile:

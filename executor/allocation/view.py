@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agentflow.budgets.allocation.situation import Job, Sample, Situation
+from agentflow.budgets.allocation.situation import Job, Profile, Sample, Situation
 from agentflow.budgets.ledger import Amount
 from agentflow.errors import DefinitionError
-from agentflow.executor.allocation.outlook import Outlook, job_of
-from agentflow.executor.allocation.trial import Trial
+from agentflow.executor.allocation.outlook import AT_ONCE, Outlook, job_of
+from agentflow.executor.allocation.trial import Question, Trial
 from agentflow.executor.commands import DONE, RUNNING
 from agentflow.planner.plan import GATHER
 
@@ -39,6 +39,7 @@ class View:
         left = run.ledger.left
         self.limited = any(limit is not None for limit in (run.deadline, left.usd, left.tokens))
         outlook.counts_tokens = left.usd is None and left.tokens is not None
+        outlook.needs_prices = left.usd is not None
         self._seen: dict[int, float] = {}  # when other calls were first seen running
 
     def situation(self, trials: Collection[Trial]) -> Situation:
@@ -46,7 +47,9 @@ class View:
         left = self._run.ledger.left
         limit = left.tokens if self.outlook.counts_tokens else left.usd
         usd = None if limit is None else max(0.0, float(limit))
-        return Situation(tuple(self._jobs(trials)), usd, self.seconds)
+        if self.limited:
+            return Situation(tuple(self._jobs(trials)), usd, self.seconds)
+        return Situation(tuple(self._tried(trial) for trial in trials if not trial.answer.done()))
 
     async def prepare(self, trials: Collection[Trial]) -> None:
         """Look up what is to be expected, without holding the loop up."""
@@ -121,7 +124,7 @@ class View:
 
     def _tried(self, trial: Trial) -> Job:
         question, now = trial.question, self._loop.time()
-        profiles = self.outlook.profiles(question.tool, question.sampling, question.prompt_tokens)
+        profiles = self._profiles(question)
         widths = question.sampling.widths
         return Job(
             trial.id,
@@ -137,6 +140,11 @@ class View:
             failed=dict(trial.failed),
             room=trial.room,
         )
+
+    def _profiles(self, asked: Question) -> Mapping[str, Profile]:
+        if self.limited:
+            return self.outlook.profiles(asked.tool, asked.sampling, asked.prompt_tokens)
+        return dict.fromkeys(asked.sampling.models, AT_ONCE)  # nobody looks at them
 
     def _money(self, amount: Amount) -> float:
         return float(amount.tokens if self.outlook.counts_tokens else amount.usd)
