@@ -276,10 +276,11 @@ async def test_out_of_reach_ends_the_run_as_money_that_is_spent_does(world: Make
         return await other
 
     made = world({"small": ["no"]}, plays=[("small", 1), Decision(hopeless=(1,))])
-    for when_spent, finished in ("finish", ["plain"]), ("cancel", []):
+    policies: list[tuple[Any, list[str]]] = [("finish", ["plain"]), ("cancel", [])]
+    for when_spent, finished in policies:
         done.clear()
         made.played.seen.clear()
-        limits: Any = Budget(usd=10, when_spent=when_spent)  # type: ignore[arg-type]
+        limits = Budget(usd=10, when_spent=when_spent)
         with pytest.raises(RunFailed):
             await made.engine.run(workflow(budget=limits)(body))
         assert done == finished

@@ -123,4 +123,5 @@ async def test_without_limits_models_are_asked_once_each_in_the_order_listed(
         await made.engine.run(free)
     assert made.outcomes() == [("small", "refused"), ("large", "refused")]
     assert made.played.seen == []
-    assert "before that small failed" in str(caught.value.__cause__.__notes__)  # type: ignore[union-attr]
+    assert caught.value.__cause__ is not None
+    assert "before that small failed" in str(caught.value.__cause__.__notes__)

@@ -414,7 +414,10 @@ async def test_a_decision_that_begins_nothing_gives_the_call_up(
     assert isinstance(await failure(made, endless), OutOfReach)
 
 
-@pytest.mark.parametrize("nonsense", [None, 3, "small", Decision((Start(0, "small", "many"),))])  # type: ignore[arg-type]
+NONSENSE: list[Any] = [None, 3, "small", Decision((Start(0, "small", cast("int", "many")),))]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 async def test_what_is_no_decision_fails_the_call(world: MakeWorld, nonsense: Any) -> None:
     made = world({}, plays=[lambda _: nonsense])
 
