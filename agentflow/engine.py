@@ -95,7 +95,7 @@ class Engine(Starter):
         seed: int | None = None,
     ) -> None:
         self.tools = Toolbox(tools)
-        self.ledger = Ledger(budget)
+        self.ledger = Ledger(budget, "the engine")
         self.services = Services(
             limits or Limits(),
             _caching(cache),
@@ -166,7 +166,7 @@ class Engine(Starter):
             DefinitionError: The tenant exists with another budget.
         """
         if name not in self._tenants:
-            self._tenants[name] = Tenant(self, name, self.ledger.child(budget))
+            self._tenants[name] = Tenant(self, name, self.ledger.child(budget, f"tenant {name}"))
         known = self._tenants[name]
         if budget is not None and budget != known.ledger.budget:
             raise DefinitionError(
@@ -301,7 +301,7 @@ class Engine(Starter):
         path: str = "",
     ) -> Run[T]:
         number = next(self._count)
-        ledger = within.child(budget)
+        ledger = within.child(budget, name)
         ledger.begin(asyncio.get_running_loop().time)
         return Run(
             self,

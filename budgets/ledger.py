@@ -58,6 +58,7 @@ class Ledger:
 
     Args:
         budget: The limits; none by default.
+        name: Whose it is, for messages.
 
     Raises:
         DefinitionError: It is no `Budget`.
@@ -71,10 +72,11 @@ class Ledger:
         least_chance: What the budget whose deadline that is says of calls that will be late.
     """
 
-    def __init__(self, budget: Budget | None = None) -> None:
+    def __init__(self, budget: Budget | None = None, name: str = "") -> None:
         if budget is not None and not isinstance(budget, Budget):
             raise DefinitionError(f"budget={budget!r}: write a Budget, such as Budget(usd=0.05)")
         self.budget = budget or Budget()
+        self._name = name
         self.spent = NOTHING
         self.reserved = NOTHING
         self.deadline: float | None = None
@@ -85,9 +87,9 @@ class Ledger:
         self._waiting: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
-    def child(self, budget: Budget | None = None) -> Ledger:
+    def child(self, budget: Budget | None = None, name: str = "") -> Ledger:
         """A ledger whose reservations count here too, so that both limits hold."""
-        ledger = Ledger(budget)
+        ledger = Ledger(budget, name)
         ledger._parent = self
         ledger._lock = self._lock
         return ledger
@@ -217,12 +219,16 @@ class Ledger:
         if left.seconds is not None and seconds > left.seconds:
             raise self._late(seconds, left.seconds)
 
+    @property
+    def _of(self) -> str:
+        return f" to {self._name}" if self._name else ""
+
     def _exceeded(self, asked: Any, left: Any, unit: str) -> BudgetExceeded:
         limit, spent, reserved = (
             _written(getattr(place, unit)) for place in (self.budget, self.spent, self.reserved)
         )
         return BudgetExceeded(
-            f"{_written(asked)} {unit} do not fit: {_written(left)} of {limit} are left "
+            f"{_written(asked)} {unit} do not fit: {_written(left)} of {limit} are left{self._of} "
             f"({spent} spent, {reserved} reserved); raise the limit with Budget({unit}=...)",
             asked=asked,
             left=left,
@@ -232,7 +238,7 @@ class Ledger:
 
     def _late(self, asked: float, left: float) -> BudgetExceeded:
         return BudgetExceeded(
-            f"{asked:.5g} s do not fit: {left:.5g} of {self.budget.deadline:g} s are left; "
+            f"{asked:.5g} s do not fit: {left:.5g} of {self.budget.deadline:g} s are left{self._of}; "
             "allow more with Budget(deadline=...)",
             asked=asked,
             left=left,
