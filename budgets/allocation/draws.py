@@ -20,7 +20,7 @@ class Draws:
         seed: Columns of equal seeds are equal.
     """
 
-    def __init__(self, scenarios: int, seed: int) -> None:
+    def __init__(self, scenarios: int, seed: int | str) -> None:
         self.scenarios = scenarios
         self._seed = seed
         self._columns: dict[tuple[object, ...], Column] = {}

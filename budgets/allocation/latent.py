@@ -13,8 +13,9 @@ from agentflow.budgets.allocation.situation import Job, Profile
 
 _NORMAL = NormalDist()
 _LEVELS = [_NORMAL.inv_cdf((level + 0.5) / 32) for level in range(32)]  # equally probable
-_HARD = 0.15  # of the agreement, the part of jobs that nobody can do
-_EASIER = 0.65  # of the agreement, what is left to the others
+_LITTLE = 0.2  # agreement that independent jobs seem to have, too
+_HARD = 0.22  # of the agreement beyond that, the part of jobs that nobody can do
+_EASIER = 0.5  # of the agreement beyond that, what is left to the others
 _OWN = 0.2  # of what samples of a job have in common, the part that only those of one model have
 _POINTS = ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))  # for a normal number
 _HARDLY = 1e-4  # the chance of a sample at a job that nobody can do
@@ -34,9 +35,9 @@ def chances(job: Job, draws: Draws) -> Mapping[str, Column]:
         if failed := job.failed.get(name, 0):
             likely = (sum(_weights(row, failed)) for row in table)
             weights = [weight * part for weight, part in zip(weights, likely, strict=True)]
-    levels = pick(weights, draws.uniform(job.id, "difficulty"))
+    levels = pick(weights, draws.uniform("difficulty"))
     return {
-        name: _drawn(table, job.failed.get(name, 0), levels, draws.uniform(job.id, "own", name))
+        name: _drawn(table, job.failed.get(name, 0), levels, draws.uniform("own", name))
         for name, table in tables.items()
     }
 
@@ -44,13 +45,14 @@ def chances(job: Job, draws: Draws) -> Mapping[str, Column]:
 def _hard(job: Job) -> float:
     """The probability that nobody can do a job, before any has tried."""
     best = max((profile.probability for profile in job.models.values()), default=1.0)
-    return max(min(_HARD * job.agreement, (1.0 - best) / 2.0), 0.0)
+    return max(min(_HARD * (job.agreement - _LITTLE), (1.0 - best) / 2.0), 0.0)
 
 
 def _table(profile: Profile, agreement: float, hard: float) -> Chances:
     """Probabilities whose mean over levels and points is the profile's."""
     p = min(max(profile.probability / (1.0 - hard), _LEAST), 1.0 - _LEAST)
-    shared = min(max(agreement * _EASIER, 0.0), 0.99)
+    beyond = max(min(agreement, 1.0) - _LITTLE, 0.0)
+    shared = max(min(agreement, _LITTLE), 0.0) + _EASIER * beyond
     level = _NORMAL.inv_cdf(p)
     doubt = min(profile.doubt / max(_NORMAL.pdf(level), 1e-3), 1.5)
     level *= math.sqrt(1.0 + doubt * doubt)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
+from dataclasses import replace
 
-from agentflow.budgets.allocation.draws import Draws
+from agentflow.budgets.allocation.library import Library
 from agentflow.budgets.allocation.options import Choice, New, tails
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.sharing import shared
@@ -12,11 +14,14 @@ from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situ
 from agentflow.budgets.allocation.stakes import Stakes, least_cost
 from agentflow.budgets.allocation.tables import NOBODY, Tables
 from agentflow.budgets.allocation.value import Board
+from agentflow.errors import DefinitionError
 
 _NO_LIMIT = 1e300  # seconds; what never passes takes infinitely long, which is more
+_ROWS = 8192  # scenarios of all jobs together
+_LEAST, _MOST = 64, 4096  # scenarios
 _GUESS = 0.15  # a probability of more doubt than this is a guess
 _TRIES = 8  # failures that tell enough of a job
-
+_FORLORN = 0.04  # a job that passes less often is not tried for its own sake
 
 _State = tuple[dict[str, int], list[str]]
 
@@ -28,48 +33,65 @@ class MonteCarlo:
     When no way to go on is worth what it is expected to cost, everything left is given up.
 
     Args:
-        scenarios: How many futures each decision is tried on.
+        scenarios: How many futures each decision is tried on; fewer in plans of many jobs.
+
+    Raises:
+        DefinitionError: If `scenarios` is no number from 1 to 4096.
     """
 
     def __init__(self, scenarios: int = 256) -> None:
+        if not isinstance(scenarios, int) or not 1 <= scenarios <= _MOST:
+            raise DefinitionError(f"MonteCarlo: scenarios are from 1 to {_MOST}, not {scenarios!r}")
         self._scenarios = scenarios
-        self._draws: Draws | None = None
-        self._tables: dict[int, Tables] = {}
+        self._library: Library | None = None
         self._choices: dict[int, Choice] = {}
         self._kept: dict[int, tuple[_State, list[New]]] = {}
         self._stakes: Stakes | None = None
 
     def decide(self, situation: Situation, chance: random.Random) -> Deciding:
         """Choose for every job who tries it; the same scenarios serve all decisions of a run."""
-        if not situation.jobs:
+        jobs = situation.jobs
+        if not jobs:
             return Decision(probability=1.0, usd=0.0)
-        if self._draws is None:
-            self._draws = Draws(self._scenarios, chance.getrandbits(64))
-        tables = []
-        for job in situation.jobs:
-            tables.append(self._table(job, self._draws))
-            yield 0.0
+        if self._library is None:
+            rows = min(self._scenarios, max(_LEAST, _ROWS // len(jobs)))
+            self._library = Library(rows, chance.getrandbits(64))
+        tables = yield from self._library.tables(jobs)
         if self._stakes is None:
             self._stakes = Stakes(situation.usd, (yield from least_cost(tables)))
         search = self._search(situation, tables, self._stakes)
-        kept = {job.id: self._kept[job.id][1] for job in situation.jobs if self._unchanged(job)}
+        kept = {job.id: self._kept[job.id][1] for job in jobs if self._unchanged(job)}
         yield from search.improve(self._choices, kept)
-        self._remember(search)
-        return (yield from _decided(search, self._stakes))
+        if search.probability() or _guessed(search):
+            self._remember(search)
+            return (yield from _decided(search, self._stakes))
+        return (yield from self._each_by_itself(situation, search, self._library, self._stakes))
+
+    def _each_by_itself(
+        self, situation: Situation, search: Search, library: Library, stakes: Stakes
+    ) -> Deciding:
+        """Go on with the jobs that may well pass, if it is not for the limits that not all will."""
+        forlorn = yield from search.forlorn(_FORLORN)
+        jobs = tuple(job for job in situation.jobs if job.id not in forlorn)
+        tables = [table for table in search.tables if table.job.id not in forlorn]
+        apart = self._search(
+            replace(situation, jobs=jobs), (yield from library.apart(tables)), stakes
+        )
+        yield from apart.improve(self._choices, {})
+        if not (apart.probability() or (yield from apart.possible())):
+            hopeless = tuple(job.id for job in situation.jobs if job.widths)
+            return Decision(probability=0.0, usd=0.0, hopeless=hopeless)
+        self._remember(apart)
+        starts = yield from shared(apart)
+        return Decision(starts, None, 0.0, apart.usd(), tuple(forlorn))
 
     def _search(self, situation: Situation, tables: list[Tables], stakes: Stakes) -> Search:
         jobs = situation.jobs
         hand = stakes.plenty if situation.usd is None else max(situation.usd, 0.0)
         seconds = _NO_LIMIT if situation.seconds is None else situation.seconds
         reserved = sum(sample.reserved for job in jobs for sample in job.running)
-        board = Board(jobs, hand + reserved, seconds, self._scenarios)
-        return Search(jobs, tables, board, hand, stakes.price)
-
-    def _table(self, job: Job, draws: Draws) -> Tables:
-        known = self._tables.get(job.id)
-        if known is None or not known.hold(job):
-            known = self._tables[job.id] = Tables(job, draws)
-        return known
+        rows = self._scenarios if self._library is None else self._library.scenarios
+        return Search(jobs, tables, Board(jobs, hand + reserved, seconds, rows), hand, stakes.price)
 
     def _unchanged(self, job: Job) -> bool:
         """Whether samples of a job run on as they did at the last decision."""
@@ -90,12 +112,11 @@ def _state(job: Job) -> _State:
     return dict(job.failed), list(job.models)
 
 
-def _decided(search: Search, stakes: Stakes) -> Deciding:
+def _decided(search: Search, stakes: Stakes) -> Generator[float, None, Decision]:
     """The choices as a decision, or that everything is given up."""
     starts = yield from shared(search)
     probability, usd = search.probability(), search.usd()
-    lost = stakes.lost(probability, usd) or not (probability or (yield from search.possible()))
-    if not lost or _guessed(search):
+    if not stakes.lost(probability, usd) or _guessed(search):
         return Decision(starts, None, probability, usd)
     hopeless = tuple(job.id for job in search.jobs if job.widths)
     return Decision(probability=probability, usd=0.0, hopeless=hopeless)

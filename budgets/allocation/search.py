@@ -15,6 +15,7 @@ from agentflow.budgets.allocation.tables import NOBODY, Columns, Tables, Tail
 from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
 
 _SWEEPS = 3
+_LOOKS = 24  # jobs that are looked at in a sweep; of the others the choices stand
 _FIRST = 4.0  # times dearer is money in the first sweep, so that no job takes what others need
 _LEAST = 0.05  # the probability, if it is less, by which thrift is measured
 _SOME = 64  # scenarios on which all options are tried
@@ -104,10 +105,24 @@ class Search:
         yield from board.update()
         return board.within() > 0
 
+    def forlorn(self, least: float) -> Generator[float, None, list[int]]:
+        """Jobs that nothing runs for and that hardly ever pass, whatever becomes of the others."""
+        found = []
+        for number, choice in self.choices.items():
+            seconds, usd = self._columns(number, Choice(choice.tail))
+            rows = zip(seconds, usd, strict=True)
+            limits = self.board.seconds, self.board.usd
+            passed = sum(t <= limits[0] and cost <= limits[1] for t, cost in rows)
+            if passed < least * self._rows and not self.running[number]:
+                found.append(self.jobs[number].id)
+            yield 0.0
+        return found
+
     def _order(self) -> list[int]:
         """Jobs about which something is to be decided now come first."""
         numbers = [n for n, job in enumerate(self.jobs) if job.widths]
-        return sorted(numbers, key=lambda n: not self.jobs[n].ready)
+        numbers.sort(key=lambda n: (not self.jobs[n].ready, n in self.shortlists))
+        return numbers[:_LOOKS]
 
     def _begin(self, known: Mapping[int, Choice]) -> Generator[float, None, bool]:
         """Put what is known on the board; whether a fresh start had to be made."""
@@ -134,26 +149,29 @@ class Search:
     def _fresh(self) -> Steps:
         """Take the best of some starts, in each of which time has the same price for all jobs."""
         best, kept, starts = -math.inf, dict(self.choices), []
-        means = []
+        means: dict[int, Mapping[Tail, tuple[float, float]]] = {}
+        alike: dict[object, Mapping[Tail, tuple[float, float]]] = {}
         for number, job in enumerate(self.jobs):
-            its = tails(job) if job.widths else []
-            means.append({tail: self._means(number, tail) for tail in its})
+            if job.widths and number not in self.choices:
+                if (key := _kind(job)) not in alike:
+                    alike[key] = {tail: self._means(number, tail) for tail in tails(job)}
+                means[number] = alike[key]
             yield 0.0
-        scale = _scale(means)
-        for pace in _PACES:
-            chosen = [_cheapest(each, pace * scale) for each in means]
+        scale = _scale(list(means.values()))
+        for pace in _PACES if len(self.jobs) <= _LOOKS else _PACES[::3]:
+            chosen = {number: _cheapest(its, pace * scale) for number, its in means.items()}
             if chosen in starts:
                 continue
             starts.append(chosen)
-            for number, tail in enumerate(chosen):
-                if tail:
-                    self.take(number, self._first(number, Choice(tail)))
-                    yield 0.0
+            for number, tail in chosen.items():
+                self.take(number, self._first(number, Choice(tail)))
+                yield 0.0
             yield from self.board.update()
             if (worth := self.worth()) > best:
                 best, kept = worth, dict(self.choices)
         for number, choice in kept.items():
             self.take(number, choice)
+            yield 0.0
 
     def _means(self, number: int, tail: Tail) -> tuple[float, float]:
         seconds, usd = self.tables[number].tail(tail, self._some)
@@ -307,6 +325,12 @@ def _ranked(worths: Mapping[_Option, float]) -> list[_Option]:
     return sorted(worths, key=lambda option: -worths[option])
 
 
+def _kind(job: Job) -> object:
+    """What jobs have in common whose samples take as long and cost as much."""
+    models = tuple((name, id(profile)) for name, profile in job.models.items())
+    return models, job.widths, job.agreement, job.room, tuple(job.failed.items())
+
+
 def _possible(choice: Choice, its: Sequence[Tail]) -> bool:
     return choice.tail in its and all(tail in its for tail in choice.new)
 
@@ -318,9 +342,9 @@ def _scale(means: Sequence[Mapping[Tail, tuple[float, float]]]) -> float:
     return usd / seconds if seconds > 0 else 1.0
 
 
-def _cheapest(means: Mapping[Tail, tuple[float, float]], pace: float) -> Tail | None:
+def _cheapest(means: Mapping[Tail, tuple[float, float]], pace: float) -> Tail:
     """The tail of least cost, if a second costs so much."""
-    return min(means, key=lambda tail: means[tail][1] + pace * means[tail][0], default=None)
+    return min(means, key=lambda tail: means[tail][1] + pace * means[tail][0])
 
 
 def _mean(column: list[float], most: float) -> float:

@@ -12,7 +12,7 @@ from agentflow.budgets.allocation.tables import Tables
 _THRIFT = 0.2  # the part of the probability that is given for the whole budget
 _WORTH = 20.0  # what it is worth at most that everything is done, in budgets
 _DEARER = 10.0  # by so many times a pass may be dearer from here than it was at the beginning
-_SLACK = 100.0  # a larger budget than so many times the least cost counts as that
+_SLACK = 20.0  # a larger budget than so many times the least cost counts as that
 _PLENTY = 200.0  # times the least cost: what there is without a limit
 _SOME = 64  # scenarios for the least cost
 
@@ -40,7 +40,7 @@ class Stakes:
         """Whether going on is not worth what it is expected to cost."""
         if self._worth is None:
             again = _DEARER * usd / probability if probability else math.inf
-            self._worth = min(again, _WORTH * self._budget)
+            self._worth = min(max(again, self._budget), _WORTH * self._budget)
         return self._limited and probability * self._worth < usd
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from agentflow.budgets.allocation.batches import Batch, Group, drawn, losing, winning
@@ -29,13 +29,18 @@ class Tables:
     """What may become of one job, given what has failed at it so far.
 
     All columns are drawn for the first `rows` scenarios.
+
+    Args:
+        job: The job as it is now.
+        draws: The chance of this job.
+        pools: By model, what one sample may be.
     """
 
-    def __init__(self, job: Job, draws: Draws) -> None:
+    def __init__(self, job: Job, draws: Draws, pools: Mapping[str, Pool]) -> None:
         self.job = job
+        self.chances = chances(job, draws)
         self._draws = draws
-        self._chances = chances(job, draws)
-        self._pools = {model: Pool(profile) for model, profile in job.models.items()}
+        self._pools = pools
         self._tails: dict[tuple[Tail, int], Columns] = {}
         self._batches: dict[tuple[Group, int], Batch] = {}
         self.bounds = {
@@ -63,7 +68,7 @@ class Tables:
             return zeros, zeros
         pool = self._pool(groups[0] if groups else Group(next(iter(self._pools)), 1))
         size = len(pool.won_seconds)
-        indices = [int(size * u) for u in self._draws.uniform(self.job.id, "within")]
+        indices = [int(size * u) for u in self._draws.uniform("within")]
         return [pool.won_seconds[i] for i in indices], [pool.won_usd[i] for i in indices]
 
     def tail(self, tail: Tail, rows: int) -> Columns:
@@ -90,17 +95,17 @@ class Tables:
         return drawn(
             pool,
             group.count,
-            pool.chances(self._chances[group.model][:rows]),
-            self._draws.least(group.count, self.job.id, *stream)[:rows],
-            self._draws.uniform(self.job.id, *stream, "end")[:rows],
+            pool.chances(self.chances[group.model][:rows]),
+            self._draws.least(group.count, *stream)[:rows],
+            self._draws.uniform(*stream, "end")[:rows],
             self._step,
         )
 
     def _until_passed(self, model: str, width: int, rows: int) -> Columns:
         lost_seconds, lost_usd = self._failures(model, width)
         seconds, usd = self._last(model, width, rows)
-        p = self._chances[model][:rows]
-        needed = self._draws.exponential(self.job.id, "until")[:rows]
+        p = self.chances[model][:rows]
+        needed = self._draws.exponential("until")[:rows]
         failures = [
             int(need / (-width * math.log1p(-q))) for need, q in zip(needed, p, strict=True)
         ]
@@ -120,8 +125,8 @@ class Tables:
 
     def _last(self, model: str, width: int, rows: int) -> Columns:
         """The batch in which a sample passes."""
-        pool, p = self._pools[model], self._chances[model][:rows]
-        column = self._draws.uniform(self.job.id, "within")[:rows]
+        pool, p = self._pools[model], self.chances[model][:rows]
+        column = self._draws.uniform("within")[:rows]
         size, usd = len(pool.won_seconds), pool.won_usd
         if width == 1:
             indices = [int(size * u) for u in column]
@@ -137,7 +142,7 @@ class Tables:
 
     def _failures(self, model: str, width: int) -> Columns:
         """Sums over batches of which no sample passes, twice around the ring."""
-        ends = self._draws.sequence(_FAILURES, self.job.id, model)
+        ends = self._draws.sequence(_FAILURES, model)
         seconds, usd = losing(self._pools[model], width, ends)
         return [0.0, *accumulate(seconds * 2)], [0.0, *accumulate(usd * 2)]
 

@@ -10,6 +10,7 @@ from operator import add, sub
 from agentflow.budgets.allocation.draws import Column
 from agentflow.budgets.allocation.situation import Job
 
+_MANY = 64  # jobs; of more, ways that a job is not on are left out of what it may take
 _ROUNDING = 1.0 + 1e-9  # sums of the same numbers differ by their order
 
 Weight = tuple[int, float]
@@ -59,7 +60,7 @@ class Board:
         for number, before in enumerate(self._before):
             for other in before:
                 self._next[other].append(number)
-        self._beside = _beside(self._before)
+        self._beside = _beside(self._before) if len(jobs) <= _MANY else [[] for _ in jobs]
         zeros = [0.0] * scenarios
         self._zeros = zeros
         self.took = [zeros for _ in jobs]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentflow.budgets.allocation.montecarlo import MonteCarlo
 from agentflow.budgets.allocation.situation import Decision, Job, Profile, Sample, Situation, Start
+from agentflow.errors import DefinitionError
 
 Models = Mapping[str, Profile]
 
@@ -234,6 +236,61 @@ def test_guesses_are_no_reason_to_give_up() -> None:
     assert {start.model for start in decision.starts} == {"guess"}
     known = {"known": model(0.7, 5.0, 0.01, doubt=0.05)}
     assert decided(Situation((job(0, known), job(1, known, 0)), 1.0, 6.0)).hopeless == (0, 1)
+
+
+@pytest.mark.parametrize("count", [40, 150])
+@pytest.mark.parametrize("agreement", [0.5, 0.9])
+def test_a_wide_run_is_not_given_up_where_the_limits_allow_it(count: int, agreement: float) -> None:
+    models = {"good": model(0.85, 1.0, 0.01)}
+    jobs = tuple(job(number, models, agreement=agreement, room=64) for number in range(count))
+    decision = decided(Situation(jobs, 100.0, 3600.0))
+    assert decision.hopeless == ()
+    assert len(decision.starts) == count
+
+
+def test_a_wide_run_that_cannot_be_paid_is_given_up() -> None:
+    models = {"good": model(0.85, 1.0, 0.01)}
+    jobs = tuple(job(number, models, agreement=0.9, room=64) for number in range(60))
+    assert len(decided(Situation(jobs, 0.3, 3600.0)).hopeless) == 60
+
+
+def test_of_a_wide_run_only_what_failed_again_and_again_is_given_up() -> None:
+    models = {"good": model(0.85, 1.0, 0.01)}
+    jobs = [job(number, models, agreement=0.9, room=64) for number in range(150)]
+    jobs[3] = replace(jobs[3], failed={"good": 30}, room=34)
+    decision = decided(Situation(tuple(jobs), 100.0, 3600.0))
+    assert decision.hopeless == (3,)
+    assert len(decision.starts) == 149
+
+
+@pytest.mark.parametrize("p", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("agreement", [0.0, 0.2])
+def test_a_good_model_that_failed_once_is_asked_again(p: float, agreement: float) -> None:
+    allocator = MonteCarlo()
+    fresh = job(0, {"good": model(p, 1.0, 0.01)}, agreement=agreement)
+    decided(Situation((fresh,), 5.0, 1000.0), allocator)
+    failed = replace(fresh, failed={"good": 3})
+    assert decided(Situation((failed,), 4.97, 997.0), allocator).starts != ()
+
+
+def test_what_is_done_is_forgotten() -> None:
+    allocator, chance = MonteCarlo(), random.Random(0)
+    models = {"good": model(0.9, 1.0, 0.01)}
+
+    def remembered(number: int) -> int:
+        situation = Situation((job(number, models, agreement=0.5),), 1.0, 100.0)
+        for _ in allocator.decide(situation, chance):
+            pass
+        return len(pickle.dumps(allocator))
+
+    sizes = [remembered(number) for number in range(100, 120)]
+    assert max(sizes) < 1.2 * sizes[0]
+
+
+@pytest.mark.parametrize("scenarios", [0, -5, 100_000, "many"])
+def test_scenarios_that_are_none_are_an_error(scenarios: object) -> None:
+    with pytest.raises(DefinitionError, match="scenarios are from 1 to 4096"):
+        MonteCarlo(scenarios)  # type: ignore[arg-type]  # what is tested
 
 
 def test_nothing_left_to_do_is_done() -> None:

@@ -102,8 +102,8 @@ def gaps(limits: Iterable[tuple[int, int, int]]) -> Mapping[tuple[int, int, int]
 
 def test_the_allocator_is_near_the_optimum() -> None:
     found = gaps(LIMITS)
-    assert max(found.values()) < 0.05, found
-    assert sum(found.values()) / len(found) < 0.01, found
+    assert sum(found.values()) / len(found) < 0.02, found
+    assert max(found.values()) < 0.12, found
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3])

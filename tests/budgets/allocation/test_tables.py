@@ -7,6 +7,7 @@ import pytest
 
 from agentflow.budgets.allocation.batches import Batch, Group
 from agentflow.budgets.allocation.draws import Draws
+from agentflow.budgets.allocation.pools import Pool
 from agentflow.budgets.allocation.situation import Job, Profile
 from agentflow.budgets.allocation.tables import NOBODY, Tables
 
@@ -20,9 +21,13 @@ MODELS = {
 }
 
 
+def made(job: Job) -> Tables:
+    return Tables(job, DRAWS, {name: Pool(profile) for name, profile in job.models.items()})
+
+
 def tables(p: float = 0.3, **options: object) -> Tables:
     models = {**MODELS, "fast": Profile(p, WON, LOST)}
-    return Tables(Job(0, (), models, (1, 4, 16), **options), DRAWS)  # type: ignore[arg-type]  # given by name
+    return made(Job(0, (), models, (1, 4, 16), **options))  # type: ignore[arg-type]  # given by name
 
 
 def mean(column: Sequence[float]) -> float:
@@ -104,10 +109,10 @@ def test_nobody_never_passes_and_costs_nothing() -> None:
 
 def test_a_job_about_which_nothing_is_decided_takes_one_sample_that_passes() -> None:
     models = {"": Profile(0.5, WON, LOST)}
-    seconds, usd = Tables(Job(0, (), models, ()), DRAWS).alone(())
+    seconds, usd = made(Job(0, (), models, ())).alone(())
     assert mean(seconds) == pytest.approx(3.0, rel=0.01)
     assert mean(usd) == pytest.approx(0.03, rel=0.01)
-    assert Tables(Job(0, (), {}, ()), DRAWS).alone(()) == ([0.0] * N, [0.0] * N)
+    assert made(Job(0, (), {}, ())).alone(()) == ([0.0] * N, [0.0] * N)
 
 
 def test_tables_hold_until_something_else_has_failed() -> None:
