@@ -301,7 +301,7 @@ class Engine(Starter):
         path: str = "",
     ) -> Run[T]:
         number = next(self._count)
-        ledger = within.child(budget, name)
+        ledger = within.child(budget)
         ledger.begin(asyncio.get_running_loop().time)
         return Run(
             self,

@@ -84,6 +84,7 @@ class Ledger:
         self._clock: Callable[[], float] = float  # 0 until time counts
         self._began: float | None = None
         self._parent: Ledger | None = None
+        self._firm = NOTHING  # of what is reserved, what is sure to be spent
         self._waiting: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
@@ -122,7 +123,12 @@ class Ledger:
         )
 
     def reserve(
-        self, usd: Decimal | float | str = 0, tokens: int = 0, *, seconds: float = 0.0
+        self,
+        usd: Decimal | float | str = 0,
+        tokens: int = 0,
+        *,
+        seconds: float = 0.0,
+        firm: bool = False,
     ) -> Reservation:
         """Set an amount aside, here and in every ledger above.
 
@@ -130,6 +136,7 @@ class Ledger:
             usd: US dollars.
             tokens: Tokens.
             seconds: That must be left until the deadline; they are not set aside.
+            firm: All of it is going to be spent: nobody waits for it to come back.
 
         Raises:
             BudgetExceeded: It does not fit; nothing was set aside.
@@ -139,8 +146,8 @@ class Ledger:
         if not seconds >= 0:
             raise ValueError(f"seconds cannot be {seconds}")
         with self._lock:
-            self._take(amount, seconds)
-        return Reservation(self, amount)
+            self._take(amount, seconds, firm=firm)
+        return Reservation(self, amount, firm=firm)
 
     def when_returned(
         self, callback: Callable[[], object], *, mine: Amount = NOTHING, scarce: bool = False
@@ -162,8 +169,8 @@ class Ledger:
         return bool(keepers)
 
     def _keeps(self, mine: Amount, scarce: bool) -> bool:
-        """Whether something that is limited here is set aside by others than who asks."""
-        others, left = self.reserved - mine, self._own()
+        """Whether of what is limited here others have set aside what may come back."""
+        others, left = self.reserved - self._firm - mine, self._own()
         usd = left.usd is not None and others.usd > 0 and (not scarce or others.usd >= left.usd)
         few = left.tokens is not None and (not scarce or others.tokens >= left.tokens)
         return usd or (few and others.tokens > 0)
@@ -177,17 +184,19 @@ class Ledger:
         if self.deadline is None or above.deadline < self.deadline:
             self.deadline, self.least_chance = above.deadline, above.least_chance
 
-    def _take(self, amount: Amount, seconds: float = 0.0) -> None:
+    def _take(self, amount: Amount, seconds: float = 0.0, *, firm: bool = False) -> None:
         for ledger in self._chain():
             ledger._check(amount, seconds)
         for ledger in self._chain():
             ledger.reserved += amount
+            ledger._firm += amount if firm else NOTHING
 
-    def _turn(self, reserved: Amount, spent: Amount) -> list[Callable[[], object]]:
+    def _turn(self, reserved: Amount, spent: Amount, firm: bool) -> list[Callable[[], object]]:
         """Give a reservation back, and count what was spent of it; who is to be told."""
         told: list[Callable[[], object]] = []
         for ledger in self._chain():
             ledger.reserved -= reserved
+            ledger._firm -= reserved if firm else NOTHING
             ledger.spent += spent
             told += ledger._waiting
             ledger._waiting.clear()
@@ -254,8 +263,9 @@ class Reservation:
         amount: What is set aside; nothing once it is settled or released.
     """
 
-    def __init__(self, ledger: Ledger, amount: Amount) -> None:
+    def __init__(self, ledger: Ledger, amount: Amount, *, firm: bool = False) -> None:
         self._ledger = ledger
+        self._firm = firm
         self._open = True
         self.amount = amount
 
@@ -293,11 +303,11 @@ class Reservation:
         with self._ledger._lock:
             if not self._open:
                 raise ValueError("this reservation is already settled or released")
-            self._ledger._take(more)
+            self._ledger._take(more, firm=self._firm)
             self.amount += more
 
     def _close(self, spent: Amount) -> list[Callable[[], object]]:
-        told = self._ledger._turn(self.amount, spent)
+        told = self._ledger._turn(self.amount, spent, self._firm)
         self._open = False
         self.amount = NOTHING
         return told

@@ -22,7 +22,7 @@ class Bill:
     __slots__ = ("_reservation", "open", "usd")
 
     def __init__(self, ledger: Ledger, usd: Decimal) -> None:
-        self._reservation = ledger.reserve(usd)
+        self._reservation = ledger.reserve(usd, firm=True)
         self.usd = usd
         self.open = True
 

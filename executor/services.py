@@ -126,7 +126,7 @@ class Services:
         cache: Results of tools, or None.
         foresight: What its runs have learnt of what comes next; None without speculation.
         streaming: Names of models that were seen to stream.
-        deciding: Held for a few steps by a run whose allocator decides.
+        deciding: Held by the run whose allocator decides: taking turns, each is done earlier.
         abandoned: Names of calls that would not end.
     """
 

@@ -7,14 +7,20 @@ steps between which the loop goes on, and the time it takes passes on the deadli
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.budgets.allocation.cascade import InTurn
-from agentflow.budgets.allocation.situation import Allocator, Deciding, Decision, Start
+from agentflow.budgets.allocation.situation import (
+    Allocator,
+    Deciding,
+    Decision,
+    Start,
+)
 from agentflow.clock import monotonic
 from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import Outlook
@@ -127,35 +133,42 @@ class Controller:
             self._deciding = None
 
     async def _think(self) -> Decision:
-        """One decision; others run meanwhile."""
-        trials = self._trials.values()
-        if self._view.limited:
-            await self._view.prepare(trials)
-        situation = self._view.situation(trials)
+        """One decision; other work goes on meanwhile, but no other run of the engine decides."""
+        turn: Any = self._run.host.services.deciding if self._view.limited else nullcontext()
+        async with turn:
+            if self._view.limited:
+                await self._view.prepare(self._trials.values())
+            situation = self._view.situation(self._trials.values())
         began = monotonic()
         steps = self._allocator.decide(situation, self._chance)
         while True:
-            reached = await self._slice(steps)
+            async with turn:
+                reached = await self._reached(steps)
             if isinstance(reached, Decision):
                 self._tell(reached, monotonic() - began)
                 return reached
             await asyncio.sleep(reached)
 
-    async def _slice(self, steps: Deciding) -> float | Decision:
-        """A few steps of a decision, and how long to wait then; one run at a time makes any."""
-        async with self._run.host.services.deciding:
+    async def _reached(self, steps: Deciding) -> float | Decision:
+        """What a decision comes to, or how long it wants to wait first."""
+        for count in itertools.count(1):
             try:
-                pauses = [next(steps)]
-                while len(pauses) < AT_ONCE and not pauses[-1]:
-                    pauses.append(next(steps))
+                pause = next(steps)
             except StopIteration as end:
-                if isinstance(end.value, Decision):
-                    return end.value
-                raise DefinitionError(
-                    f"{type(self._allocator).__name__}.decide gave {end.value!r}: it is a "
-                    "generator that returns a Decision"
-                ) from None
-        return pauses[-1]
+                return self._checked(end.value)
+            if pause:
+                return pause
+            if not count % AT_ONCE:
+                await asyncio.sleep(0)
+        raise AssertionError("a count does not end")
+
+    def _checked(self, decision: Any) -> Decision:
+        if isinstance(decision, Decision):
+            return decision
+        raise DefinitionError(
+            f"{type(self._allocator).__name__}.decide gave {decision!r}: it is a generator that "
+            "returns a Decision"
+        )
 
     def _carry_out(self, decision: Decision) -> None:
         self._stop_timer()

@@ -72,7 +72,7 @@ class Outlook:
     _profiles: dict[_Key, dict[str, Profile]] = field(default_factory=dict)
     _agreement: dict[str, float] = field(default_factory=dict)
     _automatic: dict[Tool[..., Any], Profile] = field(default_factory=dict)
-    _heard: Counter[str] = field(default_factory=Counter)  # outcomes in this run, by tool
+    _heard: Counter[str] = field(default_factory=Counter)  # calls settled in this run, by tool
     _stale: set[_Key] = field(default_factory=set)
 
     def profiles(
@@ -111,7 +111,7 @@ class Outlook:
             self.check(sampling.judge[1])
 
     def heard(self, tool: str) -> None:
-        """There is one more outcome at a tool; what is expected is looked up ever more seldom."""
+        """One more call of a tool is settled; what is expected is looked up ever more seldom."""
         self._heard[tool] += 1
         if self._heard[tool].bit_count() == 1:
             self._stale.update(key for key in self._profiles if key[0] == tool)

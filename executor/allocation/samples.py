@@ -130,8 +130,6 @@ class Samples:
     def _note(self, trial: Trial, sampled: Sampled, *, passed: bool | None) -> None:
         seconds = self._loop.time() - sampled.began
         note(self._run, trial.question.tool, sampled.model, passed=passed, seconds=seconds)
-        if passed is not None:
-            self._outlook.heard(trial.question.tool)
 
     def learn(self, trial: Trial) -> None:
         """What the samples of one call had in common."""
@@ -143,6 +141,7 @@ class Samples:
         }
         if outcomes:
             self._outlook.estimates.settled(trial.question.tool, outcomes)
+            self._outlook.heard(trial.question.tool)
 
     # What is told
 
