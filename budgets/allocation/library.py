@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from agentflow.budgets.allocation.draws import Draws
+from agentflow.budgets.allocation.options import kind
 from agentflow.budgets.allocation.pools import Pool
 from agentflow.budgets.allocation.situation import Job, Profile
 from agentflow.budgets.allocation.tables import Tables
@@ -44,12 +45,14 @@ class Library:
     def apart(self, tables: Sequence[Tables]) -> Making:
         """Those of the same jobs, as if samples of one had no more in common than those of two."""
         found = []
+        alike: dict[object, dict[str, Profile]] = {}
         for table in tables:
-            models = {
-                name: replace(profile, probability=_mean(table.chances[name]), doubt=0.0)
-                for name, profile in table.job.models.items()
-            }
-            job = replace(table.job, models=models, agreement=0.0, failed={})
+            if (key := kind(table.job)) not in alike:
+                alike[key] = {
+                    name: replace(profile, probability=_mean(table.chances[name]), doubt=0.0)
+                    for name, profile in table.job.models.items()
+                }
+            job = replace(table.job, models=alike[key], agreement=0.0, failed={})
             found.append(self._made(job))
             yield 0.0
         return found

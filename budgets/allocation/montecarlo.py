@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
 from dataclasses import replace
 
 from agentflow.budgets.allocation.library import Library
@@ -21,7 +20,9 @@ _ROWS = 8192  # scenarios of all jobs together
 _LEAST, _MOST = 64, 4096  # scenarios
 _GUESS = 0.15  # a probability of more doubt than this is a guess
 _TRIES = 8  # failures that tell enough of a job
-_FORLORN = 0.04  # a job that passes less often is not tried for its own sake
+_FORLORN = 0.04  # a job that passes less often by itself is not tried for its own sake
+_UNLIKELY = 0.25  # a job that passes less often by itself is to blame if everything is lost
+_FINE = 0.2  # the probability, were jobs independent, at which limits are not to blame
 
 _State = tuple[dict[str, int], list[str]]
 
@@ -62,28 +63,34 @@ class MonteCarlo:
         search = self._search(situation, tables, self._stakes)
         kept = {job.id: self._kept[job.id][1] for job in jobs if self._unchanged(job)}
         yield from search.improve(self._choices, kept)
-        if search.probability() or _guessed(search):
+        starts = yield from shared(search)
+        found = Decision(starts, None, search.probability(), search.usd())
+        if not self._stakes.lost(search.probability(), search.usd()) or _guessed(search):
             self._remember(search)
-            return (yield from _decided(search, self._stakes))
-        return (yield from self._each_by_itself(situation, search, self._library, self._stakes))
+            return found
+        return (yield from self._given_up(situation, search, found, self._stakes))
 
-    def _each_by_itself(
-        self, situation: Situation, search: Search, library: Library, stakes: Stakes
+    def _given_up(
+        self, situation: Situation, search: Search, found: Decision, stakes: Stakes
     ) -> Deciding:
-        """Go on with the jobs that may well pass, if it is not for the limits that not all will."""
-        forlorn = yield from search.forlorn(_FORLORN)
-        jobs = tuple(job for job in situation.jobs if job.id not in forlorn)
-        tables = [table for table in search.tables if table.job.id not in forlorn]
-        apart = self._search(
-            replace(situation, jobs=jobs), (yield from library.apart(tables)), stakes
-        )
-        yield from apart.improve(self._choices, {})
-        if not (apart.probability() or (yield from apart.possible())):
-            hopeless = tuple(job.id for job in situation.jobs if job.widths)
-            return Decision(probability=0.0, usd=0.0, hopeless=hopeless)
-        self._remember(apart)
-        starts = yield from shared(apart)
-        return Decision(starts, None, 0.0, apart.usd(), tuple(forlorn))
+        """Give up the jobs that are to blame, or go on if it is only that jobs are many, or end."""
+        forlorn = yield from search.forlorn(_UNLIKELY if found.probability else _FORLORN)
+        if found.probability and forlorn:
+            return _without(found, forlorn)
+        others = tuple(job for job in situation.jobs if job.id not in forlorn)
+        library = self._library
+        if others and library is not None:
+            tables = [table for table in search.tables if table.job.id not in forlorn]
+            apart = self._search(
+                replace(situation, jobs=others), (yield from library.apart(tables)), stakes
+            )
+            yield from apart.improve(self._choices, {})
+            if apart.probability() >= _FINE:
+                self._remember(apart)
+                starts = yield from shared(apart)
+                return _without(replace(found, starts=starts, usd=apart.usd()), forlorn)
+        hopeless = tuple(job.id for job in situation.jobs if job.widths)
+        return replace(found, starts=(), usd=0.0, hopeless=hopeless)
 
     def _search(self, situation: Situation, tables: list[Tables], stakes: Stakes) -> Search:
         jobs = situation.jobs
@@ -112,14 +119,9 @@ def _state(job: Job) -> _State:
     return dict(job.failed), list(job.models)
 
 
-def _decided(search: Search, stakes: Stakes) -> Generator[float, None, Decision]:
-    """The choices as a decision, or that everything is given up."""
-    starts = yield from shared(search)
-    probability, usd = search.probability(), search.usd()
-    if not stakes.lost(probability, usd) or _guessed(search):
-        return Decision(starts, None, probability, usd)
-    hopeless = tuple(job.id for job in search.jobs if job.widths)
-    return Decision(probability=probability, usd=0.0, hopeless=hopeless)
+def _without(found: Decision, forlorn: list[int]) -> Decision:
+    starts = tuple(start for start in found.starts if start.job not in forlorn)
+    return replace(found, starts=starts, hopeless=tuple(forlorn))
 
 
 def _guessed(search: Search) -> bool:

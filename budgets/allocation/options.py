@@ -39,6 +39,12 @@ def tails(job: Job) -> list[Tail]:
     return [(model, width) for width in widths for model in job.models] or [NOBODY]
 
 
+def kind(job: Job) -> object:
+    """What jobs have in common whose samples pass as often, take as long and cost as much."""
+    models = tuple((name, id(profile)) for name, profile in job.models.items())
+    return models, job.widths, job.agreement, job.room, tuple(job.failed.items())
+
+
 def single(job: Job) -> list[New]:
     """What can be begun of one model; nothing only if something is under way."""
     news: list[New] = [()] if running(job) else []

@@ -9,7 +9,16 @@ from operator import add
 from typing import TypeVar
 
 from agentflow.budgets.allocation.batches import Batch, Group
-from agentflow.budgets.allocation.options import Choice, New, groups, mixed, running, single, tails
+from agentflow.budgets.allocation.options import (
+    Choice,
+    New,
+    groups,
+    kind,
+    mixed,
+    running,
+    single,
+    tails,
+)
 from agentflow.budgets.allocation.situation import Job
 from agentflow.budgets.allocation.tables import NOBODY, Columns, Tables, Tail
 from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
@@ -24,6 +33,7 @@ _FINALISTS = 4  # options that are tried on all scenarios
 _PACES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what time is worth beside money, in a start
 
 _Option = TypeVar("_Option")
+_Means = Mapping[Tail, tuple[float, float]]  # by tail, seconds and USD
 
 
 class Search:
@@ -90,21 +100,6 @@ class Search:
         """The mean cost."""
         return _mean(self.board.total, self.board.usd)
 
-    def possible(self) -> Generator[float, None, bool]:
-        """Whether any scenario could end well if each job had its best time and its least cost."""
-        board = self.board
-        for number, job in enumerate(self.jobs):
-            if not job.widths:
-                continue
-            seconds, usd = board.took[number], board.cost[number]
-            for tail in tails(job):
-                its = self.tables[number].tail(tail, self._rows)
-                seconds, usd = list(map(min, seconds, its[0])), list(map(min, usd, its[1]))
-                yield 0.0
-            board.put(number, seconds, usd)
-        yield from board.update()
-        return board.within() > 0
-
     def forlorn(self, least: float) -> Generator[float, None, list[int]]:
         """Jobs that nothing runs for and that hardly ever pass, whatever becomes of the others."""
         found = []
@@ -149,12 +144,12 @@ class Search:
     def _fresh(self) -> Steps:
         """Take the best of some starts, in each of which time has the same price for all jobs."""
         best, kept, starts = -math.inf, dict(self.choices), []
-        means: dict[int, Mapping[Tail, tuple[float, float]]] = {}
-        alike: dict[object, Mapping[Tail, tuple[float, float]]] = {}
+        means: dict[int, _Means] = {}
+        alike: dict[object, _Means] = {}
         for number, job in enumerate(self.jobs):
             if job.widths and number not in self.choices:
-                if (key := _kind(job)) not in alike:
-                    alike[key] = {tail: self._means(number, tail) for tail in tails(job)}
+                if (key := kind(job)) not in alike:
+                    alike[key] = yield from self._means(number)
                 means[number] = alike[key]
             yield 0.0
         scale = _scale(list(means.values()))
@@ -173,9 +168,13 @@ class Search:
             self.take(number, choice)
             yield 0.0
 
-    def _means(self, number: int, tail: Tail) -> tuple[float, float]:
-        seconds, usd = self.tables[number].tail(tail, self._some)
-        return _mean(seconds, self.board.seconds), _mean(usd, self.board.usd)
+    def _means(self, number: int) -> Generator[float, None, _Means]:
+        means = {}
+        for tail in tails(self.jobs[number]):
+            seconds, usd = self.tables[number].tail(tail, self._some)
+            means[tail] = _mean(seconds, self.board.seconds), _mean(usd, self.board.usd)
+            yield 0.0
+        return means
 
     def take(self, number: int, choice: Choice) -> None:
         """Choose for a job; the board is to be updated."""
@@ -232,7 +231,7 @@ class Search:
                 worth = self._value(rest.then(*self.tables[number].tail(tail, self._rows)))
                 if worth > most + 1e-9:
                     best, most = Choice(tail, new), worth
-            yield 0.0
+                yield 0.0
         return best
 
     def _best_later(
@@ -325,24 +324,18 @@ def _ranked(worths: Mapping[_Option, float]) -> list[_Option]:
     return sorted(worths, key=lambda option: -worths[option])
 
 
-def _kind(job: Job) -> object:
-    """What jobs have in common whose samples take as long and cost as much."""
-    models = tuple((name, id(profile)) for name, profile in job.models.items())
-    return models, job.widths, job.agreement, job.room, tuple(job.failed.items())
-
-
 def _possible(choice: Choice, its: Sequence[Tail]) -> bool:
     return choice.tail in its and all(tail in its for tail in choice.new)
 
 
-def _scale(means: Sequence[Mapping[Tail, tuple[float, float]]]) -> float:
+def _scale(means: Sequence[_Means]) -> float:
     """USD for a second, by which cost and time weigh the same."""
     seconds = sum(min(t for t, _ in each.values()) for each in means if each)
     usd = sum(min(cost for _, cost in each.values()) for each in means if each)
     return usd / seconds if seconds > 0 else 1.0
 
 
-def _cheapest(means: Mapping[Tail, tuple[float, float]], pace: float) -> Tail:
+def _cheapest(means: _Means, pace: float) -> Tail:
     """The tail of least cost, if a second costs so much."""
     return min(means, key=lambda tail: means[tail][1] + pace * means[tail][0])
 

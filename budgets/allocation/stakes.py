@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from statistics import median
 
-from agentflow.budgets.allocation.options import tails
+from agentflow.budgets.allocation.options import kind, tails
 from agentflow.budgets.allocation.tables import Tables
 
 _THRIFT = 0.2  # the part of the probability that is given for the whole budget
@@ -41,14 +41,20 @@ class Stakes:
         if self._worth is None:
             again = _DEARER * usd / probability if probability else math.inf
             self._worth = min(max(again, self._budget), _WORTH * self._budget)
-        return self._limited and probability * self._worth < usd
+        return not probability or (self._limited and probability * self._worth < usd)
 
 
 def least_cost(tables: Sequence[Tables]) -> Generator[float, None, float]:
     """USD that the cheapest way through all jobs takes in half of all cases."""
-    least = 0.0
+    least: dict[object, float] = {}
+    total = 0.0
     for table in tables:
-        if table.job.widths:
-            least += min(median(table.tail(tail, _SOME)[1]) for tail in tails(table.job))
-        yield 0.0
-    return least
+        if not table.job.widths:
+            continue
+        if (key := kind(table.job)) not in least:
+            least[key] = math.inf
+            for tail in tails(table.job):
+                least[key] = min(least[key], median(table.tail(tail, _SOME)[1]))
+                yield 0.0
+        total += least[key]
+    return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import add, sub
@@ -77,9 +77,11 @@ class Board:
     def update(self) -> Steps:
         """Work out the ways through all jobs, in steps."""
         ends: list[Column] = []
+        total = self._zeros
         for job, before in enumerate(self._before):
             self._starts[job] = self._latest([ends[other] for other in before])
             ends.append(list(map(add, self._starts[job], self.took[job])))
+            total = list(map(add, total, self.cost[job]))
             yield 0.0
         for job in range(len(ends) - 1, -1, -1):
             ways = [list(map(add, self._after[n], self.took[n])) for n in self._next[job]]
@@ -87,8 +89,7 @@ class Board:
             through = map(add, ends[job], self._after[job])
             self._late[job] = _bits(through, self.seconds)
             yield 0.0
-        self.total = list(map(sum, zip(*self.cost, strict=True))) if self.cost else self._zeros
-        yield 0.0
+        self.total = total
 
     def _latest(self, columns: Sequence[Column]) -> Column:
         if not columns:
@@ -120,9 +121,9 @@ class Board:
         return len(self.total) - (late | poor).bit_count()
 
 
-def _bits(column: object, limit: float) -> int:
+def _bits(column: Iterable[float], limit: float) -> int:
     """A byte for each scenario, 1 where the number exceeds the limit."""
-    return int.from_bytes(bytes(map(limit.__lt__, column)), "little")  # type: ignore[call-overload]
+    return int.from_bytes(bytes(map(limit.__lt__, column)), "little")
 
 
 def _beside(before: Sequence[Sequence[int]]) -> list[list[int]]:
