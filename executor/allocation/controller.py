@@ -191,9 +191,17 @@ class Controller:
         rooms = {id: trial.room for id, trial in self._trials.items()}
         for start in starts:
             room = rooms.get(start.job, 0)
-            if room and start.model in self._trials[start.job].payable:
+            if room and self._may_begin(self._trials[start.job], start.model):
                 rooms[start.job] -= max(0, min(start.samples, room))
                 yield from [(self._trials[start.job], start.model)] * (room - rooms[start.job])
+
+    def _may_begin(self, trial: Trial, name: str) -> bool:
+        """Whether a sample can be paid, and likely enough ends by the deadline."""
+        seconds, asked = self._view.seconds, trial.question
+        if name not in trial.payable or seconds is None:
+            return name in trial.payable
+        in_time = self._outlook.in_time(asked.tool, asked.sampling, name, seconds)
+        return in_time >= self._run.ledger.least_chance
 
     def _wait_or_give_up(self) -> None:
         """A call for which nothing was begun waits for what is under way, if anything is."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agentflow.budgets.allocation.situation import Job, Profile
 from agentflow.budgets.prices import FREE, MILLION, Price, Prices
 from agentflow.executor.allocation.trial import MOST
+from agentflow.executor.hedging import ENOUGH
 from agentflow.executor.metering import IN_FLIGHT
 from agentflow.planner.plan import GATHER, Each, Node, Plan
 from agentflow.tools.sampling import Sampling
@@ -109,6 +110,14 @@ class Outlook:
                 _prices(model).require(model.name)
         if sampling.judge is not None:
             self.check(sampling.judge[1])
+
+    def in_time(self, tool: str, sampling: Sampling, name: str, seconds: float) -> float:
+        """The share of samples of a model that end within so many seconds; 1 if few are known."""
+        if self.estimates.known(tool, self.models(name or None).name) < ENOUGH:
+            return 1.0
+        profile = self.profiles(tool, sampling)[name]
+        took = [took for took, _ in profile.won or profile.lost]
+        return sum(t <= seconds for t in took) / len(took) if took else 1.0
 
     def heard(self, tool: str) -> None:
         """One more call of a tool is settled; what is expected is looked up ever more seldom."""

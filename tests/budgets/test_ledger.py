@@ -5,8 +5,8 @@ from __future__ import annotations
 import decimal
 import threading
 from decimal import Decimal
-from typing import Any
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentflow import Budget, events, llm, workflow
+from agentflow import Budget, Estimates, MonteCarlo, events, llm, tool, workflow
 from agentflow.budgets.allocation.cascade import CheapestFirst
-from agentflow.budgets.allocation.situation import Decision
+from agentflow.budgets.allocation.situation import Deciding, Decision, Situation
+from agentflow.budgets.estimates import Outcome
 from agentflow.budgets.ledger import NOTHING
+from agentflow.clock import now
 from agentflow.errors import BudgetExceeded, OutOfReach, RunFailed
 
 if TYPE_CHECKING:
@@ -73,3 +76,68 @@ async def test_a_hopeless_call_waits_while_others_hold_most_of_the_money(world: 
     assert await made.engine.run(child, "a") == "yes"
     [began] = made.told(events.RunStarted)
     assert [told.at - began.at for told in made.told(events.Allocated)] == pytest.approx([0.0, 1.0])
+
+
+async def test_money_that_is_sure_to_be_spent_is_not_waited_for(world: MakeWorld) -> None:
+    @tool(usd="0.05")
+    async def dear(question: str) -> str:
+        return await decide(question)
+
+    @workflow(budget=Budget(usd="0.06"))
+    async def flow() -> str:
+        return await dear("a")
+
+    made = world({}, allocator=CheapestFirst)
+
+    with pytest.raises(RunFailed) as caught:
+        await made.engine.run(flow)
+
+    assert isinstance(caught.value.__cause__, BudgetExceeded)
+    assert now() < 1.0
+
+
+async def test_an_allocator_that_gives_no_decision_is_named(world: MakeWorld) -> None:
+    class Silent:
+        def decide(self, situation: Situation, chance: Random) -> Deciding:
+            yield 0.0
+            return None  # type: ignore[return-value]  # meant
+
+    made = world({}, allocator=Silent, budget=Budget(usd=1))
+
+    with pytest.raises(RunFailed, match="decide gave None: it is a generator"):
+        await made.engine.run(child, "a")
+
+
+async def test_runs_without_limits_do_not_wait_for_those_that_decide(world: MakeWorld) -> None:
+    class Slow(CheapestFirst):
+        def decide(self, situation: Situation, chance: Random) -> Deciding:
+            yield 3.0
+            return (yield from super().decide(situation, chance))
+
+    @workflow(budget=Budget(usd=1))
+    async def limited() -> str:
+        return await decide("a")
+
+    made = world({}, allocator=Slow)
+    run = made.engine.start(limited)
+
+    assert await made.engine.run(child, "b") == "yes"
+    assert now() == pytest.approx(1.0)
+    assert await run == "yes"
+    assert now() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("kind", [CheapestFirst, MonteCarlo])
+async def test_no_sample_begins_that_is_known_to_end_too_late(world: MakeWorld, kind: Any) -> None:
+    estimates = Estimates()
+    for _ in range(40):
+        for model in ("small", "large"):
+            estimates.note("decide", model, Outcome(True, 5.0, 10, 10))
+            estimates.settled("decide", {model: (1, 0)})
+    made = world({}, allocator=kind, estimates=estimates, budget=Budget(deadline="1s"))
+
+    with pytest.raises(RunFailed) as caught:
+        await made.engine.run(child, "a")
+
+    assert isinstance(caught.value.__cause__, OutOfReach)
+    assert made.models["small"].requests == made.models["large"].requests == []
