@@ -45,15 +45,15 @@ CHECKED = (OURS, MCPP, CANCEL)
 STURDY = (OURS, CANCEL)
 PUBLISHED = Row(launch=True, small=True)
 PARTS = (*MAIN, "fixed", "engine", "wrong", "optimum")
-WRONG = (1.1, 1.3, 1.5)
+WRONG = (0.1, 0.3, 0.5)
 KINDS = ("passes: too high", "passes: too low", "size: too high", "size: too low", "each model")
 
 
-def error(kind: str, factor: float) -> Error:
-    """Estimates that are wrong by a factor."""
+def error(kind: str, by: float) -> Error:
+    """Estimates that are wrong by a part."""
     if kind == "each model":
-        return Error(factor, factor, each=True)
-    by = factor if kind.endswith("high") else 1 / factor
+        return Error(by, by, each=True)
+    by = by if kind.endswith("high") else -by
     return Error(passes=by) if kind.startswith("passes") else Error(size=by)
 
 
@@ -106,11 +106,11 @@ def wrong(
     plan: Plan, play: Callable[..., Outcomes], how: partial[Any]
 ) -> Iterator[tuple[tuple[str, str], Outcomes]]:
     """The episodes with wrong estimates, and with right ones."""
-    yield ("right", "-"), play(parts(Row(small=True), STURDY, plan.few), how)
+    yield ("right", "-"), play(parts(Row(small=True), STURDY, 2 * plan.few), how)
     for kind in KINDS:
-        for factor in WRONG[-1:] if plan.quick else WRONG:
-            row = Row(error=error(kind, factor), small=True)
-            yield (kind, f"{100 * (factor - 1):.0f} %"), play(parts(row, STURDY, plan.few), how)
+        for by in WRONG[-1:] if plan.quick else WRONG:
+            row = Row(error=error(kind, by), small=True)
+            yield (kind, f"{100 * by:.0f} %"), play(parts(row, STURDY, 2 * plan.few), how)
 
 
 def optimum(plan: Plan) -> Iterator[Gap]:

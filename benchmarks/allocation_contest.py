@@ -30,13 +30,13 @@ class Error:
     """By how much the estimates are wrong.
 
     Attributes:
-        passes: Factor on the share of samples that pass.
-        size: Factor on seconds and USD.
+        passes: Of the share of samples that pass: 0.1 is 10 % too high, -0.1 too low.
+        size: The same of seconds and USD.
         each: Whether every model at every node has a direction of its own.
     """
 
-    passes: float = 1.0
-    size: float = 1.0
+    passes: float = 0.0
+    size: float = 0.0
     each: bool = False
 
     def applied(self, beliefs: Beliefs) -> Beliefs:
@@ -48,12 +48,11 @@ class Error:
 
     def _wrong(self, profile: Profile, name: str) -> Profile:
         chance = random.Random(name)
-        passes, size = self.passes, self.size
-        if self.each:
-            passes, size = passes ** chance.choice((-1, 1)), size ** chance.choice((-1, 1))
+        signs = [chance.choice((-1, 1)), chance.choice((-1, 1))] if self.each else [1, 1]
+        passes, size = 1 + signs[0] * self.passes, 1 + signs[1] * self.size
         return replace(
             profile,
-            probability=min(profile.probability * passes, 0.99),
+            probability=min(profile.probability * passes, max(profile.probability, 0.99)),
             won=[(seconds * size, usd * size) for seconds, usd in profile.won],
             lost=[(seconds * size, usd * size) for seconds, usd in profile.lost],
         )

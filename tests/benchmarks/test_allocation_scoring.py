@@ -128,7 +128,7 @@ def test_a_file_can_be_played(tmp_path: Path) -> None:
 
 
 def test_wrong_estimates_are_wrong_by_what_is_said() -> None:
-    its = Stage(Row(error=Error(passes=0.5, size=2.0)), Stage(Row(), _case()).case)
+    its = Stage(Row(error=Error(passes=-0.5, size=1.0)), Stage(Row(), _case()).case)
     right = Stage(Row(), its.case).beliefs[0]["m"]
     wrong = its.beliefs[0]["m"]
     assert wrong.probability == right.probability / 2
