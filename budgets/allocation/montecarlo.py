@@ -22,6 +22,7 @@ _GUESS = 0.15  # a probability of more doubt than this is a guess
 _TRIES = 8  # failures that tell enough of a job
 _FORLORN = 0.04  # a job that passes less often by itself is not tried for its own sake
 _UNLIKELY = 0.25  # a job that passes less often by itself is to blame if everything is lost
+_FEW = 16  # jobs; if one of more than these is hard, the others are worth doing
 _FINE = 0.2  # the probability, were jobs independent, at which limits are not to blame
 
 _State = tuple[dict[str, int], list[str]]
@@ -75,11 +76,12 @@ class MonteCarlo:
     ) -> Deciding:
         """Give up the jobs that are to blame, or go on if it is only that jobs are many, or end."""
         forlorn = yield from search.forlorn(_UNLIKELY if found.probability else _FORLORN)
+        many = len(situation.jobs) > _FEW
         if found.probability and forlorn:
-            return _without(found, forlorn)
+            return _without(found if many else replace(found, starts=()), forlorn)
         others = tuple(job for job in situation.jobs if job.id not in forlorn)
         library = self._library
-        if others and library is not None:
+        if many and others and library is not None:
             tables = [table for table in search.tables if table.job.id not in forlorn]
             apart = self._search(
                 replace(situation, jobs=others), (yield from library.apart(tables)), stakes

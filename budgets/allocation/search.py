@@ -25,10 +25,8 @@ from agentflow.budgets.allocation.value import Board, Room, Steps, Weight
 
 _SWEEPS = 3
 _LOOKS = 24  # jobs that are looked at in a sweep; of the others the choices stand
-_FIRST = 4.0  # times dearer is money in the first sweep, so that no job takes what others need
 _LEAST = 0.05  # the probability, if it is less, by which thrift is measured
 _SOME = 64  # scenarios on which all options are tried
-_LEADING = 3  # models and widths of which sequences are tried
 _FINALISTS = 4  # options that are tried on all scenarios
 _PACES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what time is worth beside money, in a start
 
@@ -66,12 +64,8 @@ class Search:
             known: Choices to begin with, by job; a fresh start is made if there are new jobs.
             kept: By job, the only options that are tried now.
         """
-        fresh = yield from self._begin(known)
+        yield from self._begin(known)
         self._price *= max(self.probability(), _LEAST)
-        if fresh:
-            self._price *= _FIRST
-            yield from self._sweep()
-            self._price /= _FIRST
         self.shortlists = {n: kept[job.id] for n, job in enumerate(self.jobs) if job.id in kept}
         for _ in range(_SWEEPS):
             if not (yield from self._sweep()):
@@ -119,19 +113,16 @@ class Search:
         numbers.sort(key=lambda n: (not self.jobs[n].ready, n in self.shortlists))
         return numbers[:_LOOKS]
 
-    def _begin(self, known: Mapping[int, Choice]) -> Generator[float, None, bool]:
-        """Put what is known on the board; whether a fresh start had to be made."""
+    def _begin(self, known: Mapping[int, Choice]) -> Steps:
         for number, job in enumerate(self.jobs):
             if not job.widths:
                 self.board.put(number, *self.tables[number].alone(self.running[number]))
             elif job.id in known and _possible(known[job.id], tails(job)):
                 self.take(number, self._first(number, known[job.id]))
             yield 0.0
-        fresh = any(job.widths and n not in self.choices for n, job in enumerate(self.jobs))
-        if fresh:
+        if any(job.widths and n not in self.choices for n, job in enumerate(self.jobs)):
             yield from self._fresh()
         yield from self.board.update()
-        return fresh
 
     def _first(self, number: int, choice: Choice) -> Choice:
         """A choice made before for a job that is perhaps ready or running by now."""
@@ -244,13 +235,6 @@ class Search:
             for tail in tails(self.jobs[number])
         }
         yield 0.0
-        leading = [choice.tail for choice in _ranked(worths)[:_LEADING]]
-        firsts: list[New] = [(tail,) for tail in leading if tail != NOBODY]
-        for new in [*firsts, *mixed(self.jobs[number], firsts)]:
-            rest = _Rest(self._new(number, new, self._some), part)
-            for tail in leading:
-                worths[Choice(tail, new)] = self._value(rest.then(*table.tail(tail, self._some)))
-            yield 0.0
         best, most = choice, -math.inf
         for other in dict.fromkeys([choice, *_ranked(worths)[:_FINALISTS]]):
             worth = self._value(room.weigh(*self._columns(number, other)))

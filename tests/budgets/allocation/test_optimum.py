@@ -103,7 +103,7 @@ def gaps(limits: Iterable[tuple[int, int, int]]) -> Mapping[tuple[int, int, int]
 def test_the_allocator_is_near_the_optimum() -> None:
     found = gaps(LIMITS)
     assert sum(found.values()) / len(found) < 0.02, found
-    assert max(found.values()) < 0.12, found
+    assert max(found.values()) < 0.15, found
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3])
