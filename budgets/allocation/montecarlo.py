@@ -9,7 +9,14 @@ from agentflow.budgets.allocation.library import Library
 from agentflow.budgets.allocation.options import Choice, New, tails
 from agentflow.budgets.allocation.search import Search
 from agentflow.budgets.allocation.sharing import shared
-from agentflow.budgets.allocation.situation import Deciding, Decision, Job, Situation
+from agentflow.budgets.allocation.situation import (
+    Deciding,
+    Decision,
+    Job,
+    Profile,
+    Situation,
+    Start,
+)
 from agentflow.budgets.allocation.stakes import Stakes, least_cost
 from agentflow.budgets.allocation.tables import NOBODY, Tables
 from agentflow.budgets.allocation.value import Board
@@ -69,6 +76,8 @@ class MonteCarlo:
         if not self._stakes.lost(search.probability(), search.usd()) or _guessed(search):
             self._remember(search)
             return found
+        if asked := _first_asked(search):
+            return replace(found, starts=asked)
         return (yield from self._given_up(situation, search, found, self._stakes))
 
     def _given_up(
@@ -126,14 +135,33 @@ def _without(found: Decision, forlorn: list[int]) -> Decision:
     return replace(found, starts=starts, hopeless=tuple(forlorn))
 
 
+def _left(search: Search) -> bool:
+    """Whether there is something left to try with."""
+    return search.board.usd > 0.0 and search.board.seconds > 0.0
+
+
 def _guessed(search: Search) -> bool:
     """Whether there is something left to try with, and something of which little is known."""
-    left = search.board.usd > 0.0 and search.board.seconds > 0.0
-    return left and any(_unknown(job) for job in search.jobs)
+    return _left(search) and any(_unknown(job) for job in search.jobs)
+
+
+def _first_asked(search: Search) -> tuple[Start, ...]:
+    """A sample each of models that were not asked: the failures of others tell little of them."""
+    starts = []
+    for job in search.jobs if _left(search) else ():
+        asked = {*job.failed, *(sample.model for sample in job.running)}
+        new = [name for name in job.models if name not in asked and _doubtful(job.models[name])]
+        if new and job.ready and tails(job) != [NOBODY]:
+            starts.append(Start(job.id, min(new, key=lambda name: job.models[name].usd)))
+    return tuple(starts)
+
+
+def _doubtful(profile: Profile) -> bool:
+    return profile.doubt > _GUESS
 
 
 def _unknown(job: Job) -> bool:
     """Whether so little is known of a job that can be tried that giving it up were a guess."""
     if not job.ready or tails(job) == [NOBODY] or sum(job.failed.values()) >= _TRIES:
         return False
-    return all(profile.doubt > _GUESS for profile in job.models.values())
+    return all(_doubtful(profile) for profile in job.models.values())

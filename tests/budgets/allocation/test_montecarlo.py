@@ -325,3 +325,18 @@ def test_models_may_vanish_and_jobs_appear_between_decisions() -> None:
 
 def test_a_job_without_models_is_hopeless() -> None:
     assert decided(Situation((job(0, {}),), 1.0, 9.0)).hopeless == (0,)
+
+
+def test_a_model_that_was_not_asked_is_before_a_job_is_given_up() -> None:
+    pool = [(1.0, 0.001)]
+    models = {
+        "small": Profile(0.7, pool, pool, doubt=0.2),
+        "large": Profile(0.7, [(1.0, 0.01)], [(1.0, 0.01)], doubt=0.2),
+    }
+    tried = job(0, models, agreement=0.9, failed={"small": 40})
+
+    decision = decided(Situation((tried,), 0.1, 9.0))
+
+    assert [start.model for start in decision.starts] == ["large"] and not decision.hopeless
+    asked = job(0, models, agreement=0.9, failed={"small": 40, "large": 9})
+    assert decided(Situation((asked,), 0.1, 9.0)).hopeless == (0,)
