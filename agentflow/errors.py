@@ -19,7 +19,7 @@ AgentflowError
     RunCancelled         somebody cancelled the run (not the task that awaits it)
     DeadlineExceeded     the run's deadline passed (also a TimeoutError)
   BudgetExceeded         asked, left, unit: a reservation did not fit
-  OutOfReach             tried, usd, seconds: no further sample can succeed within the limits
+  OutOfReach             tried, usd, seconds: no further sample is worth trying
   CheckFailed            tool: what was to judge an answer raised; __cause__ is what
   BackendError           url, status, retryable, retry_after: the serving side failed
     BackendUnreachable   refused, reset, name not found

@@ -323,7 +323,7 @@ def llm(
     Args:
         fn: The function; its body is not run.
         model: Name of a model, or of several that may try. Within limits the engine's allocator
-            decides which of them do, and when; without limits each is asked once, in turn.
+            decides which of them do, and when; without limits they are asked in turn, once.
         samples: How many answers of one model may be asked for at once, such as 2 or
             ``(1, 2, 4)``; the first that passes is taken and the others are cancelled.
         check: Looks at an answer: true or None accepts it, false or a reason does not. A

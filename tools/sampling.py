@@ -41,7 +41,7 @@ def sampling(
     Raises:
         DefinitionError: No number of samples, or one that is out of range; a model named twice.
     """
-    widths = (samples,) if isinstance(samples, int) else tuple(samples)
+    widths = tuple(samples) if isinstance(samples, Sequence) else (samples,)
     sound = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= WIDEST for n in widths)
     if not widths or not sound:
         raise DefinitionError(

@@ -71,7 +71,7 @@ class Controller:
         """The first answer that passes.
 
         Raises:
-            OutOfReach: None did, and no further sample can succeed within the limits.
+            OutOfReach: None did, and no further sample is worth trying within the limits.
             BudgetExceeded: Not one sample could be paid.
             ModelError: None of the models, each asked once, has one; there are no limits.
             CheckFailed: What was to judge an answer raised.

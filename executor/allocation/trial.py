@@ -233,7 +233,7 @@ class Trial:
         who = ", ".join(f"{count} of {name}" for name, count in self.failed.items() if name)
         none = f"none of {tried} samples" if tried > 1 else "the one sample there was did not pass"
         passed = f"{none} passed" if tried > 1 else none
-        why = f"no further one can succeed within what is left ({_listed(left)})"
+        why = f"no further one is worth trying within what is left ({_listed(left)})"
         if self.begun >= MOST:
             why = f"there are no more than {MOST} for one call"
         last = described(self._errors[-1][1])
