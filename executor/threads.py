@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -92,22 +93,31 @@ class DaemonThreads(Executor):
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             future, fn, args, kwargs = job
+            tell: Callable[[], None] | None = None
             if future.set_running_or_notify_cancel():
                 with self._lock:
                     self._running[future] = threading.current_thread().name
-                try:
-                    future.set_result(fn(*args, **kwargs))
-                except StopIteration as error:  # no asyncio future takes one
-                    refused = RuntimeError("function raised StopIteration")
-                    refused.__cause__ = error
-                    future.set_exception(refused)
-                except BaseException as error:  # noqa: BLE001  # the waiter gets it
-                    future.set_exception(error)
+                tell = _done(future, partial(fn, *args, **kwargs))
             del job, fn, args, kwargs
             with self._lock:
                 self._running.pop(future, None)
-                if self._abandoned.pop(future, False):
-                    return
-                if self._jobs.empty():
+                replaced = self._abandoned.pop(future, False)
+                if not replaced and self._jobs.empty():
                     self._idle += 1
-            del future
+            if tell is not None:
+                tell()  # whoever hears of it may count on this thread
+            del future, tell
+            if replaced:
+                return
+
+
+def _done(future: Future[Any], work: Callable[[], Any]) -> Callable[[], None]:
+    """Do a job; gives what tells whoever waits for it what came of it."""
+    try:
+        return partial(future.set_result, work())
+    except StopIteration as error:  # no asyncio future takes one
+        refused = RuntimeError("function raised StopIteration")
+        refused.__cause__ = error
+        return partial(future.set_exception, refused)
+    except BaseException as error:  # noqa: BLE001  # the waiter gets it
+        return partial(future.set_exception, error)
