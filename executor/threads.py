@@ -33,6 +33,7 @@ class DaemonThreads(Executor):
         self._closed = False
         self._running: dict[Future[Any], str] = {}
         self._abandoned: dict[Future[Any], bool] = {}  # whether another took its place
+        self._done: set[Future[Any]] = set()  # whose waiters are being told
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a function in a thread."""
@@ -63,7 +64,8 @@ class DaemonThreads(Executor):
         if future.cancel():
             return
         with self._lock:
-            if future not in self._running or future in self._abandoned:
+            known = future in self._running and future not in self._done
+            if not known or future in self._abandoned:
                 return
             replaced = sum(self._abandoned.values()) < self._limit
             self._abandoned[future] = replaced
@@ -100,12 +102,16 @@ class DaemonThreads(Executor):
                 tell = _done(future, partial(fn, *args, **kwargs))
             del job, fn, args, kwargs
             with self._lock:
-                self._running.pop(future, None)
-                replaced = self._abandoned.pop(future, False)
+                self._done.add(future)  # from now on no other takes the place of this thread
+                replaced = self._abandoned.get(future, False)
                 if not replaced and self._jobs.empty():
                     self._idle += 1
             if tell is not None:
                 tell()  # whoever hears of it may count on this thread
+            with self._lock:
+                self._done.discard(future)
+                self._running.pop(future, None)
+                self._abandoned.pop(future, None)
             del future, tell
             if replaced:
                 return
