@@ -1,0 +1,255 @@
+"""The decisions of a pool: what happened goes in, what is to be sent where comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
+from agentflow.caches.affinity.jobs import Job, Pause, Send
+from agentflow.caches.affinity.policies import Policy
+from agentflow.caches.affinity.rates import Rates
+from agentflow.caches.affinity.residency import Residency
+
+FORGET = 100_000
+"""Sessions that are remembered at most; whoever was not heard of for longest is forgotten."""
+
+OUTPUT_MEMORY = 0.7
+"""Weight of a session's earlier replies in what its next one is expected to take."""
+
+
+class Dispatcher:
+    """Places jobs on replicas, without I/O and without a clock.
+
+    Every method that can make room, or ask for it, returns what is to be sent now.
+
+    Args:
+        policy: Chooses.
+        block: Tokens in a block of a prompt.
+
+    Attributes:
+        fleet: The replicas and sessions.
+        policy: As given.
+    """
+
+    def __init__(self, policy: Policy, *, block: float = 64) -> None:
+        self.policy = policy
+        self.fleet = Fleet(block)
+        self._waiting: dict[int, Job] = {}
+        self._sent: dict[int, Replica] = {}
+        self._look_at: float | None = None
+
+    @property
+    def waiting(self) -> Mapping[int, Job]:
+        """The jobs that were not sent yet, by number."""
+        return self._waiting
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `tick` is to be called if nothing happens before; None for never."""
+        return self._look_at if self._waiting else None
+
+    # Replicas
+
+    def join(
+        self,
+        name: str,
+        now: float,
+        *,
+        slots: int | None = None,
+        capacity: float | None = None,
+        rates: Rates | None = None,
+    ) -> list[Send]:
+        """A replica joins.
+
+        Args:
+            name: Its name.
+            now: Seconds on the loop's clock.
+            slots: Requests that it runs at once, if that is known.
+            capacity: Tokens of KV that it holds, if that is known.
+            rates: How fast it is, if that is known.
+        """
+        blocks = None if capacity is None else capacity / self.fleet.block
+        self.fleet.replicas[name] = Replica(name, Residency(blocks), rates or Rates(), slots=slots)
+        return self._look(now)
+
+    def leave(self, name: str, now: float) -> list[Job]:
+        """A replica is gone.
+
+        Returns:
+            The jobs that were there; they are to `arrive` again.
+        """
+        replica = self.fleet.replicas.pop(name)
+        jobs = [flight.job for flight in replica.flights.values()]
+        for job in jobs:
+            self._sent.pop(job.number)
+            self.fleet.sessions[job.session].busy -= 1
+        return jobs
+
+    def usable(self, name: str, usable: bool, now: float) -> list[Send]:
+        """A replica may, or may not, be sent anything: its health, or it is being drained."""
+        self.fleet.replicas[name].usable = usable
+        return self._look(now)
+
+    # Jobs
+
+    def arrive(self, job: Job, now: float) -> list[Send]:
+        """A job is to be placed."""
+        session = self._session(job)
+        session.busy += 1
+        session.away, session.pause = False, None
+        self._waiting[job.number] = job
+        return self._look(now)
+
+    def began(self, number: int, now: float) -> list[Send]:
+        """The first token of a reply came."""
+        replica = self._sent[number]
+        flight = replica.flights[number]
+        if flight.first is None:
+            flight.first, flight.others = now, replica.running
+            replica.rates.began(flight.ahead, now - flight.sent)
+            self._recount(replica, now)
+        return self._look(now)
+
+    def progressed(self, number: int, made: int) -> None:
+        """So many tokens of a reply have come."""
+        self._sent[number].flights[number].made = made
+
+    def finished(
+        self,
+        number: int,
+        now: float,
+        *,
+        prompt: int | None = None,
+        cached: int | None = None,
+        made: int = 0,
+    ) -> list[Send]:
+        """A reply is complete.
+
+        Args:
+            number: Of its job.
+            now: Seconds on the loop's clock.
+            prompt: Tokens of its prompt as the server counted them, if it did.
+            cached: Of these, what it had; None if it does not say, which is not the same as 0.
+            made: Tokens of the reply.
+        """
+        replica, flight = self._land(number, now)
+        session = self.fleet.sessions[flight.job.session]
+        prompt = flight.job.prompt.tokens if prompt is None else prompt
+        if cached is not None:
+            self._confirm(replica, flight, cached, prompt)
+        if flight.first is not None and made > 1:
+            beside = (flight.others + replica.running + 1) / 2
+            replica.rates.wrote(made - 1, now - flight.first, beside)
+        session.tokens = prompt + made
+        session.service += prompt - (flight.uncached if cached is None else cached) + made
+        kept = made if session.output is None else session.output
+        session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
+        return self._look(now)
+
+    def failed(self, number: int, now: float) -> list[Send]:
+        """An attempt ended without a whole answer; the job is no longer anywhere."""
+        self._land(number, now)
+        return self._look(now)
+
+    def withdrawn(self, number: int, now: float) -> list[Send]:
+        """Nobody wants the answer any more, whether the job waits or was sent."""
+        job = self._waiting.pop(number, None)
+        if job is not None:
+            self.fleet.sessions[job.session].busy -= 1
+            return self._look(now)
+        return self.failed(number, now)
+
+    # Sessions
+
+    def away(self, session: str, pause: Pause | None, now: float) -> list[Send]:
+        """A session's program is busy with something else, and will be back after it."""
+        if (known := self.fleet.sessions.get(session)) is not None:
+            known.away, known.pause, known.since = True, pause, now
+        return self._look(now)
+
+    def ended(self, session: str, now: float) -> list[Send]:
+        """A session asks nothing more."""
+        if (known := self.fleet.sessions.get(session)) is not None and not known.busy:
+            del self.fleet.sessions[session]
+            for replica in self.fleet.replicas.values():
+                replica.pins.release(session)
+        return self._look(now)
+
+    def tick(self, now: float) -> list[Send]:
+        """Time has passed; see `wake_at`."""
+        return self._look(now)
+
+    # Placing
+
+    def _look(self, now: float) -> list[Send]:
+        """Place what can be placed."""
+        sends: list[Send] = []
+        if not self._waiting:
+            return sends
+        for job in self.policy.order(list(self._waiting.values()), self.fleet, now):
+            if (choice := self.policy.choose(job, self.fleet, now)) is not None:
+                sends.append(self._send(job, *choice, now))
+        period = self.policy.period
+        self._look_at = None if period is None else now + period
+        return sends
+
+    def _send(self, job: Job, replica: Replica, why: str, now: float) -> Send:
+        del self._waiting[job.number]
+        session = self.fleet.sessions[job.session]
+        uncached = job.prompt.tokens - self.fleet.cached(job, replica)
+        depth = replica.residency.depth(job.prompt)
+        touched = replica.residency.touch(job.prompt)
+        ahead = uncached + sum(f.uncached for f in replica.flights.values() if f.first is None)
+        replica.flights[job.number] = Flight(job, now, depth, touched, uncached, ahead)
+        replica.busy_until = max(now, replica.busy_until) + replica.rates.prefill(uncached)
+        self._sent[job.number] = replica
+        if session.home not in (None, replica.name):
+            self.fleet.replicas[session.home].pins.release(session.id)
+        replica.pins.hold(session.id, job.prompt, job.output)
+        if not job.optional:
+            session.home, session.prompt = replica.name, job.prompt
+        return Send(job, replica.name, why)
+
+    def _land(self, number: int, now: float) -> tuple[Replica, Flight]:
+        """A flight has ended, in whatever way."""
+        replica = self._sent.pop(number)
+        flight = replica.flights.pop(number)
+        session = self.fleet.sessions[flight.job.session]
+        session.busy -= 1
+        session.since = now
+        if not session.busy:
+            replica.pins.release(session.id)
+        self._recount(replica, now)
+        return replica, flight
+
+    def _recount(self, replica: Replica, now: float) -> None:
+        """When a replica will have computed what it was sent, from what has not begun."""
+        left = sum(f.uncached for f in replica.flights.values() if f.first is None)
+        replica.busy_until = now + (replica.rates.prefill(left) if left else 0.0)
+
+    def _confirm(self, replica: Replica, flight: Flight, cached: int, prompt: int) -> None:
+        """Correct the model of what a replica holds by what it said it had."""
+        if not prompt:
+            return
+        scale = flight.job.prompt.tokens / prompt  # its tokens are not exactly ours
+        blocks = len(flight.job.prompt.blocks)
+        actual = min(blocks, round(cached * scale / self.fleet.block))
+        slack = 1 + round(self.fleet.block and 64 / self.fleet.block)
+        if abs(actual - flight.depth) > slack:
+            replica.residency.confirm(flight.depth, actual, flight.touched)
+
+    def _session(self, job: Job) -> Session:
+        sessions = self.fleet.sessions
+        if (known := sessions.pop(job.session, None)) is None:
+            known = Session(job.session, job.program, job.tenant)
+            while len(sessions) >= FORGET:
+                self._forget_one()
+        sessions[job.session] = known  # the last to be forgotten
+        return known
+
+    def _forget_one(self) -> None:
+        sessions = self.fleet.sessions
+        idle = next((s for s in sessions.values() if not s.busy), None)
+        if idle is None:
+            return
+        del sessions[idle.id]

@@ -1,0 +1,221 @@
+"""The replicas as a policy sees them: what they hold, what runs there, how fast they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.prompts import Prompt
+from agentflow.caches.affinity.rates import Rates
+from agentflow.caches.affinity.residency import Residency
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A job that was sent.
+
+    Attributes:
+        job: The job.
+        sent: When.
+        depth: Leading blocks of its prompt that were thought to be resident.
+        touched: As `Residency.touch` said.
+        uncached: Tokens of its prompt that are probably computed for it.
+        ahead: Such tokens of it and of everything before it that had not begun.
+        others: Requests that ran beside it when it began.
+        first: When its first token came, or None.
+        made: Tokens it has made.
+    """
+
+    job: Job
+    sent: float
+    depth: int
+    touched: int
+    uncached: float
+    ahead: float
+    others: int = 0
+    first: float | None = None
+    made: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A conversation as the dispatcher knows it.
+
+    Attributes:
+        id: Its name.
+        program: When its program began.
+        tenant: Whose it is.
+        home: The replica that served it last, or None.
+        prompt: Of its last request.
+        tokens: Length of that and of its reply.
+        output: Tokens that its replies take in the mean; None before the first.
+        pause: What is known of when it will be back; None if nothing is.
+        since: When it was answered last.
+        away: Its program is known to be busy with tools.
+        busy: Its requests that wait or run.
+        service: Tokens that were computed for it.
+    """
+
+    id: str
+    program: float
+    tenant: str = ""
+    home: str | None = None
+    prompt: Prompt = Prompt((), 0)
+    tokens: int = 0
+    output: float | None = None
+    pause: Pause | None = None
+    since: float = 0.0
+    away: bool = False
+    busy: int = 0
+    service: float = 0.0
+
+
+class Pins:
+    """The blocks that live sessions stand on, each counted once however many share it."""
+
+    __slots__ = ("_counts", "_held")
+
+    def __init__(self) -> None:
+        self._counts: Counter[Hashable] = Counter()
+        self._held: dict[Hashable, tuple[Prompt, float]] = {}
+
+    def __len__(self) -> int:
+        """Blocks that are pinned."""
+        return len(self._counts)
+
+    def __contains__(self, owner: Hashable) -> bool:
+        return owner in self._held
+
+    @property
+    def owners(self) -> Iterable[Hashable]:
+        """Whoever pins something."""
+        return self._held.keys()
+
+    def growth(self) -> float:
+        """Tokens that the owners will write beyond their prompts."""
+        return sum(tokens for _, tokens in self._held.values())
+
+    def missing(self, prompt: Prompt) -> int:
+        """How many blocks of a prompt are not pinned."""
+        low, high = 0, len(prompt.blocks)
+        while low < high:
+            middle = (low + high) // 2
+            if prompt.blocks[middle] in self._counts:
+                low = middle + 1
+            else:
+                high = middle
+        return len(prompt.blocks) - low
+
+    def hold(self, owner: Hashable, prompt: Prompt, growth: float) -> None:
+        """An owner stands on this prompt, and will write so many tokens more."""
+        before = self._held.get(owner)
+        self._held[owner] = (prompt, growth)
+        old: tuple[Hashable, ...] = before[0].blocks if before is not None else ()
+        same = _common(old, prompt.blocks)
+        self._count(prompt.blocks[same:], 1)
+        self._count(old[same:], -1)
+
+    def release(self, owner: Hashable) -> None:
+        """An owner needs nothing any more."""
+        if (held := self._held.pop(owner, None)) is not None:
+            self._count(held[0].blocks, -1)
+
+    def _count(self, blocks: Iterable[Hashable], change: int) -> None:
+        counts = self._counts
+        for block in blocks:
+            count = counts[block] + change
+            if count:
+                counts[block] = count
+            else:
+                del counts[block]
+
+
+def _common(one: tuple[Hashable, ...], other: tuple[Hashable, ...]) -> int:
+    """How many leading blocks are the same; chained blocks are the same up to some point."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high) // 2
+        if one[middle] == other[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One replica as policies see it.
+
+    Attributes:
+        name: Its name.
+        residency: What it probably still holds.
+        rates: How fast it is.
+        usable: Whether it may be sent anything.
+        slots: Requests that it runs at once; None if that is not known.
+        flights: What was sent and has not ended, by number.
+        pins: What its live sessions stand on: those whose requests run there, and those that
+            are away and worth keeping.
+        busy_until: When it will probably have computed all prompts that were sent to it.
+    """
+
+    name: str
+    residency: Residency
+    rates: Rates
+    usable: bool = True
+    slots: int | None = None
+    flights: dict[int, Flight] = field(default_factory=dict)
+    pins: Pins = field(default_factory=Pins)
+    busy_until: float = 0.0
+
+    @property
+    def running(self) -> int:
+        """Requests that were sent and have not ended."""
+        return len(self.flights)
+
+    @property
+    def beginning(self) -> int:
+        """Of these, the ones that have given no token."""
+        return sum(flight.first is None for flight in self.flights.values())
+
+
+class Fleet:
+    """All replicas of a pool, and the sessions they serve.
+
+    Args:
+        block: Tokens in a block.
+
+    Attributes:
+        replicas: By name, in the order in which they joined.
+        sessions: By id.
+        block: As given.
+    """
+
+    def __init__(self, block: float) -> None:
+        self.replicas: dict[str, Replica] = {}
+        self.sessions: dict[str, Session] = {}
+        self.block = block
+
+    def usable(self, job: Job) -> list[Replica]:
+        """Where a job may go: rather not to a replica that has failed it."""
+        able = [replica for replica in self.replicas.values() if replica.usable]
+        return [replica for replica in able if replica.name not in job.avoid] or able
+
+    def home(self, job: Job) -> Replica | None:
+        """The replica that served the job's session last, if it is usable."""
+        session = self.sessions.get(job.session)
+        replica = self.replicas.get(session.home or "") if session is not None else None
+        usable = replica is not None and replica.usable and replica.name not in job.avoid
+        return replica if usable else None
+
+    def cached(self, job: Job, replica: Replica) -> float:
+        """Tokens of a job's prompt that a replica probably still holds."""
+        depth = replica.residency.depth(job.prompt)
+        tokens = depth * self.block
+        session = self.sessions.get(job.session)
+        if session is not None and session.home == replica.name and session.prompt.blocks:
+            whole = len(session.prompt.blocks)
+            if depth >= whole and _common(session.prompt.blocks, job.prompt.blocks) == whole:
+                tokens = max(tokens, session.tokens)  # its last reply is there as well
+        return min(tokens, job.prompt.tokens)

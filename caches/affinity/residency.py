@@ -1,0 +1,114 @@
+"""What one replica probably still holds: a model of its prefix cache, kept right by its replies."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from agentflow.caches.affinity.prompts import Prompt
+
+LEAST = 16
+"""Blocks below which no capacity is believed to be."""
+
+RESTARTED = 0.25
+"""A block that was used within this share of the capacity and is gone was not evicted: the cache
+was emptied."""
+
+GROWTH = 1.1
+"""By how much a capacity was too small when something is there that should not be."""
+
+
+class Residency:
+    """The chained blocks of one replica, least recently used first.
+
+    Servers free the blocks of a request last block first and evict what was used longest ago,
+    so of any prompt a beginning is resident. What replies say about it corrects the model: if a
+    block is gone that was used at some time, so is all that was not used since; and how much was
+    used since bounds the capacity.
+
+    Args:
+        capacity: Blocks it can hold at most; None if that is not known.
+
+    Attributes:
+        capacity: Blocks it seems to hold: what it can hold at most, less what others take.
+    """
+
+    def __init__(self, capacity: float | None = None) -> None:
+        self._ceiling = capacity
+        self.capacity = capacity
+        self._blocks: OrderedDict[Hashable, int] = OrderedDict()  # to the touch that used it last
+        self._touches = 0
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def limit(self, capacity: float) -> None:
+        """The replica says how many blocks it can hold."""
+        if capacity != self._ceiling:
+            self._ceiling = self.capacity = max(float(LEAST), capacity)
+            self._evict()
+
+    def depth(self, prompt: Prompt) -> int:
+        """How many of a prompt's leading blocks are resident."""
+        low, high = 0, len(prompt.blocks)
+        while low < high:
+            middle = (low + high) // 2
+            if prompt.blocks[middle] in self._blocks:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def touch(self, prompt: Prompt) -> int:
+        """A prompt is being computed: it is resident from now on.
+
+        Returns:
+            What `confirm` needs to know of how it was before.
+        """
+        known = self.depth(prompt)
+        before = self._blocks[prompt.blocks[known - 1]] if known else 0
+        self._touches += 1
+        for block in reversed(prompt.blocks):
+            self._blocks[block] = self._touches
+            self._blocks.move_to_end(block)
+        self._evict()
+        return before
+
+    def confirm(self, expected: int, actual: int, touched: int) -> None:
+        """A reply said how many leading blocks of its prompt were cached.
+
+        Args:
+            expected: As `depth` said before.
+            actual: As the replica says.
+            touched: As `touch` said.
+        """
+        if actual < expected:
+            self._lost(touched)
+        elif actual > expected and self.capacity is not None:
+            grown = max(self.capacity, len(self._blocks) + actual - expected) * GROWTH
+            self.capacity = grown if self._ceiling is None else min(grown, self._ceiling)
+
+    def forget(self) -> None:
+        """Nothing is there any more."""
+        self._blocks.clear()
+
+    def _lost(self, touched: int) -> None:
+        """Something is gone that was last used by that touch."""
+        newer = sum(touch > touched for touch in self._blocks.values())
+        capacity = self.capacity if self.capacity is not None else 0.0
+        if newer < capacity * RESTARTED:
+            self._drop(self._touches - 1)
+            return
+        self._drop(touched)
+        if newer > LEAST:
+            self.capacity = min(capacity or newer, newer)
+
+    def _drop(self, touched: int) -> None:
+        """What was last used by that touch, or before, is gone."""
+        while self._blocks and next(iter(self._blocks.values())) <= touched:
+            self._blocks.popitem(last=False)
+
+    def _evict(self) -> None:
+        if self.capacity is not None:
+            while len(self._blocks) > self.capacity:
+                self._blocks.popitem(last=False)
