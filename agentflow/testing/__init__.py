@@ -6,11 +6,13 @@ from agentflow.testing.contract import StoreContract
 from agentflow.testing.replies import Answer, Call, Fault, Model, Pace, Piece, Raw, Reply, Usage
 from agentflow.testing.scripts import Called, Gate, Scripted, Timeline
 from agentflow.testing.server import ScriptedServer
+from agentflow.testing.serving import Change, Serving, ServingModel
 
 __all__ = [
     "Answer",
     "Call",
     "Called",
+    "Change",
     "ChatCall",
     "Exchange",
     "Fault",
@@ -22,6 +24,8 @@ __all__ = [
     "Reply",
     "Scripted",
     "ScriptedServer",
+    "Serving",
+    "ServingModel",
     "StoreContract",
     "Timeline",
     "Usage",
