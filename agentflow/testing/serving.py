@@ -261,8 +261,6 @@ class ServingModel:
             self.queries += request.prompt
             self.hits += cached
         steps = self._steps.by(at)
-        request.stint += 1
-        request.begun = steps
         request.end = steps + (request.known - cached) / self.serving.chunk
         self._prefilling = request
         self._rebase(at, steps)
@@ -378,7 +376,7 @@ class _Request:
         blocks: Blocks it holds; the first `named` of them by their key.
         begun: Steps that had been made when it began to decode.
         end: Steps that will have been made when its prompt is done.
-        stint: Counts its starts and stops.
+        stint: Counts how often it has stopped.
     """
 
     number: int
