@@ -28,6 +28,7 @@ AgentflowError
     BackendBusy          429 or 503: later; retry_after says when, if the server did
     BadReply             HTML, broken JSON, not an answer of the API
     TruncatedReply       the stream ended without a finish reason
+    NoReplica            no replica of a pool could answer; replicas says why, by name
   ModelError             the model answered, but not usably
     ModelRefusal         the model declined
     AnswerInvalid        the answer never matched its type; problems says why
@@ -308,6 +309,20 @@ class TruncatedReply(BackendError):
     """The stream ended without a finish reason."""
 
     retryable = True
+
+
+class NoReplica(BackendError):
+    """No replica of a pool can take the request.
+
+    Attributes:
+        replicas: Why not, by the name of the replica.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, url: str, replicas: Mapping[str, str]) -> None:
+        self.replicas = dict(replicas)
+        super().__init__(message, url=url)
 
 
 class ModelError(AgentflowError):

@@ -9,10 +9,34 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from agentflow.caches.affinity.jobs import Pause
 
 Message: TypeAlias = "dict[str, Any]"
 """One message in the OpenAI chat format: ``{"role": ..., "content": ...}``."""
+
+
+@dataclass(slots=True, frozen=True)
+class SessionTag:
+    """The conversation that a request goes on with, for whoever chooses where it is answered.
+
+    Attributes:
+        id: Name of the conversation, the same for all its requests and for no other.
+        tenant: Whose it is; empty where there is only one.
+        began: When the program it belongs to began, in seconds on the loop's clock.
+        deadline: When that program gives up, on the loop's clock, or None.
+        remaining: Seconds of work that follow the reply in its program, as far as is known.
+        epoch: Counts how often the conversation has begun anew on purpose.
+    """
+
+    id: str
+    tenant: str = ""
+    began: float = 0.0
+    deadline: float | None = None
+    remaining: float = 0.0
+    epoch: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +55,7 @@ class ChatRequest:
         extra_body: Further fields of the request body, sent as they are.
         extra_headers: Further HTTP headers, sent as they are.
         seed: For backends that can repeat a sample.
+        session: The conversation it belongs to, or None; a single backend does not look at it.
     """
 
     messages: Sequence[Message]
@@ -44,6 +69,7 @@ class ChatRequest:
     extra_body: Mapping[str, Any] | None = None
     extra_headers: Mapping[str, str] | None = None
     seed: int | None = None
+    session: SessionTag | None = None
 
 
 @dataclass(slots=True)
@@ -130,6 +156,10 @@ class Reply:
         seconds: From the first attempt's start to the end of the reply.
         first_token_seconds: From the first attempt's start to the first piece; None if none came.
         attempts: How many requests were made.
+        replica: Name of the replica of a pool that answered; empty for a single backend.
+        moved: Why its session left the replica where it was: ``load``, ``room`` or ``lost``;
+            empty if it did not.
+        held: Seconds that it waited in the pool before it was sent anywhere.
     """
 
     text: str
@@ -143,6 +173,9 @@ class Reply:
     seconds: float = 0.0
     first_token_seconds: float | None = None
     attempts: int = 1
+    replica: str = ""
+    moved: str = ""
+    held: float = 0.0
 
     def as_message(self) -> Message:
         """The reply as the assistant's message of the next request."""
@@ -199,4 +232,16 @@ class Model(Protocol):
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
     ) -> Reply:
         """Make a call and wait for the whole reply; `on_delta` sees each piece as it comes."""
+        ...
+
+
+class KeepsSessions(Protocol):
+    """A model that places the requests of a session where its earlier ones are still known."""
+
+    def away(self, session: str, pause: Pause | None) -> None:
+        """A session's program does something else now, and will be back after the pause."""
+        ...
+
+    def ended(self, session: str) -> None:
+        """A session asks nothing more."""
         ...
