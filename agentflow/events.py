@@ -284,6 +284,16 @@ class TextDelta(Event):
 
 
 @dataclass(slots=True)
+class TextRetracted(Event):
+    """A reply broke off, and came differently when the model was asked again.
+
+    What `TextDelta` told of it, in whatever role, is void; the new reply follows from its start.
+    """
+
+    node: int | None = None
+
+
+@dataclass(slots=True)
 class ModelReplied(Event):
     """A model call ended. Tokens and USD; `estimated` when the backend did not say."""
 

@@ -27,12 +27,13 @@ from agentflow.errors import (
     described,
     nearest,
 )
-from agentflow.events import TextDelta
+from agentflow.events import TextDelta, TextRetracted
 from agentflow.executor.allocation.controller import controller_of
 from agentflow.executor.allocation.learning import noted
 from agentflow.executor.allocation.trial import Question, Unjudged, policy_here
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, Message, Reply, TextPiece
+from agentflow.executor.models.persistent import Persistent
 from agentflow.executor.models.typed import AnswerType, feedback
 from agentflow.executor.models.usage import BYTES_PER_TOKEN, PER_MESSAGE
 from agentflow.executor.run import Run
@@ -213,20 +214,25 @@ class Prompted(Tool[P, R]):
         """One reply: with a schema where the backend takes one, else by asking in words."""
         plain: set[str] = run.host.plain_models
         schema = self._type.response_format(self.name)
-        node = current_node()
+        node, heard = current_node(), model.heard and run.watched
+        asked = Persistent(model)
 
         def show(delta: Delta) -> None:
-            if isinstance(delta, TextPiece) and model.heard and run.watched:
+            if isinstance(delta, TextPiece) and heard:
                 run.emit(TextDelta(run.id, run.now(), delta.text, "call", node))
+
+        def take_back() -> None:
+            if heard:
+                run.emit(TextRetracted(run.id, run.now(), node))
 
         if schema is not None and model.name not in plain:
             try:
-                return await model.complete(self._request(messages, schema), show)
+                return await asked.complete(self._request(messages, schema), show, take_back)
             except BackendRejected as error:
                 if error.status not in _NO_SCHEMA:
                     raise
         in_words = _instructed(messages, self._type.instructions())
-        reply = await model.complete(self._request(in_words, None), show)
+        reply = await asked.complete(self._request(in_words, None), show, take_back)
         if schema is not None:
             plain.add(model.name)  # it was the schema that the backend refused
         return reply

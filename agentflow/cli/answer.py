@@ -29,8 +29,9 @@ class AnswerWriter:
         """Write what an event adds to the answer."""
         if event.run != self._run:
             return
-        if isinstance(event, events.RoundStarted):
-            self.close()  # what was said before it called tools
+        void = isinstance(event, events.TextRetracted) and event.node is None
+        if void or isinstance(event, events.RoundStarted):
+            self.close()  # what was said before it called tools, or broke off
             self._written = ""
         elif isinstance(event, events.TextDelta) and event.role == "answer":
             self._write(event.text)

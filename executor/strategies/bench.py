@@ -20,6 +20,7 @@ from agentflow.executor.models.base import (
     ReplyStream,
     TextPiece,
 )
+from agentflow.executor.models.persistent import Persistent
 from agentflow.executor.partial.decoding import Decoding, Waits
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.run import Run
@@ -58,7 +59,7 @@ class Workbench:
     ) -> None:
         self._run = run
         self.specs: Mapping[str, ToolSpec] = {n: tool.spec for n, tool in run.tools.items()}
-        self.model = MeteredModel(run.host.model(model), run)
+        self.model = Persistent(MeteredModel(run.host.model(model), run))
         self.remaining = Remaining(run.ledger, show_remaining)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
@@ -161,15 +162,30 @@ class Workbench:
         """Start a task beside the strategy."""
         return self._run.host.services.spawn(work, f"run {self._run.id}")
 
-    async def ask(self, request: ChatRequest, take: Callable[[Delta], object]) -> Reply:
+    async def ask(
+        self,
+        request: ChatRequest,
+        take: Callable[[Delta], object],
+        restart: Callable[[], object],
+    ) -> Reply:
         """Have the model reply; `take` sees each piece as it comes.
+
+        Args:
+            request: What is asked.
+            take: Is given the pieces.
+            restart: Forgets them: the reply broke off, and another one comes.
 
         Raises:
             ModelRefusal: It declined.
             BackendError: It could not be asked, or broke off.
             BudgetExceeded: There is no money left for it.
         """
-        reply = await self.model.complete(request, take)
+
+        def start_over() -> None:
+            self.take_back()
+            restart()
+
+        reply = await self.model.complete(request, take, start_over)
         refuse(reply)
         return reply
 
@@ -186,6 +202,11 @@ class Workbench:
             self.say(delta.text, role)
         elif isinstance(delta, ReasoningPiece):
             self.say(delta.text, "thought")
+
+    def take_back(self) -> None:
+        """What was told of the reply under way is void: another one comes in its place."""
+        if self._run.watched:
+            self._run.emit(events.TextRetracted(self._run.id, now()))
 
     def begin_round(self, kind: str, number: int, reason: str = "") -> None:
         """A round begins."""

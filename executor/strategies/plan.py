@@ -87,15 +87,12 @@ class _Planning:
 
     async def _plan(self) -> tuple[StreamedPlan, list[str]]:
         """Have a plan written, run it until all of its calls have ended, and see what they gave."""
-        stream = PlanStream(
-            self._bench, self._ids, self._written, commit_lines=self._task.commit == "line"
-        )
         messages = self._bench.remaining.told(self._messages)
         request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
-        writer = PlanWriter(self._bench, request, stream)
+        writer = PlanWriter(self._bench, request, self._begin)
         try:
             plan = await writer.plan()
-            self._ids = stream.ids
+            self._ids = writer.stream.ids
             started = self._started(plan)
             calls = [print_line(replace(plan.lines[line], thought="")) for line in started]
             await self._bench.settled(self._ids[line] for line in started)
@@ -109,6 +106,11 @@ class _Planning:
         self._observed += observed
         self._note_writes(plan)
         return plan, observed
+
+    def _begin(self) -> PlanStream:
+        return PlanStream(
+            self._bench, self._ids, self._written, commit_lines=self._task.commit == "line"
+        )
 
     def _started(self, plan: StreamedPlan) -> list[int]:
         """The lines whose calls were started; those of a plan that broke off may not have been."""
@@ -187,13 +189,17 @@ class _Planning:
         )
         reader = VerdictReader(self._bench.say)
 
+        def restart() -> None:
+            nonlocal reader
+            reader = VerdictReader(self._bench.say)
+
         def take(piece: Delta) -> None:
             if isinstance(piece, TextPiece):
                 reader.feed(piece.text)
             else:
                 self._bench.show(piece, "answer")
 
-        reply = await self._bench.ask(request, take)
+        reply = await self._bench.ask(request, take, restart)
         verdict = reader.finish()
         if verdict.kind == "replan":
             return verdict if verdict.text else Verdict("replan", "the joiner did not say why")

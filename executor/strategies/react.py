@@ -22,6 +22,7 @@ from agentflow.executor.models.base import (
     TextPiece,
 )
 from agentflow.executor.models.calls import CallAssembler
+from agentflow.executor.models.persistent import PersistentStream, ReplyDiverged
 from agentflow.executor.partial.part import Why
 from agentflow.executor.run import Run
 from agentflow.executor.strategies.bench import Workbench, refuse, usable
@@ -77,8 +78,7 @@ async def react_task(run: Run[Any], task: Task) -> str:
             tool_choice="none" if last and tools else None,
             max_tokens=task.max_tokens,
         )
-        turn = _Turn(bench, request)
-        reply = await turn.take()
+        turn, reply = await _take_turn(bench, request)
         text = reply.text.strip()
         if text:
             run.said(text, by="model")
@@ -91,6 +91,24 @@ async def react_task(run: Run[Any], task: Task) -> str:
     raise AnswerInvalid(
         f"no answer after {rounds} turns (Task(rounds=...) allows more)", problems="rounds"
     )
+
+
+async def _take_turn(bench: Workbench, request: ChatRequest) -> tuple[_Turn, Reply]:
+    """Have the model speak; its calls start meanwhile, as far as they may.
+
+    A turn that breaks off, and comes differently when it is asked for again, is forgotten. What
+    it called only reads; an equal call of the new turn finds the value in the cache.
+    """
+    turn = _Turn(bench, request)
+    try:
+        async with bench.model.stream(request) as stream:
+            while (reply := await turn.read(stream)) is None:
+                turn.close()
+                bench.take_back()
+                turn = _Turn(bench, request)
+        return turn, turn.end(reply)
+    finally:
+        turn.close()
 
 
 class _Turn:
@@ -115,21 +133,32 @@ class _Turn:
         self._finish: str | None = None  # why the model ended its reply, once it has
         self._over = False  # a call was rejected before it was complete
 
-    async def take(self) -> Reply:
-        """Have the model speak; its calls start meanwhile, as far as they may."""
+    async def read(self, stream: PersistentStream) -> Reply | None:
+        """Read the reply, to its end or to where the turn ends; None if another one comes."""
         try:
-            reply = await self._read()
-            if not self._over:
-                refuse(reply)
-                self._finish = reply.finish_reason
-                self._note(self._assembler.finish())
-            self._make_deferred()
-        finally:
-            self._decoding.close()
+            return await self._read_on(stream)
+        except BackendError as error:
+            if self._over:  # what broke off is no part of the turn
+                return Reply(text="", finish_reason="tool_calls")
+            if isinstance(error, ReplyDiverged):
+                return None
+            raise
+
+    def end(self, reply: Reply) -> Reply:
+        """The reply has been read: the turn's last calls start; what was said in it."""
+        if not self._over:
+            refuse(reply)
+            self._finish = reply.finish_reason
+            self._note(self._assembler.finish())
+        self._make_deferred()
         if self._request.tool_choice == "none":
             return reply
         calls = tuple(call for _, call in sorted(self._calls.items()))
         return replace(reply, text="".join(self._texts), calls=calls, refusal=None)
+
+    def close(self) -> None:
+        """No more is read: what was not called by now is not going to be."""
+        self._decoding.close()
 
     async def results(self) -> list[Message]:
         """Wait for the calls; what the model is told of them, in the order it made them."""
@@ -146,23 +175,16 @@ class _Turn:
 
     # What the model writes
 
-    async def _read(self) -> Reply:
-        """The reply, to its end or to where the turn ends."""
-        try:
-            return await self._read_on()
-        except BackendError:
-            if not self._over:
-                raise
-        return Reply(text="", finish_reason="tool_calls")  # what broke off is no part of the turn
-
-    async def _read_on(self) -> Reply:
-        async with self._bench.model.stream(self._request) as stream:
-            async for piece in stream:
-                if not self._goes_on(piece) and self._bench.partial:
-                    why = list(self._refused.values())[-1]
-                    self._bench.stopped(stream, self._request, why)
-                    return Reply(text="", finish_reason="tool_calls", usage=stream.usage)
-            return stream.reply
+    async def _read_on(self, stream: PersistentStream) -> Reply:
+        async for piece in stream:
+            if self._goes_on(piece):
+                continue
+            stream.enough()
+            if self._bench.partial:
+                why = list(self._refused.values())[-1]
+                self._bench.stopped(stream, self._request, why)
+                return Reply(text="", finish_reason="tool_calls", usage=stream.usage)
+        return stream.reply
 
     def _goes_on(self, piece: Delta) -> bool:
         """Take a piece in; whether the turn goes on."""

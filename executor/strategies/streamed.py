@@ -8,12 +8,13 @@ end (``commit="line"`` starts them at their own). `docs/semantics.md` says why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentflow.errors import ArgumentError, PlanError, UnknownArgument
 from agentflow.executor.models.base import ChatRequest, ReplyStream, TextPiece
+from agentflow.executor.models.persistent import PersistentStream, ReplyDiverged
 from agentflow.executor.partial.part import Why
 from agentflow.executor.strategies.bench import Workbench, refuse
 from agentflow.executor.strategies.deferral import Deferral
@@ -88,6 +89,12 @@ class PlanStream:
         self._texts: list[str] = []
         self.plan = StreamedPlan()
         self.ids = self._lowering.ids
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether nothing was called yet that may not be called twice."""
+        lines = self.plan.lines.values() if self._commit_lines else ()
+        return all(self._bench.effect(line.tool).starts_early for line in lines)
 
     def feed(self, text: str) -> bool:
         """Take more text; whether the plan has ended.
@@ -269,12 +276,18 @@ class PlanWriter:
     Args:
         bench: Asks the model.
         request: Asks for the plan.
-        stream: Takes the plan.
+        begin: Makes what takes a plan.
+
+    Attributes:
+        stream: Takes the plan; another one if the reply broke off and then came differently.
     """
 
-    def __init__(self, bench: Workbench, request: ChatRequest, stream: PlanStream) -> None:
+    def __init__(
+        self, bench: Workbench, request: ChatRequest, begin: Callable[[], PlanStream]
+    ) -> None:
         self._bench = bench
-        self._stream = stream
+        self._begin = begin
+        self.stream = begin()
         loop = asyncio.get_running_loop()
         self._complete: asyncio.Future[StreamedPlan] = loop.create_future()
         self._request = request
@@ -307,21 +320,43 @@ class PlanWriter:
     async def _write(self) -> None:
         try:
             async with self._bench.model.stream(self._request) as reply:
-                await self._read(reply)
+                while not await self._read(reply):
+                    self._start_over()
         except PlanError as error:
             self._settle(error)
         except Exception as error:  # noqa: BLE001  # whoever waits for the plan gets it
             if not self._complete.done():  # else it was read to its end before
-                self._stream.close()
+                self.stream.close()
                 self._complete.set_exception(error)
         finally:
             if not self._complete.done():
                 self._complete.cancel()
             if self._complete.cancelled():  # by whoever waited for it, perhaps
-                self._stream.close()
+                self.stream.close()
 
-    async def _read(self, reply: ReplyStream) -> None:
-        """Read the reply, and a little further than the plan goes."""
+    async def _read(self, reply: PersistentStream) -> bool:
+        """Read the reply, and a little further than the plan goes; false if another one comes."""
+        try:
+            await self._read_on(reply)
+        except ReplyDiverged:
+            return self._complete.done()
+        return True
+
+    def _start_over(self) -> None:
+        """Another plan comes in place of the one that broke off.
+
+        Raises:
+            PlanError: ``cut_off``: what that one called may not be called twice.
+        """
+        self._bench.take_back()
+        if not self.stream.only_reads:
+            raise PlanError(
+                "cut_off", "the connection broke while the plan was written. Go on from here."
+            )
+        self.stream.close()
+        self.stream = self._begin()
+
+    async def _read_on(self, reply: PersistentStream) -> None:
         further = FURTHER_PIECES
         async for piece in reply:
             if self._complete.done():
@@ -332,12 +367,13 @@ class PlanWriter:
             self._bench.show(piece, "plan")
             if isinstance(piece, TextPiece) and self._feed(piece.text, reply):
                 self._settle()
+                reply.enough()
         if not self._complete.done():
             self._end(reply)
 
     def _feed(self, text: str, reply: ReplyStream) -> bool:
         try:
-            return self._stream.feed(text)
+            return self.stream.feed(text)
         except PlanError as error:
             self._bench.stopped(reply, self._request, str(error))
             raise
@@ -351,10 +387,10 @@ class PlanWriter:
                 f"the plan was cut off after {reply.usage.completion_tokens} tokens. Write a "
                 "shorter one: leave out thoughts, and use 'each' for calls that are alike.",
             )
-        self._stream.finish()
+        self.stream.finish()
         self._settle()
 
     def _settle(self, error: PlanError | None = None) -> None:
-        plan = self._stream.close(error)
+        plan = self.stream.close(error)
         if not self._complete.done():  # else whoever waited for it has gone
             self._complete.set_result(plan)

@@ -146,12 +146,13 @@ async def test_a_call_that_was_refused_costs_nothing(lab: Any, fault: Any) -> No
 
 
 async def test_a_stream_that_breaks_off_stays_within_its_bound(lab: Any) -> None:
-    failed = await lab.fails(
-        Fault.cut("antidisestablishmentarianism" * 40, after=60), strategy="react", max_tokens=64
-    )
+    fault = Fault.cut("antidisestablishmentarianism" * 40, after=60)
 
-    [told] = lab.told(events.ModelReplied)
-    assert told.estimated and told.completion_tokens == 64, failed
+    failed = await lab.fails(*[fault] * 3, strategy="react", max_tokens=64)
+
+    told = lab.told(events.ModelReplied)
+    assert all(call.estimated for call in told), failed
+    assert [call.completion_tokens for call in told] == [64, 64, 64]
 
 
 async def test_many_tasks_together_stay_within_the_engines_budget(lab: Any) -> None:
