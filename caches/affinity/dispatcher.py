@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agentflow.caches.affinity.admission import UNKNOWN, keep_until
 from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause, Send
 from agentflow.caches.affinity.policies import Policy
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
 
-FORGET = 100_000
+FORGET = 10_000
 """Sessions that are remembered at most; whoever was not heard of for longest is forgotten."""
 
 OUTPUT_MEMORY = 0.7
@@ -85,10 +86,30 @@ class Dispatcher:
             self.fleet.sessions[job.session].busy -= 1
         return jobs
 
-    def usable(self, name: str, usable: bool, now: float) -> list[Send]:
-        """A replica may, or may not, be sent anything: its health, or it is being drained."""
-        self.fleet.replicas[name].usable = usable
+    def usable(self, name: str, usable: bool, now: float, *, trial: bool = False) -> list[Send]:
+        """A replica may, or may not, be sent anything: its health, or it is being drained.
+
+        With `trial` it gets one request at a time.
+        """
+        replica = self.fleet.replicas[name]
+        replica.usable, replica.trial = usable, trial
         return self._look(now)
+
+    def observed(
+        self, name: str, now: float, *, capacity: float | None = None, slots: int | None = None
+    ) -> list[Send]:
+        """A replica said how many tokens of KV it holds, or how many requests it runs at once."""
+        replica = self.fleet.replicas[name]
+        if capacity is not None:
+            replica.residency.limit(capacity / self.fleet.block)
+        replica.slots = replica.slots if slots is None else slots
+        return self._look(now)
+
+    def resize(self, block: float) -> None:
+        """It was learnt how many tokens a block has."""
+        scale, self.fleet.block = self.fleet.block / block, block
+        for replica in self.fleet.replicas.values():
+            replica.residency.rescale(scale)
 
     # Jobs
 
@@ -96,7 +117,7 @@ class Dispatcher:
         """A job is to be placed."""
         session = self._session(job)
         session.busy += 1
-        session.away, session.pause = False, None
+        session.pause = None
         self._waiting[job.number] = job
         return self._look(now)
 
@@ -141,6 +162,7 @@ class Dispatcher:
             beside = (flight.others + replica.running + 1) / 2
             replica.rates.wrote(made - 1, now - flight.first, beside)
         session.tokens = prompt + made
+        self._stay(replica, flight, made, now)
         session.service += prompt - (flight.uncached if cached is None else cached) + made
         kept = made if session.output is None else session.output
         session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
@@ -164,15 +186,16 @@ class Dispatcher:
     def away(self, session: str, pause: Pause | None, now: float) -> list[Send]:
         """A session's program is busy with something else, and will be back after it."""
         if (known := self.fleet.sessions.get(session)) is not None:
-            known.away, known.pause, known.since = True, pause, now
+            known.pause, known.since = pause, now
+            if not known.busy and (home := self.fleet.replicas.get(known.home or "")) is not None:
+                known.keep_until = keep_until(known, home, now)
         return self._look(now)
 
     def ended(self, session: str, now: float) -> list[Send]:
         """A session asks nothing more."""
         if (known := self.fleet.sessions.get(session)) is not None and not known.busy:
             del self.fleet.sessions[session]
-            for replica in self.fleet.replicas.values():
-                replica.pins.release(session)
+            self._release(session)
         return self._look(now)
 
     def tick(self, now: float) -> list[Send]:
@@ -207,7 +230,9 @@ class Dispatcher:
             self.fleet.replicas[session.home].pins.release(session.id)
         replica.pins.hold(session.id, job.prompt, job.output)
         if not job.optional:
-            session.home, session.prompt = replica.name, job.prompt
+            blocks = job.prompt.blocks
+            session.home, session.depth = replica.name, len(blocks)
+            session.last = blocks[-1] if blocks else None
         return Send(job, replica.name, why)
 
     def _land(self, number: int, now: float) -> tuple[Replica, Flight]:
@@ -221,6 +246,14 @@ class Dispatcher:
             replica.pins.release(session.id)
         self._recount(replica, now)
         return replica, flight
+
+    def _stay(self, replica: Replica, flight: Flight, made: int, now: float) -> None:
+        """A session whose program goes on stays where it is, until more is known."""
+        session = self.fleet.sessions[flight.job.session]
+        if flight.job.returns and not session.busy:
+            replica.pins.hold(session.id, flight.job.prompt, made)
+            session.pause = UNKNOWN
+            session.keep_until = keep_until(session, replica, now)
 
     def _recount(self, replica: Replica, now: float) -> None:
         """When a replica will have computed what it was sent, from what has not begun."""
@@ -253,3 +286,8 @@ class Dispatcher:
         if idle is None:
             return
         del sessions[idle.id]
+        self._release(idle.id)
+
+    def _release(self, session: str) -> None:
+        for replica in self.fleet.replicas.values():
+            replica.pins.release(session)

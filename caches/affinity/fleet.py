@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from agentflow.caches.affinity.jobs import Job, Pause
@@ -48,12 +49,13 @@ class Session:
         program: When its program began.
         tenant: Whose it is.
         home: The replica that served it last, or None.
-        prompt: Of its last request.
-        tokens: Length of that and of its reply.
+        depth: Blocks of its last prompt.
+        last: The last of these, which stands for all of them.
+        tokens: Length of that prompt and of its reply.
         output: Tokens that its replies take in the mean; None before the first.
         pause: What is known of when it will be back; None if nothing is.
         since: When it was answered last.
-        away: Its program is known to be busy with tools.
+        keep_until: Until when its place at home is kept for it, though nothing of it runs.
         busy: Its requests that wait or run.
         service: Tokens that were computed for it.
     """
@@ -62,24 +64,29 @@ class Session:
     program: float
     tenant: str = ""
     home: str | None = None
-    prompt: Prompt = Prompt((), 0)
+    depth: int = 0
+    last: Hashable = None
     tokens: int = 0
     output: float | None = None
     pause: Pause | None = None
     since: float = 0.0
-    away: bool = False
+    keep_until: float = -math.inf
     busy: int = 0
     service: float = 0.0
+
+
+_EMPTY = Prompt((), 0)
 
 
 class Pins:
     """The blocks that live sessions stand on, each counted once however many share it."""
 
-    __slots__ = ("_counts", "_held")
+    __slots__ = ("_counts", "_held", "growth")
 
     def __init__(self) -> None:
         self._counts: Counter[Hashable] = Counter()
         self._held: dict[Hashable, tuple[Prompt, float]] = {}
+        self.growth = 0.0  # tokens that the owners write beyond their prompts
 
     def __len__(self) -> int:
         """Blocks that are pinned."""
@@ -89,13 +96,9 @@ class Pins:
         return owner in self._held
 
     @property
-    def owners(self) -> Iterable[Hashable]:
+    def owners(self) -> Collection[Hashable]:
         """Whoever pins something."""
         return self._held.keys()
-
-    def growth(self) -> float:
-        """Tokens that the owners will write beyond their prompts."""
-        return sum(tokens for _, tokens in self._held.values())
 
     def missing(self, prompt: Prompt) -> int:
         """How many blocks of a prompt are not pinned."""
@@ -110,9 +113,10 @@ class Pins:
 
     def hold(self, owner: Hashable, prompt: Prompt, growth: float) -> None:
         """An owner stands on this prompt, and will write so many tokens more."""
-        before = self._held.get(owner)
+        before, written = self._held.get(owner, (_EMPTY, 0.0))
         self._held[owner] = (prompt, growth)
-        old: tuple[Hashable, ...] = before[0].blocks if before is not None else ()
+        self.growth += growth - written
+        old = before.blocks
         same = _common(old, prompt.blocks)
         self._count(prompt.blocks[same:], 1)
         self._count(old[same:], -1)
@@ -121,6 +125,7 @@ class Pins:
         """An owner needs nothing any more."""
         if (held := self._held.pop(owner, None)) is not None:
             self._count(held[0].blocks, -1)
+            self.growth -= held[1]
 
     def _count(self, blocks: Iterable[Hashable], change: int) -> None:
         counts = self._counts
@@ -153,6 +158,7 @@ class Replica:
         residency: What it probably still holds.
         rates: How fast it is.
         usable: Whether it may be sent anything.
+        trial: It may be sent one request at a time, until it is seen whether it works again.
         slots: Requests that it runs at once; None if that is not known.
         flights: What was sent and has not ended, by number.
         pins: What its live sessions stand on: those whose requests run there, and those that
@@ -164,10 +170,16 @@ class Replica:
     residency: Residency
     rates: Rates
     usable: bool = True
+    trial: bool = False
     slots: int | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
     pins: Pins = field(default_factory=Pins)
     busy_until: float = 0.0
+
+    @property
+    def able(self) -> bool:
+        """Whether it may be sent something now."""
+        return self.usable and not (self.trial and self.flights)
 
     @property
     def running(self) -> int:
@@ -199,23 +211,25 @@ class Fleet:
 
     def usable(self, job: Job) -> list[Replica]:
         """Where a job may go: rather not to a replica that has failed it."""
-        able = [replica for replica in self.replicas.values() if replica.usable]
+        able = [replica for replica in self.replicas.values() if replica.able]
         return [replica for replica in able if replica.name not in job.avoid] or able
 
     def home(self, job: Job) -> Replica | None:
         """The replica that served the job's session last, if it is usable."""
         session = self.sessions.get(job.session)
         replica = self.replicas.get(session.home or "") if session is not None else None
-        usable = replica is not None and replica.usable and replica.name not in job.avoid
-        return replica if usable else None
+        able = replica is not None and replica.able and replica.name not in job.avoid
+        return replica if able else None
 
     def cached(self, job: Job, replica: Replica) -> float:
         """Tokens of a job's prompt that a replica probably still holds."""
         depth = replica.residency.depth(job.prompt)
         tokens = depth * self.block
         session = self.sessions.get(job.session)
-        if session is not None and session.home == replica.name and session.prompt.blocks:
-            whole = len(session.prompt.blocks)
-            if depth >= whole and _common(session.prompt.blocks, job.prompt.blocks) == whole:
+        if session is not None and session.home == replica.name and session.depth:
+            goes_on = (
+                depth >= session.depth and job.prompt.blocks[session.depth - 1] == session.last
+            )
+            if goes_on:
                 tokens = max(tokens, session.tokens)  # its last reply is there as well
         return min(tokens, job.prompt.tokens)

@@ -22,6 +22,7 @@ class Job:
         tenant: Whose program that is.
         deadline: When the program gives up, or None.
         remaining: Seconds of work that follow it in its program.
+        returns: Its program goes on after the reply: the session is away then, and will be back.
         optional: It only makes a later one faster: nothing may wait for it.
         avoid: Names of replicas that have failed it.
     """
@@ -35,6 +36,7 @@ class Job:
     tenant: str = ""
     deadline: float | None = None
     remaining: float = 0.0
+    returns: bool = False
     optional: bool = False
     avoid: frozenset[str] = frozenset()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from hashlib import blake2b
-from os.path import commonprefix
 
 BLOCK_BYTES = 256
 """Bytes of text in one block, some 64 tokens: small beside a prompt, and cheap to follow."""
@@ -48,7 +47,7 @@ class Chain:
         Returns:
             Where it first differs from the one before, in bytes; None if it goes on from it.
         """
-        broken = None if text.startswith(self._text) else len(commonprefix([self._text, text]))
+        broken = None if text.startswith(self._text) else _alike(self._text, text)
         if broken is not None:
             del self._blocks[broken // BLOCK_BYTES :]
         last = self._blocks[-1] if self._blocks else self._salt
@@ -63,3 +62,15 @@ class Chain:
     def prompt(self, tokens_per_byte: float) -> Prompt:
         """The text so far as a prompt."""
         return Prompt(tuple(self._blocks), round(len(self._text) * tokens_per_byte))
+
+
+def _alike(one: bytes, other: bytes) -> int:
+    """How many leading bytes of two texts are the same."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

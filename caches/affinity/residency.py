@@ -10,6 +10,9 @@ from agentflow.caches.affinity.prompts import Prompt
 LEAST = 16
 """Blocks below which no capacity is believed to be."""
 
+MOST = 65_536
+"""Blocks that are followed where nothing is known of the capacity."""
+
 RESTARTED = 0.25
 """A block that was used within this share of the capacity and is gone was not evicted: the cache
 was emptied."""
@@ -47,6 +50,14 @@ class Residency:
         if capacity != self._ceiling:
             self._ceiling = self.capacity = max(float(LEAST), capacity)
             self._evict()
+
+    def rescale(self, scale: float) -> None:
+        """Blocks hold so many times fewer tokens than was thought, so there are more of them."""
+        if self._ceiling is not None:
+            self._ceiling *= scale
+        if self.capacity is not None:
+            self.capacity *= scale
+        self._evict()
 
     def depth(self, prompt: Prompt) -> int:
         """How many of a prompt's leading blocks are resident."""
@@ -109,6 +120,6 @@ class Residency:
             self._blocks.popitem(last=False)
 
     def _evict(self) -> None:
-        if self.capacity is not None:
-            while len(self._blocks) > self.capacity:
-                self._blocks.popitem(last=False)
+        most = MOST if self.capacity is None else self.capacity
+        while len(self._blocks) > most:
+            self._blocks.popitem(last=False)

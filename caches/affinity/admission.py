@@ -1,0 +1,84 @@
+"""Whose KV is kept while its program runs tools, and whether there is room for one more.
+
+Servers evict what was used longest ago. With more sessions than fit, each is evicted by the
+others shortly before it comes back, and all compute their prompts again and again. So whole
+sessions wait instead, as in ThunderAgent (section 5 of its router) and Continuum.
+"""
+
+from __future__ import annotations
+
+from agentflow.caches.affinity.fleet import Fleet, Replica, Session
+from agentflow.caches.affinity.jobs import Job, Pause
+
+UNKNOWN = Pause(0.5, 5.0)
+"""What a pause is taken to be of which nothing is known."""
+
+_GRID = tuple(0.25 * 1.5**power for power in range(14))
+"""Moments at which it is asked again whether keeping pays, in units of the pause's 95 % quantile."""
+
+
+def keep_until(session: Session, replica: Replica, now: float) -> float:
+    """Until when it pays to keep a session's KV for it.
+
+    After InferCept (Abhyankar et al., 2024), which weighs the memory that is held for nothing
+    against the time in which everybody waits for it to be computed again: it pays while the rest
+    of the pause is shorter than that time for every session that lives on the replica.
+    """
+    pause = session.pause or UNKNOWN
+    again = session.tokens * replica.rates.prefill_seconds * max(1, len(replica.pins.owners))
+    kept = now
+    for part in (0.0, *_GRID):
+        elapsed = part * pause.p95
+        if pause.remaining(elapsed) > again:
+            break
+        kept = session.since + elapsed
+    return kept
+
+
+def release_expired(fleet: Fleet, now: float) -> None:
+    """Give up the places of sessions for which it no longer pays to keep them."""
+    for replica in fleet.replicas.values():
+        for owner in list(replica.pins.owners):
+            session = fleet.sessions.get(str(owner))
+            if session is None or (not session.busy and session.keep_until <= now):
+                replica.pins.release(owner)
+
+
+def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
+    """Give up the places of younger programs of which nothing runs, until an older job can go on.
+
+    Otherwise all sessions that have a place could wait for each other to grow.
+    """
+    if job.session not in replica.pins:
+        return False
+    running = {flight.job.session for flight in replica.flights.values()}
+    idle = [
+        session
+        for owner in replica.pins.owners
+        if owner not in running
+        and (session := fleet.sessions.get(str(owner))) is not None
+        and session.program > job.program
+    ]
+    for session in sorted(idle, key=lambda session: session.program, reverse=True):
+        if session.id != job.session:
+            replica.pins.release(session.id)
+            if fits(job, replica, fleet.block):
+                return True
+    return False
+
+
+def room(replica: Replica, block: float) -> float:
+    """Tokens of KV that neither run nor are kept."""
+    capacity = replica.residency.capacity
+    if capacity is None:
+        return float("inf")
+    return capacity * block - len(replica.pins) * block - replica.pins.growth
+
+
+def fits(job: Job, replica: Replica, block: float) -> bool:
+    """Whether a job fits beside what lives on a replica; alone, everything does."""
+    free = room(replica, block)
+    need = replica.pins.missing(job.prompt) * block + job.output
+    if need <= free:
+        return True
+    return not replica.flights and len(replica.pins.owners) == (job.session in replica.pins)

@@ -1,0 +1,144 @@
+"""Whether a replica may be sent requests: a circuit breaker, and how long a silence may last."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from typing import Literal, TypeAlias
+
+from agentflow.caches.affinity.fleet import Replica
+from agentflow.caches.affinity.rates import Rates
+
+State: TypeAlias = Literal["closed", "open", "half-open"]
+
+IN_A_ROW = 3
+"""Failures without a success between them after which a replica is left alone."""
+
+WINDOW = 20
+"""Last outcomes of which a share may be failures."""
+
+FEWEST = 10
+"""Outcomes in the window below which their share says nothing."""
+
+SHARE = 0.5
+"""Share of failures in the window at which a replica is left alone."""
+
+FIRST_BACKOFF = 1.0
+"""Seconds for which a replica is left alone the first time; each time in a row doubles them."""
+
+LONGEST_BACKOFF = 30.0
+"""Seconds that a replica is left alone at most before it is asked again."""
+
+SHORTEST_SILENCE = 5.0
+"""Seconds of silence that never make a replica suspicious."""
+
+SILENCE = 8.0
+"""By what factor a silence exceeds what was expected before a replica is taken to hang."""
+
+
+class Breaker:
+    """Leaves a replica alone that fails, and tries it again later, with one request.
+
+    Closed, it lets everything through. Open, nothing until `until`; then somebody asks the
+    replica whether it is there (`probed`). Half-open, one request is tried, and what becomes of
+    it decides. Apart from that a replica may have asked for a rest, which is no failure.
+
+    Args:
+        chance: Spreads the moments at which it is tried again.
+
+    Attributes:
+        state: ``closed``, ``open`` or ``half-open``.
+        until: When an open one is to be tried again, on the loop's clock.
+        rested: Until when the replica asked to be left alone.
+        why: What it failed with last.
+    """
+
+    __slots__ = ("_chance", "_outcomes", "_row", "_since", "_trips", "rested", "state", "until",
+                 "why")  # fmt: skip
+
+    def __init__(self, chance: random.Random) -> None:
+        self.state: State = "closed"
+        self.until = -math.inf
+        self.rested = -math.inf
+        self.why = ""
+        self._chance = chance
+        self._outcomes: deque[bool] = deque(maxlen=WINDOW)
+        self._row = 0
+        self._trips = 0
+        self._since = -math.inf  # when the state changed
+
+    def allows(self, now: float) -> bool:
+        """Whether the replica may be sent requests."""
+        return self.state != "open" and now >= self.rested
+
+    def due(self, now: float) -> float | None:
+        """When something changes though nothing happens: a probe is due, or a rest is over."""
+        if self.state == "open":
+            return max(self.until, self.rested)
+        return self.rested if self.rested > now else None
+
+    def succeeded(self, sent: float) -> None:
+        """A request that was sent then was answered."""
+        if self.state == "open" or sent < self._since:
+            return
+        self._row = 0
+        self._outcomes.append(True)
+        if self.state == "half-open":
+            self._change("closed", sent)
+            self._trips = 0
+
+    def failed(self, sent: float, now: float, why: str, *, gone: bool = False) -> None:
+        """A request that was sent then was not answered; `gone`: the replica is not there."""
+        if self.state == "open" or sent < self._since:
+            return  # it belongs to the trouble that is known
+        self.why = why
+        self._row += 1
+        self._outcomes.append(False)
+        if gone or self.state == "half-open" or self._row >= IN_A_ROW or self._is_poor():
+            self._open(now)
+
+    def probed(self, alive: bool, now: float) -> None:
+        """What an open replica said when it was asked whether it is there."""
+        if self.state != "open":
+            return
+        if alive:
+            self._change("half-open", now)
+        else:
+            self._open(now)
+
+    def rest(self, until: float) -> None:
+        """The replica asked to be left alone until then."""
+        self.rested = max(self.rested, until)
+
+    def _is_poor(self) -> bool:
+        outcomes = self._outcomes
+        failures = outcomes.count(False)
+        return len(outcomes) >= FEWEST and failures >= SHARE * len(outcomes)
+
+    def _open(self, now: float) -> None:
+        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self._trips, 16))
+        self._trips += 1
+        self.until = now + backoff * (0.5 + 0.5 * self._chance.random())
+        self._change("open", now)
+
+    def _change(self, state: State, now: float) -> None:
+        self.state = state
+        self._since = now
+        self._row = 0
+        self._outcomes.clear()
+
+
+def longest_silence(replica: Replica, rates: Rates) -> float:
+    """Seconds without a sign of life after which a replica with requests is taken to hang.
+
+    All prompts that it was sent and has not begun to answer may be in the way of everything
+    else: not every server computes them in small portions.
+
+    Args:
+        replica: What was sent to it.
+        rates: How fast it is, or one like it.
+    """
+    work = sum(flight.uncached for flight in replica.flights.values() if flight.first is None)
+    expected = rates.prefill(work) + rates.decode(replica.running)
+    return max(SHORTEST_SILENCE, SILENCE * expected)
