@@ -15,13 +15,13 @@ from agentflow import _http
 from agentflow.budgets.prices import Prices
 from agentflow.clock import now
 from agentflow.context import remaining
-from agentflow.errors import BackendBusy, BackendError, DefinitionError
+from agentflow.errors import BackendError, DefinitionError
 from agentflow.executor.models import failures, probe, wire
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import Retry, RetryPolicy
 from agentflow.executor.models.stream import OpenAIStream, Timeouts
-from agentflow.executor.models.usage import prompt_bound
+from agentflow.executor.models.turns import Turns
 
 _PING = ChatRequest(messages=[{"role": "user", "content": "Say ok."}], max_tokens=8)
 
@@ -81,34 +81,41 @@ class OpenAIBackend:
         self._owns_http = http is None
         self._headers = dict(headers or {})
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._limiter = limiter
+        self._turns = Turns(limiter, self.url)
         self._retry = retry or RetryPolicy()
         self._on_retry = on_retry
         self._max_tokens_field = max_tokens_field or _max_tokens_field(self.url)
         self._client: Any = None
-        self._first: Any = None  # the first request that openai's client sent
+        self._known: wire.Template | None = None  # the first request that openai's client sent
         self._connecting = asyncio.Lock()
 
     @asynccontextmanager
-    async def stream(self, request: ChatRequest) -> AsyncIterator[OpenAIStream]:
+    async def stream(
+        self, request: ChatRequest, *, started: float | None = None, attempts: int = 0
+    ) -> AsyncIterator[OpenAIStream]:
         """Start a call; the block is entered when the first piece is there.
+
+        Args:
+            request: What is asked.
+            started: When the first attempt began, on the loop's clock, if there were some before.
+            attempts: How many there were.
 
         Raises:
             BackendError: No attempt gave a piece; iterating raises what goes wrong later.
         """
         async with self._slots:
-            reserved = prompt_bound(request) + request.max_tokens if self._limiter else 0
-            await self._wait_for_turn(reserved)
+            reserved = await self._turns.take(request)
             stream = None
             try:
-                stream = await self._begin(request)
+                stream = await self._begin(request, now() if started is None else started, attempts)
                 yield stream
             finally:
                 try:
                     if stream is not None:
                         await stream.aclose()
                 finally:
-                    self._settle(reserved, stream)
+                    used = stream.usage if stream is not None else Usage(0, 0)
+                    self._turns.settle(reserved, used)
 
     async def complete(
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
@@ -166,15 +173,14 @@ class OpenAIBackend:
             default_headers=self._headers,
         )
 
-    async def _begin(self, request: ChatRequest) -> OpenAIStream:
+    async def _begin(self, request: ChatRequest, started: float, before: int) -> OpenAIStream:
         """A stream that has its first piece, after as many attempts as it takes."""
         client = await self.connect()
         price = partial(self._usd, request.model or self.name)
-        started = now()
         attempt = 1
         while True:
             stream = OpenAIStream(
-                request, self.url, self.timeouts, price, started=started, attempt=attempt
+                request, self.url, self.timeouts, price, started=started, attempt=before + attempt
             )
             try:
                 await self._open(client, request, stream)
@@ -198,13 +204,12 @@ class OpenAIBackend:
         repeating these costs a tenth of having them made again (0.7 ms after an idle moment).
         """
         fields = wire.arguments(request, model=self.name, max_tokens_field=self._max_tokens_field)
-        if self._first is None or request.extra_headers:
+        if self._known is None:
             async with client.chat.completions.with_streaming_response.create(**fields) as made:
-                if not request.extra_headers:
-                    self._first = made.http_response.request
+                self._note(made.http_response.request, request.extra_headers)
                 yield made.http_response
             return
-        response = await self._http.send(wire.repeated(self._first, fields), stream=True)
+        response = await self._http.send(self._known.request(fields), stream=True)
         try:
             if response.is_error:
                 await response.aread()
@@ -214,19 +219,23 @@ class OpenAIBackend:
         finally:
             await response.aclose()
 
+    def _note(self, sent: Any, extra: Mapping[str, str] | None) -> None:
+        """Remember what requests look like, unless this one hides headers of the backend's own."""
+        if {name.lower() for name in self._headers}.isdisjoint(map(str.lower, extra or ())):
+            self._known = wire.Template.of(sent, extra)
+
     async def _wait_to_retry(
         self, request: ChatRequest, attempt: int, error: BackendError, started: float
     ) -> None:
         """Wait for the next attempt, or raise the error if there is none."""
-        if self._limiter is not None and error.retry_after is not None:
-            self._limiter.pause(now() + error.retry_after)
+        self._turns.pause(error.retry_after)
         delay = self._retry.delay(attempt, error)
         if delay is None or self._is_too_long(delay, started):
             raise error
         if self._on_retry is not None:
             self._on_retry(Retry(request, attempt, delay, error))
         await asyncio.sleep(delay)
-        await self._wait_for_turn(0)
+        await self._turns.again()
 
     def _is_too_long(self, delay: float, started: float) -> bool:
         """Whether after the delay the time of the call, or of its run, is over."""
@@ -234,42 +243,6 @@ class OpenAIBackend:
         if left is not None and delay >= left:
             return True
         return total is not None and now() + delay >= started + total
-
-    async def _wait_for_turn(self, tokens: int) -> None:
-        limiter = self._limiter
-        if limiter is None:
-            return
-        wait = limiter.delay(now(), tokens)
-        try:
-            while wait > 0:
-                self._check_wait(wait)
-                await asyncio.sleep(wait)
-                wait = limiter.held(now())  # a pause may have begun meanwhile
-        except (asyncio.CancelledError, BackendBusy):
-            limiter.give_back(now(), tokens, request=True)
-            raise
-
-    def _check_wait(self, wait: float) -> None:
-        """Check that a turn comes before the deadline of the run.
-
-        Raises:
-            BackendBusy: It does not.
-        """
-        left = remaining()
-        if left is not None and wait >= left:
-            raise BackendBusy(
-                f"{self.url}: the rate limit allows the next request in {wait:.5g} s, and the "
-                f"deadline of the run is in {left:.5g} s",
-                url=self.url,
-                retryable=False,
-            )
-
-    def _settle(self, reserved: int, stream: OpenAIStream | None) -> None:
-        """Give the limiter back what was reserved and not used."""
-        if self._limiter is not None:
-            used = stream.usage if stream is not None else Usage(0, 0)
-            unused = reserved - used.prompt_tokens - used.completion_tokens
-            self._limiter.give_back(now(), unused)
 
     def _usd(self, model: str, used: Usage) -> Decimal | None:
         return self.prices.cost(model, used, url=self.url)

@@ -239,13 +239,14 @@ class OpenAIStream:
 
     def _too_slow(self) -> BackendTimeout:
         limits = self._timeouts
-        if self._end_by is not None and now() >= self._end_by:
+        over = self._end_by is not None and now() >= self._end_by
+        if over:
             said = f"did not finish within {limits.total:g} s (timeouts.total)"
         elif self._first_at is None:
             said = f"gave no token within {limits.first_token:g} s (timeouts.first_token)"
         else:
             said = f"sent nothing more for {limits.idle:g} s (timeouts.idle)"
-        return BackendTimeout(f"{self._url} {said}", url=self._url)
+        return BackendTimeout(f"{self._url} {said}", url=self._url, retryable=not over)
 
 
 def _after(start: float, limit: float | None) -> float | None:

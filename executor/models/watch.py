@@ -52,6 +52,12 @@ class Watch:
                 self._take_back()
             self._task = None
 
+    def expire(self) -> None:
+        """The time for the wait under way, if there is one, is over now."""
+        if self._task is not None and not self._rang:
+            self._rang = True
+            self._task.cancel()
+
     def stop(self) -> None:
         """Take the timer off the loop."""
         if self._timer is not None:
@@ -69,8 +75,7 @@ class Watch:
         if self._until > at:
             self._set(self._until)
             return
-        self._rang = True
-        self._task.cancel()
+        self.expire()
 
     def _take_back(self) -> bool:
         """Undo our cancellation; whether the task is cancelled by nobody else besides."""

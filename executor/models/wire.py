@@ -44,18 +44,50 @@ def arguments(request: ChatRequest, *, model: str, max_tokens_field: str) -> dic
     }
 
 
-def repeated(first: Any, fields: Mapping[str, Any]) -> Any:
-    """An HTTP request like the first one, with the body that these `arguments` make."""
-    body = {"model": fields["model"], "stream": True, **fields["extra_body"]}
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    headers = [(k, v) for k, v in first.headers.multi_items() if k != "content-length"]
-    return type(first)(
-        first.method,
-        first.url,
-        headers=headers,
-        content=content.encode(),
-        extensions=dict(first.extensions),
-    )
+_COMMON = frozenset(
+    ("accept", "accept-encoding", "authorization", "connection", "content-type", "host",
+     "openai-organization", "openai-project", "user-agent")
+)  # fmt: skip
+"""Headers that openai's client or its HTTP library send with every request, beside its own."""
+
+
+class Template:
+    """What the later requests of a client have in common with the first that was sent.
+
+    Args:
+        first: The request that openai's client made.
+        headers: The headers of every request.
+    """
+
+    __slots__ = ("_first", "_headers")
+
+    def __init__(self, first: Any, headers: list[tuple[str, str]]) -> None:
+        self._first = first
+        self._headers = headers
+
+    @classmethod
+    def of(cls, first: Any, extra: Mapping[str, str] | None) -> Template | None:
+        """Made from the first request; None if `extra`, which only it had, may hide a header."""
+        own = {name.lower() for name in extra or ()}
+        if not own.isdisjoint(_COMMON) or any(name.startswith("x-stainless") for name in own):
+            return None
+        headers = first.headers.multi_items()
+        return cls(first, [(k, v) for k, v in headers if k != "content-length" and k not in own])
+
+    def request(self, fields: Mapping[str, Any]) -> Any:
+        """The HTTP request that these `arguments` make."""
+        body = {"model": fields["model"], "stream": True, **fields["extra_body"]}
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        first, extra = self._first, fields["extra_headers"] or {}
+        own = {name.lower() for name in extra}
+        headers = [pair for pair in self._headers if pair[0] not in own]
+        return type(first)(
+            first.method,
+            first.url,
+            headers=[*headers, *extra.items()],
+            content=content.encode(),
+            extensions=dict(first.extensions),
+        )
 
 
 def pieces(delta: Mapping[str, Any]) -> list[Delta]:
