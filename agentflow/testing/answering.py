@@ -8,19 +8,8 @@ from typing import NoReturn, Protocol, TypeAlias
 
 from agentflow.clock import wall
 from agentflow.testing.chat import Exchange
-from agentflow.testing.replies import (
-    Answer,
-    Call,
-    Fault,
-    Pace,
-    Piece,
-    Raw,
-    Reply,
-    Usage,
-    error_body,
-)
-from agentflow.testing.speech import Pacer, Speech
-from agentflow.testing.tokens import tokens
+from agentflow.testing.replies import Answer, Call, Fault, Piece, Raw, Reply, Usage, error_body
+from agentflow.testing.speech import Pacing, Speech
 from agentflow.testing.wire import BROKEN, DONE, Completion, Message, sse
 
 JSON = {"content-type": "application/json"}
@@ -31,6 +20,23 @@ Given: TypeAlias = "Answer | AsyncIterator[Piece]"
 
 class HangUp(Exception):
     """The connection is to be broken off here."""
+
+
+class Refused(HangUp):
+    """Nobody listens here."""
+
+
+class Service(Pacing, Protocol):
+    """How one reply is served: when its tokens come, and what its usage counts."""
+
+    @property
+    def size(self) -> int:
+        """Tokens sent together when streaming."""
+        ...
+
+    def usage(self, completion_tokens: int) -> Usage:
+        """The token counts to report with a reply of that length."""
+        ...
 
 
 class Sender(Protocol):
@@ -59,19 +65,14 @@ class Answering:
     Args:
         exchange: The request.
         sender: Where the answer goes.
-        pace: How fast, unless the reply says otherwise.
-        cached_tokens: Tokens of the prompt that were seen before.
+        service: How it is served.
     """
 
-    def __init__(
-        self, exchange: Exchange, sender: Sender, *, pace: Pace, cached_tokens: int
-    ) -> None:
+    def __init__(self, exchange: Exchange, sender: Sender, service: Service) -> None:
         call = exchange.call
         self._call = call
-        self._started = exchange.started
         self._sender = sender
-        self._pace = pace
-        self._cached = cached_tokens
+        self._service = service
         model = str(call.body.get("model", ""))
         self._completion = Completion(f"chatcmpl-{call.number}", model, int(wall()))
 
@@ -102,12 +103,11 @@ class Answering:
         if isinstance(answer, (str, Call)):
             answer = Reply(answer)
         reply = answer if isinstance(answer, Reply) else Reply()
-        pace = reply.pace or self._pace
         speech = Speech(
             answer.pieces if isinstance(answer, Reply) else answer,
             number=self._call.number,
-            pacer=Pacer(pace, self._started),
-            size=pace.tokens_per_chunk,
+            pacer=self._service,
+            size=self._service.size,
             limit=self._call.max_tokens,
             refusal=reply.refusal,
         )
@@ -161,16 +161,14 @@ class Answering:
         return self._completion.whole(message.json(), finish_reason, usage)
 
     async def _raw(self, raw: Raw) -> None:
-        pacer = Pacer(self._pace, self._started)
-        await pacer.first()
+        await self._service.first()
         await self._sender.start(raw.status, {"content-type": raw.content_type, **raw.headers})
         for chunk in raw.chunks():
-            await pacer.tokens(1)
+            await self._service.tokens(1)
             await self._sender.send(chunk)
 
     def _usage(self, reply: Reply, speech: Speech) -> Usage:
-        prompt_tokens = len(tokens(self._call.prompt()))
-        return reply.usage or Usage(prompt_tokens, speech.completion_tokens, self._cached)
+        return reply.usage or self._service.usage(speech.completion_tokens)
 
 
 async def _break_off(fault: Fault) -> NoReturn:

@@ -10,14 +10,17 @@ import inspect
 import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentflow.clock import now, wall
-from agentflow.testing.answering import Answering, Given, HangUp, Sender, send_whole
+from agentflow.testing.answering import Answering, Given, HangUp, Sender, Service, send_whole
 from agentflow.testing.chat import ChatCall, Exchange
-from agentflow.testing.replies import Answer, Fault, Model, Pace, error_body
-from agentflow.testing.tokens import PrefixCache
+from agentflow.testing.replies import Answer, Fault, Model, error_body
+
+Serve: TypeAlias = Callable[[Exchange, Given], AbstractContextManager[Service]]
+"""How an answer is served, for as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class HttpRequest:
 class ChatApp:
     """Answers chat requests with what a model says.
 
+    Args:
+        model: A list of answers, or a function.
+        serve: How they are served.
+        models: Names that ``/v1/models`` lists.
+
     Attributes:
         requests: Every chat request, in order of arrival.
         active: Chat requests being answered now.
@@ -40,11 +48,12 @@ class ChatApp:
         closing: Set by its owner before it cancels what is being answered.
     """
 
-    def __init__(self, model: Model | Sequence[Answer], pace: Pace, models: Sequence[str]) -> None:
-        self._model = model if callable(model) else _in_turn(model)
-        self._pace = pace
+    def __init__(
+        self, model: Model | Sequence[Answer], serve: Serve, models: Sequence[str]
+    ) -> None:
+        self._model = model if callable(model) else in_turn(model)
+        self._serve = serve
         self._models = models
-        self._prefixes = PrefixCache()
         self.requests: list[Exchange] = []
         self.active = 0
         self.peak = 0
@@ -90,10 +99,10 @@ class ChatApp:
             exchange.ended = now()
 
     async def _answer(self, exchange: Exchange, sender: Sender) -> None:
-        cached = self._prefixes.cached(exchange.call.prompt())
-        answering = Answering(exchange, sender, pace=self._pace, cached_tokens=cached)
+        given = await self._ask(exchange)
         try:
-            await answering.give(await self._ask(exchange))
+            with self._serve(exchange, given) as service:
+                await Answering(exchange, sender, service).give(given)
         except (HangUp, ConnectionError):
             raise
         except Exception as error:  # raised by the model between two pieces
@@ -125,7 +134,7 @@ class _Recording:
         await self._sender.send(data)
 
 
-def _in_turn(script: Sequence[Answer]) -> Callable[[ChatCall], Answer]:
+def in_turn(script: Sequence[Answer]) -> Callable[[ChatCall], Answer]:
     """A model that answers from a list."""
     answers = deque(script)
 

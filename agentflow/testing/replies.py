@@ -53,11 +53,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts to report instead of the counted ones."""
+    """Token counts to report instead of the counted ones; `cached_tokens` is left out if None."""
 
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int | None = 0
 
 
 class Reply:

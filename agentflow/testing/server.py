@@ -10,11 +10,102 @@ from typing import Any, Self
 from agentflow.testing.app import ChatApp
 from agentflow.testing.chat import Exchange
 from agentflow.testing.http1 import HttpConnection
+from agentflow.testing.pacing import AtPace
 from agentflow.testing.replies import Answer, Model, Pace
-from agentflow.testing.transport import InMemoryTransport
+from agentflow.testing.transport import Handler, InMemoryTransport
 
 
-class ScriptedServer:
+class LocalServer:
+    """A server in the same process: over HTTP on 127.0.0.1, and in memory.
+
+    Args:
+        app: Answers the chat requests.
+        handle: Answers all requests, most of them by handing them to `app`.
+        port: Port to listen on; 0 picks a free one.
+    """
+
+    def __init__(self, app: ChatApp, handle: Handler, port: int) -> None:
+        self._app = app
+        self._handle = handle
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def base_url(self) -> str:
+        """What goes into a client's ``base_url``."""
+        if self._server is None:
+            name = type(self).__name__
+            raise RuntimeError(f"the server is not running: use 'async with {name}(...)'")
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def requests(self) -> list[Exchange]:
+        """Every chat request so far and how it was served, in order of arrival."""
+        return self._app.requests
+
+    @property
+    def active(self) -> int:
+        """Chat requests being answered now."""
+        return self._app.active
+
+    @property
+    def peak(self) -> int:
+        """The most chat requests that were answered at once."""
+        return self._app.peak
+
+    def transport(self) -> Any:
+        """A transport for ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that needs no sockets.
+
+        Any base URL that ends in ``/v1`` reaches this server through it.
+        """
+        return InMemoryTransport(self._handle, self._spawn)
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def aclose(self) -> None:
+        """Stop listening, break off what is being answered, and wait until all is gone."""
+        self._break_off()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+            self._break_off()  # a request may have come in between
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _break_off(self) -> None:
+        """Listen no longer, and break every connection."""
+        self._app.closing = True
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._spawn(HttpConnection(reader, writer, self._handle).serve())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+class ScriptedServer(LocalServer):
     """Serves ``/v1/chat/completions``, ``/v1/models`` and ``/health`` on 127.0.0.1.
 
     Use it as an async context manager::
@@ -38,74 +129,5 @@ class ScriptedServer:
         models: Sequence[str] = ("scripted",),
         port: int = 0,
     ) -> None:
-        self._app = ChatApp(model, pace, models)
-        self._port = port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def base_url(self) -> str:
-        """What goes into a client's ``base_url``."""
-        if self._server is None:
-            raise RuntimeError("the server is not running: use 'async with ScriptedServer(...)'")
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}/v1"
-
-    @property
-    def requests(self) -> list[Exchange]:
-        """Every chat request so far and how it was served, in order of arrival."""
-        return self._app.requests
-
-    @property
-    def active(self) -> int:
-        """Chat requests being answered now."""
-        return self._app.active
-
-    @property
-    def peak(self) -> int:
-        """The most chat requests that were answered at once."""
-        return self._app.peak
-
-    def transport(self) -> Any:
-        """A transport for ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that needs no sockets.
-
-        Any base URL that ends in ``/v1`` reaches this server through it.
-        """
-        return InMemoryTransport(self._app.handle, self._spawn)
-
-    async def start(self) -> None:
-        """Begin to listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
-
-    async def aclose(self) -> None:
-        """Stop listening, break off what is being answered, and wait until all is gone."""
-        self._app.closing = True
-        if self._server is not None:
-            self._server.close()
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
-        if self._server is not None:
-            await self._server.wait_closed()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._spawn(HttpConnection(reader, writer, self._app.handle).serve())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        app = ChatApp(model, AtPace(pace), models)
+        super().__init__(app, app.handle, port)

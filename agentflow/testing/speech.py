@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from agentflow.clock import now
 from agentflow.testing.replies import Call, Pace, Piece
 from agentflow.testing.wire import ROLE, deltas, refusal_deltas
 
 Delta = dict[str, Any]
+
+
+class Pacing(Protocol):
+    """Says when each token of one reply is due."""
+
+    async def first(self) -> None:
+        """Wait until the first token is due."""
+        ...
+
+    async def tokens(self, count: int) -> None:
+        """Wait until the last of `count` further tokens is due."""
+        ...
+
+    def catch_up(self) -> None:
+        """Whatever comes next was not known before now."""
+        ...
 
 
 class Pacer:
@@ -60,7 +76,7 @@ class Speech:
         pieces: AsyncIterator[Piece] | Iterable[Piece],
         *,
         number: int,
-        pacer: Pacer,
+        pacer: Pacing,
         size: int = 1,
         limit: int | None = None,
         refusal: str = "",

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Self
 
-from agentflow.testing.answering import HangUp, Sender
+from agentflow.testing.answering import HangUp, Refused, Sender
 from agentflow.testing.app import HttpRequest
 
 Handler = Callable[[HttpRequest, Sender], Coroutine[Any, Any, None]]
@@ -38,7 +38,8 @@ class InMemoryTransport:
         http = import_module(type(request).__module__.partition(".")[0])
         line = _Line(http, request)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        received = HttpRequest(request.method, request.url.path, headers, await request.aread())
+        target = request.url.raw_path.decode("ascii")
+        received = HttpRequest(request.method, target, headers, await request.aread())
         line.task = self._spawn(line.run(self._handler(received, line)))
         try:
             status, sent_headers = await line.receive()
@@ -73,6 +74,8 @@ class _Line:
         """Carry the handler to its end and tell the client how it ended."""
         try:
             await handling
+        except Refused:
+            self._queue.put_nowait(self._error("ConnectError", "nobody listens (scripted fault)"))
         except HangUp:
             message = "Server disconnected without a complete response (scripted fault)"
             self._queue.put_nowait(self._error("RemoteProtocolError", message))

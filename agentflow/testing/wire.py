@@ -56,12 +56,14 @@ class Completion:
 
 def usage_json(usage: Usage) -> dict[str, Any]:
     """Token counts as the API reports them."""
-    return {
+    counts = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+    if usage.cached_tokens is None:
+        return counts
+    return {**counts, "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
 
 
 def deltas(
