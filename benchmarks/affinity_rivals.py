@@ -172,10 +172,14 @@ class Saga:
         return replica, why(job, replica, fleet, "load")
 
     def load(self, name: str) -> float:
-        """Half utilisation, half memory, and the queue."""
+        """Half utilisation, half memory, and the queue, as a server says of itself.
+
+        The code that defines utilisation was not to be had; of three readings (some request runs,
+        requests of 32, requests of what the server takes at most) the last serves it best.
+        """
         server = self._servers[name]
-        memory = server.used / server.serving.capacity
-        return 0.5 * (server.running > 0) + 0.5 * memory + 0.05 * self._queued(name)
+        used = server.used / server.serving.capacity
+        return 0.5 * server.running / server.serving.slots + 0.5 * used + 0.05 * server.waiting
 
     def _queued(self, name: str) -> int:
         return sum(queue == name for queue in self._queues.values()) + self._servers[name].waiting
