@@ -143,7 +143,7 @@ class PersistentStream:
             try:
                 piece = await anext(self._pieces)
             except StopAsyncIteration:
-                if not self._handed.missing:
+                if not (self._wanted and self._handed.missing):
                     raise
                 self._start_over()
             except BackendError as error:
@@ -171,12 +171,12 @@ class PersistentStream:
         return self._stream.reply
 
     def enough(self) -> None:
-        """What has come is enough: if the reply breaks off later, it is not asked for again."""
+        """What has come is enough, however the reply goes on and if it breaks off or not."""
         self._wanted = False
 
     def _take(self, piece: Delta) -> None:
         try:
-            new = self._handed.take(piece)
+            new = self._handed.take(piece) if self._wanted else piece
         except _Differs:
             self._start_over()
         else:

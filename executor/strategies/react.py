@@ -137,12 +137,12 @@ class _Turn:
         """Read the reply, to its end or to where the turn ends; None if another one comes."""
         try:
             return await self._read_on(stream)
-        except BackendError as error:
-            if self._over:  # what broke off is no part of the turn
-                return Reply(text="", finish_reason="tool_calls")
-            if isinstance(error, ReplyDiverged):
-                return None
-            raise
+        except ReplyDiverged:
+            return None
+        except BackendError:
+            if not self._over:
+                raise
+        return Reply(text="", finish_reason="tool_calls")  # what broke off is no part of the turn
 
     def end(self, reply: Reply) -> Reply:
         """The reply has been read: the turn's last calls start; what was said in it."""

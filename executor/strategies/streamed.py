@@ -339,7 +339,7 @@ class PlanWriter:
         try:
             await self._read_on(reply)
         except ReplyDiverged:
-            return self._complete.done()
+            return False
         return True
 
     def _start_over(self) -> None:

@@ -162,6 +162,10 @@ def texts(*parts: str) -> list[Delta]:
     return [TextPiece(part) for part in parts]
 
 
+def call(index: int, id: str | None, name: str | None, arguments: str) -> CallPiece:
+    return CallPiece(index, id, name, arguments)
+
+
 # Wherever, and however, a reply breaks off
 
 
@@ -289,11 +293,21 @@ async def test_silence_in_the_middle_is_waited_for_as_long_as_the_backend_allows
         assert second.started - first.started == 20.0
 
 
+@pytest.mark.parametrize("rest", [texts("other"), []], ids=["different", "shorter"])
+async def test_how_a_reply_goes_on_is_all_the_same_when_enough_has_been_read(
+    rest: list[Delta],
+) -> None:
+    first, again = [*texts("text"), broken()], [call(0, "x", "look", "{}"), *rest]
+
+    async with Persistent(Attempts(first, again)).stream(ASKED) as stream:
+        assert [await anext(stream), await anext(stream)] == [first[0], again[0]]
+        stream.enough()
+        heard = await Heard().read(stream)
+
+    assert (heard.pieces, heard.restarts) == (rest, 0)
+
+
 # What came differently
-
-
-def call(index: int, id: str | None, name: str | None, arguments: str) -> CallPiece:
-    return CallPiece(index, id, name, arguments)
 
 
 OTHERS = {
