@@ -16,6 +16,12 @@ AHEAD = 0.5
 """Seconds of prompts that a replica is sent beyond what it computes: the rest waits here, where
 it can still go elsewhere."""
 
+TURNS = 24
+"""Turns over which the price of a session's first place is spread."""
+
+NEWS = 500
+"""Tokens by which a prompt is longer than the one before it in the same session."""
+
 BEGINNING = 2
 """Requests that may always wait at a replica for their first token, so that it is never idle."""
 
@@ -38,10 +44,14 @@ class EarliestCompletion:
         if not takers:
             return None
         costs = {r.name: cost(job, r, fleet, now) for r in takers}
-        best = min(takers, key=lambda r: (costs[r.name], len(r.pins)))
         if home is None:
+            if job.returns:
+                best = min(takers, key=lambda r: costs[r.name] / TURNS + turn(job, r))
+            else:
+                best = min(takers, key=lambda r: (costs[r.name], len(r.pins)))
             session = fleet.sessions.get(job.session)
             return best, "new" if session is None or session.home is None else "lost"
+        best = min(takers, key=lambda r: (costs[r.name], len(r.pins)))
         if cost(job, home, fleet, now) > STAY * costs[best.name]:
             return best, "load"
         if home in takers:
@@ -57,6 +67,13 @@ def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:
     uncached = job.prompt.tokens - fleet.cached(job, replica)
     write = job.output * replica.rates.decode(replica.running + 1)
     return wait + replica.rates.prefill(uncached) + write
+
+
+def turn(job: Job, replica: Replica) -> float:
+    """Seconds that each further turn of a session would take beside those that live there."""
+    living = replica.homes
+    write = job.output * replica.rates.decode(living + 1)
+    return write + living * NEWS * replica.rates.prefill_seconds
 
 
 def _fits(job: Job, replica: Replica, fleet: Fleet) -> bool:

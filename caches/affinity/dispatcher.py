@@ -194,8 +194,7 @@ class Dispatcher:
     def ended(self, session: str, now: float) -> list[Send]:
         """A session asks nothing more."""
         if (known := self.fleet.sessions.get(session)) is not None and not known.busy:
-            del self.fleet.sessions[session]
-            self._release(session)
+            self._forget(known)
         return self._look(now)
 
     def tick(self, now: float) -> list[Send]:
@@ -226,13 +225,11 @@ class Dispatcher:
         replica.flights[job.number] = Flight(job, now, depth, touched, uncached, ahead)
         replica.busy_until = max(now, replica.busy_until) + replica.rates.prefill(uncached)
         self._sent[job.number] = replica
-        if session.home not in (None, replica.name):
-            self.fleet.replicas[session.home].pins.release(session.id)
         replica.pins.hold(session.id, job.prompt, job.output)
         if not job.optional:
             blocks = job.prompt.blocks
-            session.home, session.depth = replica.name, len(blocks)
-            session.last = blocks[-1] if blocks else None
+            self.fleet.settle(session, replica)
+            session.depth, session.last = len(blocks), blocks[-1] if blocks else None
         return Send(job, replica.name, why)
 
     def _land(self, number: int, now: float) -> tuple[Replica, Flight]:
@@ -285,9 +282,10 @@ class Dispatcher:
         idle = next((s for s in sessions.values() if not s.busy), None)
         if idle is None:
             return
-        del sessions[idle.id]
-        self._release(idle.id)
+        self._forget(idle)
 
-    def _release(self, session: str) -> None:
+    def _forget(self, session: Session) -> None:
+        del self.fleet.sessions[session.id]
+        self.fleet.settle(session, None)
         for replica in self.fleet.replicas.values():
-            replica.pins.release(session)
+            replica.pins.release(session.id)

@@ -163,6 +163,7 @@ class Replica:
         flights: What was sent and has not ended, by number.
         pins: What its live sessions stand on: those whose requests run there, and those that
             are away and worth keeping.
+        homes: Sessions that were served here last.
         busy_until: When it will probably have computed all prompts that were sent to it.
     """
 
@@ -174,6 +175,7 @@ class Replica:
     slots: int | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
     pins: Pins = field(default_factory=Pins)
+    homes: int = 0
     busy_until: float = 0.0
 
     @property
@@ -220,6 +222,16 @@ class Fleet:
         replica = self.replicas.get(session.home or "") if session is not None else None
         able = replica is not None and replica.able and replica.name not in job.avoid
         return replica if able else None
+
+    def settle(self, session: Session, replica: Replica | None) -> None:
+        """A session lives at a replica now, or nowhere any more."""
+        if (home := self.replicas.get(session.home or "")) is not None:
+            home.homes -= 1
+            if home is not replica:
+                home.pins.release(session.id)
+        session.home = None if replica is None else replica.name
+        if replica is not None:
+            replica.homes += 1
 
     def cached(self, job: Job, replica: Replica) -> float:
         """Tokens of a job's prompt that a replica probably still holds."""

@@ -107,9 +107,10 @@ class Breaker:
         else:
             self._open(now)
 
-    def rest(self, until: float) -> None:
+    def rest(self, until: float, why: str) -> None:
         """The replica asked to be left alone until then."""
         self.rested = max(self.rested, until)
+        self.why = why
 
     def _is_poor(self) -> bool:
         outcomes = self._outcomes
