@@ -3,6 +3,7 @@
 from agentflow.testing.chat import ChatCall, Exchange
 from agentflow.testing.clock import VirtualDeadlock, VirtualLoop, run_virtual
 from agentflow.testing.contract import StoreContract
+from agentflow.testing.replicas import ModelledReplica
 from agentflow.testing.replies import Answer, Call, Fault, Model, Pace, Piece, Raw, Reply, Usage
 from agentflow.testing.scripts import Called, Gate, Scripted, Timeline
 from agentflow.testing.server import ScriptedServer
@@ -18,6 +19,7 @@ __all__ = [
     "Fault",
     "Gate",
     "Model",
+    "ModelledReplica",
     "Pace",
     "Piece",
     "Raw",

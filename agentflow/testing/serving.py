@@ -9,7 +9,7 @@ fluid: it computes in closed form when the next one comes, so its cost does not 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Literal
@@ -192,9 +192,13 @@ class ServingModel:
             return self._steps.when(request.begun + made - request.made)
         return None
 
-    def drop_cache(self) -> None:
-        """Forget all that no running request holds, as a restart does."""
-        self._blocks.forget()
+    def drop_cache(self, blocks: Iterable[Hashable] | None = None) -> None:
+        """Forget these blocks, or all, as far as no running request holds them."""
+        self._blocks.forget(blocks)
+
+    def load(self, blocks: Sequence[Hashable]) -> None:
+        """Put a sequence into the cache that was computed elsewhere, as far as there is room."""
+        self._blocks.load(blocks)
 
     def _check(self, request: _Request, blocks: int) -> None:
         where = f"request {request.number}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 
 class BlockPool:
@@ -79,6 +79,17 @@ class BlockPool:
                 del self._holders[key]
                 self._kept[key] = None
 
-    def forget(self) -> None:
-        """Forget everything that nobody holds."""
-        self._kept.clear()
+    def load(self, keys: Sequence[Hashable]) -> None:
+        """Keep blocks that were computed elsewhere, as far as there is room."""
+        there = self.found(keys)
+        self.hold(keys[:there])
+        fitting = keys[: there + self.available]
+        self.take(len(fitting) - there)
+        for key in fitting[there:]:
+            self.name(key)
+        self.release(fitting, 0)
+
+    def forget(self, keys: Iterable[Hashable] | None = None) -> None:
+        """Forget these, or everything, as far as nobody holds them."""
+        for key in [*self._kept] if keys is None else keys:
+            self._kept.pop(key, None)
