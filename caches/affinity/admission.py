@@ -7,6 +7,8 @@ sessions wait instead, as in ThunderAgent (section 5 of its router) and Continuu
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause
 
@@ -37,11 +39,16 @@ def keep_until(session: Session, replica: Replica, now: float) -> float:
 
 def release_expired(fleet: Fleet, now: float) -> None:
     """Give up the places of sessions for which it no longer pays to keep them."""
-    for replica in fleet.replicas.values():
-        for owner in list(replica.pins.owners):
-            session = fleet.sessions.get(str(owner))
-            if session is None or (not session.busy and session.keep_until <= now):
-                replica.pins.release(owner)
+    due = fleet.expiring
+    while due and due[0][0] <= now:
+        _, name = heappop(due)
+        session = fleet.sessions.get(name)
+        if session is None or session.busy:
+            continue
+        if session.keep_until > now:
+            heappush(due, (session.keep_until, name))
+        elif (home := fleet.replicas.get(session.home or "")) is not None:
+            home.pins.release(name)
 
 
 def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from heapq import nsmallest
 
 from agentflow.caches.affinity.admission import fits, make_room, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Replica
 from agentflow.caches.affinity.jobs import Job
+from agentflow.caches.affinity.ordering import Rank, rank
 from agentflow.caches.affinity.policies import Choice
 
 STAY = 2.0
@@ -16,49 +19,76 @@ AHEAD = 0.5
 """Seconds of prompts that a replica is sent beyond what it computes: the rest waits here, where
 it can still go elsewhere."""
 
+BEGINNING = 2
+"""Requests that may always wait at a replica for their first token, so that it is never idle."""
+
 TURNS = 24
 """Turns over which the price of a session's first place is spread."""
 
 NEWS = 500
 """Tokens by which a prompt is longer than the one before it in the same session."""
 
-BEGINNING = 2
-"""Requests that may always wait at a replica for their first token, so that it is never idle."""
+LOOKED_AT = 32
+"""Jobs that are looked at, those apart whose own replica has room for something."""
+
+QUANTUM = 250_000
+"""Tokens that one tenant may be ahead of another where no capacity is known."""
 
 
 class EarliestCompletion:
-    """Expected completion: the wait, what is to be computed of the prompt, and the reply."""
+    """Expected completion: the wait, what is to be computed of the prompt, and the reply.
+
+    A session's own replica is kept while it is not slower than `STAY` times the best other. A
+    job that no replica has room for waits, and with it its whole session; see `admission`.
+    """
 
     period: float | None = 0.1
 
+    def __init__(self) -> None:
+        self._open: list[Replica] = []
+
     def order(self, waiting: Sequence[Job], fleet: Fleet, now: float) -> Iterable[Job]:
-        """The oldest program first."""
+        """The jobs that could go somewhere, by `rank`."""
         release_expired(fleet, now)
-        return sorted(waiting, key=lambda job: (job.optional, job.program, job.number))
+        self._open = [r for r in fleet.replicas.values() if r.able and _accepts(r, now)]
+        if not self._open or len(waiting) == 1:
+            return waiting if self._open else ()
+        tenants = {job.tenant for job in waiting}
+        ahead = fleet.shares.ahead(tenants, 2 * (fleet.capacity or QUANTUM / 2))
+
+        def key(job: Job) -> Rank:
+            return rank(job, ahead[job.tenant], fleet, now)
+
+        first = nsmallest(LOOKED_AT, waiting, key)
+        names = {replica.name for replica in self._open}
+        theirs = [job for job in waiting if self._home(job, fleet) in names]
+        return sorted({*first, *theirs}, key=key)
 
     def choose(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """Where a job goes now."""
-        home = fleet.home(job)
-        usable = fleet.usable(job)
-        takers = [r for r in usable if _accepts(r, now) and _fits(job, r, fleet)]
+        takers = [r for r in fleet.usable(job) if self._takes(job, r, fleet, now)]
         if not takers:
             return None
-        costs = {r.name: cost(job, r, fleet, now) for r in takers}
+        home = fleet.home(job)
         if home is None:
-            if job.returns:
-                best = min(takers, key=lambda r: costs[r.name] / TURNS + turn(job, r))
-            else:
-                best = min(takers, key=lambda r: (costs[r.name], len(r.pins)))
             session = fleet.sessions.get(job.session)
-            return best, "new" if session is None or session.home is None else "lost"
-        best = min(takers, key=lambda r: (costs[r.name], len(r.pins)))
-        if cost(job, home, fleet, now) > STAY * costs[best.name]:
+            fresh = session is None or session.home is None
+            return min(takers, key=partial(_settling, job, fleet, now)), "new" if fresh else "lost"
+        best = min(takers, key=lambda r: (cost(job, r, fleet, now), len(r.pins)))
+        if best is not home and cost(job, home, fleet, now) > STAY * cost(job, best, fleet, now):
             return best, "load"
         if home in takers:
             return home, "home"
-        if not fits(job, home, fleet.block):
-            return best, "room"
-        return None
+        return None if fits(job, home, fleet.block) else (best, "room")
+
+    def _home(self, job: Job, fleet: Fleet) -> str | None:
+        session = fleet.sessions.get(job.session)
+        return None if session is None else session.home
+
+    def _takes(self, job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
+        if not _accepts(replica, now):
+            return False
+        return fits(job, replica, fleet.block) or make_room(job, replica, fleet)
 
 
 def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:
@@ -69,15 +99,14 @@ def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:
     return wait + replica.rates.prefill(uncached) + write
 
 
-def turn(job: Job, replica: Replica) -> float:
-    """Seconds that each further turn of a session would take beside those that live there."""
-    living = replica.homes
-    write = job.output * replica.rates.decode(living + 1)
-    return write + living * NEWS * replica.rates.prefill_seconds
-
-
-def _fits(job: Job, replica: Replica, fleet: Fleet) -> bool:
-    return fits(job, replica, fleet.block) or make_room(job, replica, fleet)
+def _settling(job: Job, fleet: Fleet, now: float, replica: Replica) -> tuple[float, int]:
+    """What it takes a session to live at a replica: this turn's answer, or all that will follow."""
+    first = cost(job, replica, fleet, now)
+    if not job.returns:
+        return first, len(replica.pins)
+    write = job.output * replica.rates.decode(replica.homes + 1)
+    meetings = replica.homes * NEWS * replica.rates.prefill_seconds
+    return first / TURNS + write + meetings, len(replica.pins)
 
 
 def _accepts(replica: Replica, now: float) -> bool:

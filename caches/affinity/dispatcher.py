@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heappush
 
-from agentflow.caches.affinity.admission import UNKNOWN, keep_until
+from agentflow.caches.affinity.admission import UNKNOWN, keep_until, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause, Send
 from agentflow.caches.affinity.policies import Policy
@@ -118,6 +119,7 @@ class Dispatcher:
         session = self._session(job)
         session.busy += 1
         session.pause = None
+        self.fleet.shares.active(job.tenant, {other.tenant for other in self._waiting.values()})
         self._waiting[job.number] = job
         return self._look(now)
 
@@ -127,6 +129,7 @@ class Dispatcher:
         flight = replica.flights[number]
         if flight.first is None:
             flight.first, flight.others = now, replica.running
+            replica.beginning -= 1
             replica.rates.began(flight.ahead, now - flight.sent)
             self._recount(replica, now)
         return self._look(now)
@@ -163,7 +166,9 @@ class Dispatcher:
             replica.rates.wrote(made - 1, now - flight.first, beside)
         session.tokens = prompt + made
         self._stay(replica, flight, made, now)
-        session.service += prompt - (flight.uncached if cached is None else cached) + made
+        computed = flight.uncached if cached is None else prompt - cached
+        session.service += computed + made
+        self.fleet.shares.count(session.tenant, computed, made)
         kept = made if session.output is None else session.output
         session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
         return self._look(now)
@@ -188,7 +193,7 @@ class Dispatcher:
         if (known := self.fleet.sessions.get(session)) is not None:
             known.pause, known.since = pause, now
             if not known.busy and (home := self.fleet.replicas.get(known.home or "")) is not None:
-                known.keep_until = keep_until(known, home, now)
+                self._keep(known, home, now)
         return self._look(now)
 
     def ended(self, session: str, now: float) -> list[Send]:
@@ -223,6 +228,7 @@ class Dispatcher:
         touched = replica.residency.touch(job.prompt)
         ahead = uncached + sum(f.uncached for f in replica.flights.values() if f.first is None)
         replica.flights[job.number] = Flight(job, now, depth, touched, uncached, ahead)
+        replica.beginning += 1
         replica.busy_until = max(now, replica.busy_until) + replica.rates.prefill(uncached)
         self._sent[job.number] = replica
         replica.pins.hold(session.id, job.prompt, job.output)
@@ -236,6 +242,7 @@ class Dispatcher:
         """A flight has ended, in whatever way."""
         replica = self._sent.pop(number)
         flight = replica.flights.pop(number)
+        replica.beginning -= flight.first is None
         session = self.fleet.sessions[flight.job.session]
         session.busy -= 1
         session.since = now
@@ -250,7 +257,12 @@ class Dispatcher:
         if flight.job.returns and not session.busy:
             replica.pins.hold(session.id, flight.job.prompt, made)
             session.pause = UNKNOWN
-            session.keep_until = keep_until(session, replica, now)
+            self._keep(session, replica, now)
+
+    def _keep(self, session: Session, replica: Replica, now: float) -> None:
+        session.keep_until = keep_until(session, replica, now)
+        heappush(self.fleet.expiring, (session.keep_until, session.id))
+        release_expired(self.fleet, now)
 
     def _recount(self, replica: Replica, now: float) -> None:
         """When a replica will have computed what it was sent, from what has not begun."""

@@ -11,6 +11,7 @@ from agentflow.caches.affinity.jobs import Job, Pause
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
+from agentflow.caches.affinity.shares import Shares
 
 
 @dataclass(slots=True, eq=False)
@@ -163,6 +164,7 @@ class Replica:
         flights: What was sent and has not ended, by number.
         pins: What its live sessions stand on: those whose requests run there, and those that
             are away and worth keeping.
+        beginning: Flights that have given no token.
         homes: Sessions that were served here last.
         busy_until: When it will probably have computed all prompts that were sent to it.
     """
@@ -175,6 +177,7 @@ class Replica:
     slots: int | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
     pins: Pins = field(default_factory=Pins)
+    beginning: int = 0
     homes: int = 0
     busy_until: float = 0.0
 
@@ -188,11 +191,6 @@ class Replica:
         """Requests that were sent and have not ended."""
         return len(self.flights)
 
-    @property
-    def beginning(self) -> int:
-        """Of these, the ones that have given no token."""
-        return sum(flight.first is None for flight in self.flights.values())
-
 
 class Fleet:
     """All replicas of a pool, and the sessions they serve.
@@ -204,12 +202,22 @@ class Fleet:
         replicas: By name, in the order in which they joined.
         sessions: By id.
         block: As given.
+        shares: What was computed for each tenant.
+        expiring: When the places of sessions are perhaps no longer kept, a heap.
     """
 
     def __init__(self, block: float) -> None:
         self.replicas: dict[str, Replica] = {}
         self.sessions: dict[str, Session] = {}
         self.block = block
+        self.shares = Shares()
+        self.expiring: list[tuple[float, str]] = []
+
+    @property
+    def capacity(self) -> float | None:
+        """Tokens of KV that all replicas hold together; None if that is not known."""
+        known = [r.residency.capacity for r in self.replicas.values()]
+        return sum(blocks or 0.0 for blocks in known) * self.block or None
 
     def usable(self, job: Job) -> list[Replica]:
         """Where a job may go: rather not to a replica that has failed it."""

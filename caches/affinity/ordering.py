@@ -1,0 +1,51 @@
+"""The order of what waits: fair among tenants, urgent before patient, old programs before young."""
+
+from __future__ import annotations
+
+import math
+
+from agentflow.caches.affinity.fleet import Fleet
+from agentflow.caches.affinity.jobs import Job
+
+Rank = tuple[bool, int, bool, float, float, float, int]
+"""What jobs are sorted by; the least goes first."""
+
+URGENT = 0.5
+"""Share of the time until its deadline that a program still needs, from which it goes first."""
+
+HOPELESS = 1.5
+"""Share from which going first would not help any more."""
+
+
+def rank(job: Job, ahead: int, fleet: Fleet, now: float) -> Rank:
+    """Where a job stands among those that wait.
+
+    Args:
+        job: The job.
+        ahead: By how many quanta its tenant is; see `Shares`.
+        fleet: Knows what was done for its session.
+        now: Seconds on the loop's clock.
+    """
+    session = fleet.sessions.get(job.session)
+    service = 0.0 if session is None else session.service
+    return (
+        job.optional,
+        ahead,
+        not urgent(job, now),
+        job.program,
+        -job.remaining,
+        service,
+        job.number,
+    )
+
+
+def urgent(job: Job, now: float) -> bool:
+    """Whether a program needs much of the time that is left to it, and can still make it.
+
+    Urgency is remaining work over remaining time (SAGA, equations 8 and 9).
+    """
+    if job.deadline is None:
+        return False
+    left = job.deadline - now
+    need = job.remaining / left if left > 0 else math.inf
+    return URGENT <= need <= HOPELESS
