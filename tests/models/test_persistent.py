@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -373,36 +372,51 @@ async def test_calls_that_all_have_the_same_index_are_told_apart() -> None:
     assert heard.restarts == 0
 
 
-cuts = st.lists(st.integers(0, 12), max_size=4).map(sorted)
+def cut(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-@given(
-    st.text("ab ", max_size=12),
-    st.text("ab{}", max_size=8),
-    st.lists(st.tuples(cuts, st.integers(0, 12)), min_size=3, max_size=3),
-)
-def test_however_attempts_are_cut_the_reply_is_the_same(
-    text: str, arguments: str, attempts: list[tuple[list[int], int]]
-) -> None:
-    def pieces(cuts: list[int]) -> list[Delta]:
-        marks = [0, *cuts, 12]
-        said = [text[one:two] for one, two in pairwise(marks)]
-        written = [arguments[one:two] for one, two in pairwise(marks)]
-        calls = [call(0, "x", "look", ""), *(call(0, None, None, part) for part in written)]
-        return [*texts(*said), *calls]
-
-    first, second, last = [
-        [*pieces(cuts)[:end], broken()] if number < 2 else pieces(cuts)
-        for number, (cuts, end) in enumerate(attempts)
+@st.composite
+def replies(draw: st.DrawFn) -> list[Delta]:
+    """A reply in pieces; the texts are so short that many repeat each other's beginning."""
+    size = draw(st.integers(1, 3))
+    pieces: list[Delta] = [
+        ReasoningPiece(part) for part in cut(draw(st.text("h", max_size=3)), size)
     ]
-    if isinstance(first[0], Exception) or isinstance(second[0], Exception):
-        return  # an attempt that gave nothing is its backend's
+    pieces += texts(*cut(draw(st.text("ab", max_size=4)), size))
+    for place, arguments in enumerate(draw(st.lists(st.text("x", max_size=4), max_size=2))):
+        pieces.append(call(place, f"{size}{place}", draw(st.sampled_from(["look", "put"])), ""))
+        pieces += [call(place, None, None, part) for part in cut(arguments, size)]
+    return [*pieces, TextPiece("")]
 
-    heard = asyncio.run(heard_of(first, second, last))
 
-    assert heard.text() == text
-    assert heard.calls() == [("look", arguments)]
+@given(st.lists(st.tuples(replies(), st.integers(1, 12)), min_size=3, max_size=3))
+def test_whatever_the_attempts_said_the_last_one_is_what_was_handed_out(
+    attempts: list[tuple[list[Delta], int]],
+) -> None:
+    first, second, (last, _) = attempts
+    begun = [[*pieces[:end], broken()] for pieces, end in (first, second)]
+
+    heard = asyncio.run(heard_of(*begun, last))
+
+    alone = asyncio.run(heard_of(last))
+    assert heard.calls() == alone.calls()
+    for kind in (TextPiece, ReasoningPiece):
+        assert heard.text(kind) == alone.text(kind)
+
+
+@given(replies(), st.integers(1, 12), st.integers(1, 12), st.integers(1, 3))
+def test_however_attempts_are_cut_nothing_of_a_reply_is_void(
+    whole: list[Delta], one: int, two: int, size: int
+) -> None:
+    said = "".join(piece.text for piece in whole if isinstance(piece, TextPiece))
+    again = [piece for piece in whole if not isinstance(piece, TextPiece)]
+    again = [*texts(*cut(said, size)), *again, TextPiece("")]
+
+    heard = asyncio.run(heard_of([*whole[:one], broken()], [*again[:two], broken()], whole))
+
     assert heard.restarts == 0
+    assert heard.text() == said
 
 
 # Whole replies

@@ -326,7 +326,8 @@ async def test_a_turn_that_was_rejected_is_not_asked_for_again(lab: Any) -> None
     assert await engine.run("Which?", strategy="react") == "Done."
 
     assert len(lab.server.requests) == 2
-    assert lab.made == []
+    assert lab.asked(1).startswith("not called: ")
+    assert lab.made == lab.told(events.TextRetracted) == []
 
 
 async def test_a_failure_that_will_not_pass_ends_the_task(lab: Any) -> None:
