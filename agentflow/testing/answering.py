@@ -34,6 +34,11 @@ class Service(Pacing, Protocol):
         """Tokens sent together when streaming."""
         ...
 
+    @property
+    def limit(self) -> int | None:
+        """Most tokens to say."""
+        ...
+
     def usage(self, completion_tokens: int) -> Usage:
         """The token counts to report with a reply of that length."""
         ...
@@ -108,7 +113,7 @@ class Answering:
             number=self._call.number,
             pacer=self._service,
             size=self._service.size,
-            limit=self._call.max_tokens,
+            limit=self._service.limit,
             refusal=reply.refusal,
         )
         return reply, speech

@@ -22,19 +22,19 @@ class AtPace:
         """Serve one answer."""
         reply = given.reply if isinstance(given, Fault) else given
         pace = (reply.pace if isinstance(reply, Reply) else None) or self._pace
-        prompt = exchange.call.prompt()
-        cached = self._prefixes.cached(prompt)
-        return nullcontext(_Paced(pace, exchange.started, len(tokens(prompt)), cached))
+        cached = self._prefixes.cached(exchange.call.prompt())
+        return nullcontext(_Paced(pace, exchange, cached))
 
 
 class _Paced(Pacer):
     """One reply at a fixed pace."""
 
-    def __init__(self, pace: Pace, started: float, prompt_tokens: int, cached: int) -> None:
-        super().__init__(pace, started)
+    def __init__(self, pace: Pace, exchange: Exchange, cached: int) -> None:
+        super().__init__(pace, exchange.started)
         self.size = pace.tokens_per_chunk
-        self._prompt_tokens = prompt_tokens
+        self.limit = exchange.call.max_tokens
+        self._call = exchange.call
         self._cached = cached
 
     def usage(self, completion_tokens: int) -> Usage:
-        return Usage(self._prompt_tokens, completion_tokens, self._cached)
+        return Usage(len(tokens(self._call.prompt())), completion_tokens, self._cached)

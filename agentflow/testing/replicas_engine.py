@@ -53,7 +53,7 @@ class Engine:
         """
         number = self._submitted = self._submitted + 1
         self.model.submit(number, blocks, prompt, output, now(), written=written, priority=priority)
-        turn = self._turns[number] = Turn(self, number, prompt)
+        turn = self._turns[number] = Turn(self, number, prompt, output)
         self._look(now())
         return turn
 
@@ -105,12 +105,15 @@ class Turn:
 
     Attributes:
         number: Its number at the model.
+        size: Tokens sent together when streaming.
+        limit: Tokens it makes.
         said: Tokens of the answer that were asked for so far.
     """
 
-    def __init__(self, engine: Engine, number: int, prompt: int) -> None:
+    def __init__(self, engine: Engine, number: int, prompt: int, output: int) -> None:
         self.number = number
         self.size = engine.size
+        self.limit: int | None = output
         self.said = 0
         self._engine = engine
         self._prompt = prompt

@@ -90,10 +90,10 @@ class Slots:
         """Give it back; it goes to the first who waits for it."""
         self._releases += 1
         slot.used = self._releases
-        for place in self._deferred:
-            if place[0] in (-1, slot.id):
-                self._deferred.remove(place)
-                place[1].set_result(slot)
+        for wanted, given in self._deferred:
+            if wanted in (-1, slot.id) and not given.cancelled():
+                self._deferred.remove((wanted, given))
+                given.set_result(slot)
                 return
         slot.busy = False
 
@@ -235,6 +235,7 @@ class _SlotTurn:
 
     def __init__(self, front: LlamaCpp, work: Work, size: int) -> None:
         self.size = size
+        self.limit: int | None = work.output
         self._front = front
         self._work = work
         self._place: tuple[Slot, Turn] | None = None

@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from typing import Literal
 
 from agentflow.testing.serving_blocks import BlockPool
+from agentflow.testing.serving_requests import Request
 from agentflow.testing.serving_steps import Steps
 
 ChangeKind = Literal["started", "first", "finished", "preempted"]
@@ -92,11 +93,11 @@ class ServingModel:
         self.preemptions = 0
         self._blocks = BlockPool(serving.capacity // serving.block)
         self._steps = Steps()
-        self._requests: dict[int, _Request] = {}
-        self._queue: list[tuple[int, int, _Request]] = []  # by priority, then arrival
-        self._prefilling: _Request | None = None
-        self._decoding: dict[int, _Request] = {}
-        self._due: list[tuple[float, int, int, _Request]] = []  # steps at which one decoding is due
+        self._requests: dict[int, Request] = {}
+        self._queue: list[tuple[int, int, Request]] = []  # by priority, then arrival
+        self._prefilling: Request | None = None
+        self._decoding: dict[int, Request] = {}
+        self._due: list[tuple[float, int, int, Request]] = []  # steps at which one decoding is due
         self._arrivals = 0
         self._changes: list[Change] = []
 
@@ -149,7 +150,7 @@ class ServingModel:
         Raises:
             ValueError: It can never be served, or what is said of it is contradictory.
         """
-        request = _Request(number, (*blocks, *written), prompt, output, priority)
+        request = Request(number, (*blocks, *written), prompt, output, priority)
         self._check(request, len(blocks))
         self._run(now)
         request.arrival = self._arrivals = self._arrivals + 1
@@ -200,7 +201,7 @@ class ServingModel:
         """Put a sequence into the cache that was computed elsewhere, as far as there is room."""
         self._blocks.load(blocks)
 
-    def _check(self, request: _Request, blocks: int) -> None:
+    def _check(self, request: Request, blocks: int) -> None:
         where = f"request {request.number}"
         if request.number in self._requests:
             raise ValueError(f"{where}: there is one of that number already")
@@ -217,10 +218,10 @@ class ServingModel:
     def _blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.serving.block)
 
-    def _is_here(self, request: _Request) -> bool:
+    def _is_here(self, request: Request) -> bool:
         return self._requests.get(request.number) is request
 
-    def _holds_room(self, request: _Request) -> bool:
+    def _holds_room(self, request: Request) -> bool:
         return request is self._prefilling or request.number in self._decoding
 
     def _next(self) -> float | None:
@@ -259,7 +260,7 @@ class ServingModel:
         request.named, request.blocks = len(found), needed
         self._start(request, at, len(found) * block)
 
-    def _start(self, request: _Request, at: float, cached: int) -> None:
+    def _start(self, request: Request, at: float, cached: int) -> None:
         if request.cached is None:
             request.cached = cached
             self.queries += request.prompt
@@ -270,7 +271,7 @@ class ServingModel:
         self._rebase(at, steps)
         self._note(request, "started", at)
 
-    def _prefilled(self, request: _Request, at: float, steps: float) -> None:
+    def _prefilled(self, request: Request, at: float, steps: float) -> None:
         """Its prompt is computed, and with it one more token."""
         self._prefilling = None
         self._name(request, request.known)
@@ -286,14 +287,14 @@ class ServingModel:
         self._rebase(at, steps)
         self._admit(at)
 
-    def _await(self, request: _Request) -> None:
+    def _await(self, request: Request) -> None:
         """Note when it fills its last block or, with no more to come after that, ends."""
         full = request.blocks * self.serving.block
         until = min(full, request.last) - (request.known - 1)
         entry = (request.begun + until, request.arrival, request.stint, request)
         heappush(self._due, entry)
 
-    def _decoded(self, request: _Request, at: float, steps: float) -> None:
+    def _decoded(self, request: Request, at: float, steps: float) -> None:
         """It has come to the end of its last block, or of itself."""
         full = request.blocks * self.serving.block
         if full >= request.last:
@@ -309,7 +310,7 @@ class ServingModel:
             self._await(request)
         self._admit(at)
 
-    def _finish(self, request: _Request, at: float, steps: float) -> None:
+    def _finish(self, request: Request, at: float, steps: float) -> None:
         del self._requests[request.number]
         self._free(request, request.last)
         self._rebase(at, steps)
@@ -319,13 +320,13 @@ class ServingModel:
     def _preempt(self, at: float, steps: float) -> None:
         """Take the room of who would be served last; it waits again and computes all anew."""
         running = [*self._decoding.values(), *filter(None, [self._prefilling])]
-        newest = max(running, key=_Request.turn)
+        newest = max(running, key=Request.turn)
         self._leave(newest, at, steps)
         heappush(self._queue, newest.turn())
         self.preemptions += 1
         self._note(newest, "preempted", at)
 
-    def _leave(self, request: _Request, at: float, steps: float) -> None:
+    def _leave(self, request: Request, at: float, steps: float) -> None:
         """It stops before its end; what is computed can be found until its room is needed."""
         if request is self._prefilling:
             computed = request.known - (request.end - steps) * self.serving.chunk
@@ -335,14 +336,14 @@ class ServingModel:
         self._free(request, int(computed + _TINY))
         self._rebase(at, steps)
 
-    def _name(self, request: _Request, computed: int) -> None:
+    def _name(self, request: Request, computed: int) -> None:
         """Let the blocks be found that are full by now."""
         full = min(computed // self.serving.block, len(request.keys))
         for key in request.keys[request.named : full]:
             self._blocks.name(key)
         request.named = max(request.named, full)
 
-    def _free(self, request: _Request, computed: int) -> None:
+    def _free(self, request: Request, computed: int) -> None:
         self._name(request, computed)
         self._blocks.release(request.keys[: request.named], request.blocks - request.named)
         request.named = request.blocks = 0
@@ -364,49 +365,6 @@ class ServingModel:
             cost += serving.chunk / serving.prefill
         self._steps.change(at, steps, cost, growth)
 
-    def _note(self, request: _Request, kind: ChangeKind, at: float) -> None:
+    def _note(self, request: Request, kind: ChangeKind, at: float) -> None:
         change = Change(at, request.number, kind, request.cached or 0, request.made)
         self._changes.append(change)
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    """One request on its way.
-
-    Attributes:
-        keys: Of the blocks that prompt and output fill, as far as they have keys.
-        cached: Tokens of its prompt that were found; None before it first starts.
-        made: Tokens made when it began to decode; kept over a preemption.
-        blocks: Blocks it holds; the first `named` of them by their key.
-        begun: Steps that had been made when it began to decode.
-        end: Steps that will have been made when its prompt is done.
-        stint: Counts how often it has stopped.
-    """
-
-    number: int
-    keys: tuple[Hashable, ...]
-    prompt: int
-    output: int
-    priority: int
-    arrival: int = 0
-    cached: int | None = None
-    made: int = 0
-    blocks: int = 0
-    named: int = 0
-    begun: float = 0.0
-    end: float = 0.0
-    stint: int = 0
-
-    @property
-    def known(self) -> int:
-        """Tokens to compute before it can make the next one."""
-        return self.prompt + self.made
-
-    @property
-    def last(self) -> int:
-        """Tokens of KV it comes to; that of its last token is never computed."""
-        return self.prompt + self.output - 1
-
-    def turn(self) -> tuple[int, int, _Request]:
-        """Where it stands in the queue."""
-        return self.priority, self.arrival, self
