@@ -72,7 +72,7 @@ class OpenAIBackend:
         on_retry: Callable[[Retry], object] | None = None,
         max_tokens_field: str = "",
     ) -> None:
-        self.url = _checked(base_url)
+        self.url = checked_url(base_url)
         self.name = model
         self.prices = prices or Prices()
         self.timeouts = timeouts or Timeouts()
@@ -149,9 +149,20 @@ class OpenAIBackend:
             BackendError: It cannot be reached, or does not speak the API.
         """
         await self.connect()
-        key = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        found = await probe.look(self._http, self.url, {**self._headers, **key})
+        found = await probe.look(self._http, self.url, self._asking())
         return replace(found, reply=await self.complete(_PING)) if measure else found
+
+    async def answers(self) -> bool:
+        """Whether the endpoint answers anything but that it is broken or not ready."""
+        await self.connect()
+        try:
+            response = await self._http.get(f"{self.url}/models", headers=self._asking())
+        except Exception as error:
+            if failures.from_exception(error, self.url) is None:
+                raise
+            return False
+        status: int = response.status_code
+        return status < 500 and status != 429
 
     async def aclose(self) -> None:
         """Close the HTTP client, if it is the backend's own."""
@@ -219,6 +230,11 @@ class OpenAIBackend:
         finally:
             await response.aclose()
 
+    def _asking(self) -> dict[str, str]:
+        """The headers of questions beside the API's calls."""
+        key = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        return {**self._headers, **key}
+
     def _note(self, sent: Any, extra: Mapping[str, str] | None) -> None:
         """Remember what requests look like, unless this one hides headers of the backend's own."""
         if {name.lower() for name in self._headers}.isdisjoint(map(str.lower, extra or ())):
@@ -248,7 +264,12 @@ class OpenAIBackend:
         return self.prices.cost(model, used, url=self.url)
 
 
-def _checked(base_url: str) -> str:
+def checked_url(base_url: str) -> str:
+    """A base URL as it is used, without a slash at its end.
+
+    Raises:
+        DefinitionError: It is none.
+    """
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise DefinitionError(

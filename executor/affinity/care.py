@@ -1,0 +1,202 @@
+"""The health of a pool's replicas: who is left alone, who hangs, who is back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable
+
+from agentflow.caches.affinity.fleet import Replica
+from agentflow.caches.affinity.health import SHORTEST_SILENCE, longest_silence
+from agentflow.caches.affinity.rates import Rates
+from agentflow.clock import now
+from agentflow.errors import BackendBusy, BackendError, BackendTimeout, NoReplica
+from agentflow.executor.affinity.alarm import Alarm
+from agentflow.executor.affinity.desk import Desk
+from agentflow.executor.affinity.replica import Member, is_its_fault, was_unreachable
+from agentflow.executor.models.retry import LONGEST_WAIT
+
+PATIENCE = 30.0
+"""Seconds for which requests wait for the first replica to come back, when none is there."""
+
+REST = 1.0
+"""Seconds for which a busy replica is left alone that does not say for how long."""
+
+PROBE = 5.0
+"""Seconds in which a replica answers when it is asked whether it is there."""
+
+
+class Care:
+    """Watches over the members of a pool while it has something to do.
+
+    Args:
+        desk: Is told who may be sent something.
+        url: Of the pool, for messages.
+        patience: Seconds for which requests wait while no member can take them.
+
+    Attributes:
+        members: By name, in the order in which they joined.
+    """
+
+    def __init__(self, desk: Desk, url: str, patience: float = PATIENCE) -> None:
+        self.members: dict[str, Member] = {}
+        self._desk = desk
+        self._url = url
+        self._patience = patience
+        self._alone_since = math.inf  # since when no member can take anything
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._alarm = Alarm(self._look)
+
+    def attend(self) -> None:
+        """A request is under way: look after the members until none is."""
+        self._alarm.set(now() + SHORTEST_SILENCE)
+        if self._alone_since < math.inf or any(m.breaker.state == "open" for m in self._all()):
+            self._alarm.set(self._look())
+
+    def someone_else(self, member: Member) -> bool:
+        """Whether another member may be sent requests."""
+        at = now()
+        return any(other is not member and other.allows(at) for other in self._all())
+
+    def answered(self, member: Member, sent: float) -> None:
+        """A request that was sent to a member then is being answered."""
+        member.alive_at = now()
+        member.tally.answered += 1
+        was = member.breaker.state
+        member.breaker.succeeded(sent)
+        if member.breaker.state != was:
+            self.review(member)
+
+    def failed(self, member: Member, error: BackendError, sent: float) -> None:
+        """A request that was sent to a member then has failed."""
+        at = now()
+        if error.status is not None:
+            member.alive_at = at  # it said so itself
+        if isinstance(error, BackendBusy) and error.retryable:
+            after = REST if error.retry_after is None else error.retry_after
+            member.breaker.rest(at + min(after, LONGEST_WAIT), str(error))
+        elif is_its_fault(error):
+            gone = was_unreachable(error)
+            member.breaker.failed(sent, at, str(error), gone=gone)
+            if gone:
+                self._replica(member).residency.forget()
+        else:
+            return
+        member.tally.failures += 1
+        self.review(member)
+
+    def review(self, member: Member) -> None:
+        """Something happened to a member: tell the desk whether it may be sent anything now."""
+        at = now()
+        replica = self._replica(member)
+        usable, trial = member.allows(at), member.breaker.state == "half-open"
+        if (usable, trial) != (replica.usable, replica.trial):
+            sends = self._desk.dispatcher.usable(member.name, usable, at, trial=trial)
+            self._desk.heed(sends)
+        alone = not any(other.allows(at) for other in self._all())
+        self._alone_since = min(self._alone_since, at) if alone else math.inf
+        self._alarm.set(member.breaker.due(at))
+
+    async def aclose(self) -> None:
+        """Look after nothing any more."""
+        self._alarm.stop()
+        probes = list(self._probes.values())
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
+
+    def _all(self) -> Iterable[Member]:
+        return self.members.values()
+
+    def _replica(self, member: Member) -> Replica:
+        return self._desk.dispatcher.fleet.replicas[member.name]
+
+    def _look(self) -> float | None:
+        """Do what time brings; say when to look again, or None while no request is under way."""
+        waiting = dict(self._desk.waiting())
+        if not waiting and not any(member.streams for member in self._all()):
+            return None
+        at = now()
+        times = [at + SHORTEST_SILENCE]
+        for member in list(self._all()):
+            if member.breaker.state == "open":
+                self._try_again(member, at)
+            elif member.allows(at) != self._replica(member).usable:
+                self.review(member)  # its rest is over
+            times += [self._silence_ends(member, at), member.breaker.due(at) or math.inf]
+        if self._alone_since < math.inf:
+            times += [self._refuse(number, since, at) for number, since in waiting.items()]
+        return min(times)
+
+    # Members that are down
+
+    def _try_again(self, member: Member, at: float) -> None:
+        due = member.breaker.due(at)
+        if due is not None and due <= at and member.name not in self._probes:
+            probe = asyncio.get_running_loop().create_task(self._probe(member))
+            self._probes[member.name] = probe
+
+    async def _probe(self, member: Member) -> None:
+        """Ask a member whether it is there; if so, the next request finds out how it fares."""
+        try:
+            async with asyncio.timeout(PROBE):
+                alive = await member.backend.answers()
+        except TimeoutError:
+            alive = False
+        finally:
+            del self._probes[member.name]
+        if member.name in self.members:
+            member.breaker.probed(alive, now())
+            self.review(member)
+
+    def _refuse(self, number: int, since: float, at: float) -> float:
+        """Let a request wait no longer if that is too long; say until when it may."""
+        until = max(since, self._alone_since) + self._patience
+        rests = [m.breaker.rested for m in self._all() if m.condition(at) == "resting"]
+        until = max(until, min(rests, default=at) + REST)
+        if at >= until:
+            self._desk.refuse(number, self.no_replica())
+        return until if at < until else math.inf
+
+    def no_replica(self) -> NoReplica:
+        """Why no member can take a request."""
+        at = now()
+        why = {member.name: member.complaint(at) for member in self._all()}
+        said = "; ".join(f"{name}: {complaint}" for name, complaint in why.items())
+        return NoReplica(
+            f"no replica can take the request: {said or 'the pool has none'}",
+            url=self._url,
+            replicas=why,
+        )
+
+    # Members that hang
+
+    def _silence_ends(self, member: Member, at: float) -> float:
+        """Give a member up that should have said something; else say when it will be that late."""
+        asked = [stream.asked for stream in member.streams if stream.asked is not None]
+        rates = self._rates(member)
+        if not asked or rates is None or not self.someone_else(member):
+            return math.inf
+        silent = max(member.alive_at, min(asked))
+        longest = longest_silence(self._replica(member), rates)
+        if at < silent + longest:
+            return silent + longest
+        self._give_up(member, at, at - silent)
+        return math.inf
+
+    def _rates(self, member: Member) -> Rates | None:
+        """How fast a member is, or else another one that has ever answered; they are alike."""
+        known = [other for other in (member, *self._all()) if other.tally.answered]
+        return self._replica(known[0]).rates if known else None
+
+    def _give_up(self, member: Member, at: float, silent: float) -> None:
+        url, streams = member.spec.url, list(member.streams)
+        error = BackendTimeout(
+            f"{url} seems to hang: nothing came for {silent:.3g} s on any of its "
+            f"{len(streams)} requests",
+            url=url,
+        )
+        member.breaker.failed(at, at, str(error), gone=True)
+        self.review(member)
+        for stream in streams:
+            stream.end(error)

@@ -1,0 +1,90 @@
+"""A dispatcher on the event loop: whoever waits for a replica is woken when one is chosen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from agentflow.caches.affinity.dispatcher import Dispatcher
+from agentflow.caches.affinity.jobs import Job, Send
+from agentflow.clock import now
+from agentflow.errors import BackendError
+from agentflow.executor.affinity.alarm import Alarm
+
+
+class Desk:
+    """Takes jobs to a `Dispatcher`, and what it decides to those who wait for it.
+
+    Args:
+        dispatcher: Decides. Whatever its methods return has to be handed to `heed`.
+
+    Attributes:
+        dispatcher: As given.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+        self._waiting: dict[int, tuple[float, asyncio.Future[Send]]] = {}
+        self._alarm = Alarm(self._tick)
+
+    def waiting(self) -> Iterator[tuple[int, float]]:
+        """Who waits, by the number of the job, and since when."""
+        return ((number, since) for number, (since, _) in self._waiting.items())
+
+    def arrive(self, job: Job) -> Send | None:
+        """Have a job sent now; None if it has to `wait`, or else to be `withdraw`n."""
+        at = now()
+        sends = self.dispatcher.arrive(job, at)
+        own = next((send for send in sends if send.job is job), None)
+        if own is None:
+            self._waiting[job.number] = (at, asyncio.get_running_loop().create_future())
+        self.heed(send for send in sends if send is not own)
+        return own
+
+    async def wait(self, job: Job, until: float | None) -> Send:
+        """Wait until a job that has arrived may be sent.
+
+        Args:
+            job: The job.
+            until: Loop time after which nobody waits any more; None for never.
+
+        Raises:
+            TimeoutError: It may not be sent by then.
+            BackendError: See `refuse`.
+        """
+        _, future = self._waiting[job.number]
+        try:
+            async with asyncio.timeout_at(until):
+                send = await future
+        except BaseException:
+            self.withdraw(job)
+            raise
+        del self._waiting[job.number]
+        return send
+
+    def withdraw(self, job: Job) -> None:
+        """Nobody wants a job done any more."""
+        self._waiting.pop(job.number, None)
+        self.heed(self.dispatcher.withdrawn(job.number, now()))
+
+    def refuse(self, number: int, error: BackendError) -> None:
+        """Let somebody who waits have an error instead."""
+        _, future = self._waiting[number]
+        if not future.done():
+            future.set_exception(error)
+
+    def heed(self, sends: Iterable[Send]) -> None:
+        """Wake those whose jobs may be sent."""
+        for send in sends:
+            _, future = self._waiting[send.job.number]
+            if not future.done():
+                future.set_result(send)
+        self._alarm.set(self.dispatcher.wake_at)
+
+    def close(self) -> None:
+        """Look at the clock no more."""
+        self._alarm.stop()
+
+    def _tick(self) -> float | None:
+        self.heed(self.dispatcher.tick(now()))
+        return self.dispatcher.wake_at

@@ -1,0 +1,118 @@
+"""A request on its way to a replica that answers: placed, tried, and tried elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import replace
+
+from agentflow.caches.affinity.jobs import Send
+from agentflow.clock import now
+from agentflow.errors import BackendError, BackendTimeout, BadReply, NoReplica
+from agentflow.executor.affinity.care import Care
+from agentflow.executor.affinity.desk import Desk
+from agentflow.executor.affinity.intake import Call
+from agentflow.executor.affinity.stream import PooledStream
+from agentflow.executor.models.retry import RetryPolicy
+from agentflow.executor.models.stream import Timeouts
+
+_STAYED = ("new", "home")
+
+
+class Placing:
+    """Takes requests to replicas, until one gives a piece of a reply.
+
+    Args:
+        desk: Says which replica.
+        care: Knows how they fare.
+        retry: How often a request is repeated that every replica has failed.
+        timeouts: Limits on waiting.
+        url: Of the pool, for messages.
+    """
+
+    def __init__(
+        self, desk: Desk, care: Care, retry: RetryPolicy, timeouts: Timeouts, url: str
+    ) -> None:
+        self._desk = desk
+        self._care = care
+        self._retry = retry
+        self._timeouts = timeouts
+        self._url = url
+
+    async def begin(self, call: Call) -> PooledStream:
+        """A reply that has its first piece, after as many attempts as it takes.
+
+        Raises:
+            BackendError: No attempt gave one.
+        """
+        while True:
+            send = await self._place(call)
+            member = self._care.members[send.replica]
+            stream = PooledStream(call.job, member, self._desk, self._care, replace(call.placed))
+            try:
+                await stream.open(call.request)
+            except BackendError as failed:
+                error = failed  # the next attempt begins outside: errors look at their context
+            else:
+                return stream
+            call.placed.attempts += 1
+            call.error = error
+            await self._try_again(call, send.replica, error)
+
+    async def _place(self, call: Call) -> Send:
+        """Wait until a request may be sent.
+
+        Raises:
+            NoReplica: There is none that could take it.
+            BackendTimeout: None had room before its time was over.
+        """
+        asked, placed = now(), call.placed
+        send = self._desk.arrive(call.job)
+        self._care.attend()
+        if send is None:
+            send = await self._wait(call, asked)
+        at = now()
+        placed.held += at - asked
+        placed.started = placed.started or at
+        if send.why not in _STAYED:
+            placed.moved = send.why
+        return send
+
+    async def _wait(self, call: Call, since: float) -> Send:
+        total = self._timeouts.total
+        until = min(call.until, math.inf if total is None else since + total)
+        try:
+            return await self._desk.wait(call.job, None if until == math.inf else until)
+        except NoReplica as none:
+            raise none from call.error
+        except BackendError:
+            raise  # of a pool that closes
+        except TimeoutError:
+            raise BackendTimeout(
+                f"{self._url}: no replica of the pool had room for the request within "
+                f"{until - since:.4g} s",
+                url=self._url,
+                retryable=False,
+            ) from call.error
+
+    async def _try_again(self, call: Call, name: str, error: BackendError) -> None:
+        """Wait for the next attempt, or raise the error if there is none."""
+        job, attempts = call.job, call.placed.attempts
+        most = len(self._care.members) + self._retry.max_retries
+        if not (error.retryable or isinstance(error, BadReply)) or attempts >= most:
+            raise error
+        job.avoid |= {name}
+        able = [r for r in self._desk.dispatcher.fleet.replicas.values() if r.usable]
+        if any(replica.name not in job.avoid for replica in able):
+            return
+        job.avoid = frozenset()
+        call.rounds += 1
+        delay = self._retry.delay(call.rounds, error)
+        if delay is None or self._is_too_late(call, now() + (delay if able else 0.0)):
+            raise error
+        if able:
+            await asyncio.sleep(delay)
+
+    def _is_too_late(self, call: Call, at: float) -> bool:
+        total = self._timeouts.total
+        return at >= call.until or (total is not None and at >= call.placed.started + total)

@@ -1,0 +1,52 @@
+"""A pool answers like one model, whichever of its replicas is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentflow.executor.models.base import ChatRequest, SessionTag, TextPiece, Usage
+
+pytestmark = pytest.mark.virtual
+
+
+def ask(text: str = "hello", session: str | None = None, **options: Any) -> ChatRequest:
+    tag = None if session is None else SessionTag(session)
+    return ChatRequest(
+        messages=[{"role": "user", "content": text}], max_tokens=8, session=tag, **options
+    )
+
+
+async def test_a_reply_comes_as_from_a_single_backend(world: Any) -> None:
+    pool = world.pool()
+    seen: list[Any] = []
+
+    reply = await pool.complete(ask(), seen.append)
+
+    assert reply.text == " ".join(["word"] * 8)
+    assert "".join(piece.text for piece in seen if isinstance(piece, TextPiece)) == reply.text
+    assert isinstance(seen[-1], Usage)
+    assert (reply.replica, reply.moved, reply.held, reply.attempts) == ("a", "", 0.0, 1)
+
+
+async def test_requests_of_a_session_go_where_the_first_went(world: Any) -> None:
+    pool = world.pool()
+    replies = [await pool.complete(ask(f"{name} " * 200, name)) for name in "stuv" * 3]
+
+    homes = {name: {r.replica for r in replies[i::4]} for i, name in enumerate("stuv")}
+    assert all(len(home) == 1 for home in homes.values())
+    assert {reply.replica for reply in replies} == {"a", "b"}
+
+
+async def test_a_replica_that_refuses_connections_is_not_asked_again(world: Any) -> None:
+    pool = world.pool()
+    world["a"].kill()
+    world["b"].kill()
+    await world["b"].restart()
+
+    replies = [await pool.complete(ask(f"text {i}")) for i in range(4)]
+
+    assert {reply.replica for reply in replies} == {"b"}
+    assert replies[0].attempts == 2 and replies[1].attempts == 1
