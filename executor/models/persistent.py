@@ -311,7 +311,7 @@ class _Handed:
         repeated = self._known.get(channel, "")[at : at + len(text)]
         if not text.startswith(repeated):
             raise _Differs
-        self._at[channel] = at + len(repeated)
+        self._at[channel] = at + len(text)
         self._seen.setdefault(channel, []).append(text)
         return text[len(repeated) :]
 
