@@ -43,8 +43,7 @@ class Work:
 
     def keys(self, block: int, salt: str) -> tuple[list[bytes], list[bytes]]:
         """Keys of the blocks that the prompt fills, and of those the answer fills after it."""
-        listed = [*self.prompt, *self.answer[: self.output]]
-        keys = _chain(listed, block, salt)
+        keys = _chain([*self.prompt, *self.answer], block, salt)
         full = len(self.prompt) // block
         return keys[:full], keys[full:]
 

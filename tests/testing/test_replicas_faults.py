@@ -82,9 +82,9 @@ async def test_a_restart_breaks_what_is_being_answered(
     await replica.restart()
     with pytest.raises(httpx.ReadError):
         await reading
-    heard.clear()
-    await read(client, heard)
-    assert len(heard) == 21  # the role too
+    with pytest.raises(httpx.ReadTimeout):
+        await client.post(URL, json=BODY, timeout=1)
+    assert [exchange.disconnected for exchange in replica.requests] == [False, True]
 
 
 async def test_a_replica_that_hangs_takes_requests_and_says_nothing(
@@ -146,6 +146,14 @@ async def test_a_fault_in_mid_stream_strikes_the_answer_that_would_have_been_giv
     assert replica.engine.running == 0
     await read(client, heard)
     assert len(heard) == 8 + 21
+
+
+async def test_a_fault_leaves_the_words_of_an_answer_as_they_are() -> None:
+    replica = ModelledReplica(SERVING, ["the answer"])
+    replica.fail(Fault.unfinished(after=2))
+    async with httpx.AsyncClient(transport=replica.transport()) as client:
+        message = (await client.post(URL, json=BODY)).json()["choices"][0]["message"]
+    assert message["content"] == "the answer"
 
 
 async def test_a_stalled_answer_keeps_its_room_only_while_somebody_waits(

@@ -283,6 +283,32 @@ def test_dropping_the_cache_forgets_what_nobody_holds() -> None:
     assert model.found(chain("b", 10)) == 10
 
 
+def test_what_was_computed_elsewhere_is_loaded_beside_what_is_there() -> None:
+    model = ServingModel(Serving(prefill=1000, step=0.1, capacity=60, block=10))
+    model.load(chain("b", 2))
+    for _ in range(2):
+        model.load(chain("a", 4))
+    assert model.resident == 60
+    assert (model.found(chain("a", 4)), model.found(chain("b", 2))) == (4, 2)
+
+
+def test_no_more_is_loaded_than_there_is_room_for() -> None:
+    model = ServingModel(PLAIN)
+    model.submit(1, [], 500, 10, now=0.0)
+    model.load(chain("a", 80))
+    assert model.found(chain("a", 80)) == 50
+    assert model.resident + model.used == 1000
+
+
+def test_blocks_are_dropped_unless_they_are_held() -> None:
+    model = ServingModel(PLAIN)
+    model.load(chain("a", 20))
+    model.submit(1, chain("a", 10), 105, 5, now=0.0)
+    model.drop_cache(chain("a", 15)[5:])
+    assert model.found(chain("a", 20)) == 10
+    assert model.resident == 150
+
+
 def test_a_request_that_can_never_fit_is_refused() -> None:
     model = ServingModel(PLAIN)
     model.submit(1, [], 901, 100, now=0.0)  # exactly full: its last token needs no room
