@@ -295,7 +295,12 @@ class TextRetracted(Event):
 
 @dataclass(slots=True)
 class ModelReplied(Event):
-    """A model call ended. Tokens and USD; `estimated` when the backend did not say."""
+    """A model call ended. Tokens and USD; `estimated` when the backend did not say.
+
+    `pte` is what it cost the server, in tokens of prompt (see `prefill_equivalents`). Of a pool,
+    `replica` names who answered, `moved` says why the session left the replica where it was
+    (``load``, ``room``, ``lost``), and `held` how many seconds the request waited in the pool.
+    """
 
     model: str
     prompt_tokens: int
@@ -305,6 +310,24 @@ class ModelReplied(Event):
     seconds: float
     estimated: bool = False
     node: int | None = None
+    pte: float = 0.0
+    replica: str = ""
+    moved: str = ""
+    held: float = 0.0
+
+
+@dataclass(slots=True)
+class PrefixBroken(Event):
+    """A prompt does not begin as the one before in its session did: what was cached is lost.
+
+    Byte `byte` is the first that differs; `before` and `after` show what stood around it in the
+    one before, and what stands there now.
+    """
+
+    session: str
+    byte: int
+    before: str
+    after: str
 
 
 @dataclass(slots=True)

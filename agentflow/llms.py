@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -25,9 +24,9 @@ from agentflow.errors import (
     OutOfReach,
     RunFailed,
     described,
-    nearest,
 )
 from agentflow.events import TextDelta, TextRetracted
+from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.allocation.controller import controller_of
 from agentflow.executor.allocation.learning import noted
 from agentflow.executor.allocation.trial import Question, Unjudged, policy_here
@@ -37,12 +36,12 @@ from agentflow.executor.models.persistent import Persistent
 from agentflow.executor.models.typed import AnswerType, feedback
 from agentflow.executor.models.usage import BYTES_PER_TOKEN, PER_MESSAGE
 from agentflow.executor.run import Run
+from agentflow.templates import check_template, filled, instructed
 from agentflow.tools.effects import SAMPLES
 from agentflow.tools.policy import DEFAULT, Options
 from agentflow.tools.roles import refusal
 from agentflow.tools.sampling import Sampling, sampling
 from agentflow.tools.tool import Tool
-from agentflow.tools.values import as_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,9 +50,6 @@ Verdict: TypeAlias = "bool | str | None"
 
 Judge: TypeAlias = "Callable[[Any], Verdict | Awaitable[Verdict]]"
 """Looks at an answer: true or None accepts it; false, or a reason, does not."""
-
-_FIELD = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")
-_ALMOST_FIELD = re.compile(r"(?<!\{)\{(?:[^\W\d]\w*[.\[!:][^{}]*)?\}")
 
 _NO_SCHEMA = (400, 422)
 """Statuses by which backends refuse a ``response_format`` that they do not know."""
@@ -112,7 +108,7 @@ class Prompted(Tool[P, R]):
                 f"@llm on {self.name!r}: check is a function, or another @llm, that looks at an "
                 f"answer, not {self._check!r}"
             )
-        _check_template(self._template, self.signature.signature, self.name)
+        check_template(self._template, self.signature.signature, self.name)
 
     @property
     def implementation(self) -> Callable[..., Any]:
@@ -167,11 +163,7 @@ class Prompted(Tool[P, R]):
         """The prompt for these arguments."""
         bound = self.signature.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-
-        def put(match: re.Match[str]) -> str:
-            return match[0][0] if match[1] is None else as_text(bound.arguments[match[1]])
-
-        return _FIELD.sub(put, self._template)
+        return filled(self._template, bound.arguments)
 
     async def _converse(self, run: Run[Any], model: MeteredModel, *, prompt: str) -> Any:
         """Ask one model, and let it correct itself.
@@ -186,11 +178,18 @@ class Prompted(Tool[P, R]):
             Unjudged: The check is a model that could not be asked, or paid.
             BackendError: It could not be asked.
         """
+        with Conversation(run, model, self.name) as conversation:
+            return await self._answer(run, model, conversation, prompt)
+
+    async def _answer(
+        self, run: Run[Any], model: MeteredModel, conversation: Conversation, prompt: str
+    ) -> Any:
         messages: list[Message] = [{"role": "user", "content": prompt}]
         repairs, wrong = self._repairs, None
+        schema = self._schema(run, model)
         while True:
             try:
-                reply = await self._reply(run, model, messages)
+                reply, schema = await self._reply(run, model, conversation, messages, schema)
             except BudgetExceeded:
                 if wrong is None or not self.sampling.chooses:
                     raise
@@ -210,32 +209,39 @@ class Prompted(Tool[P, R]):
             messages = [*messages, reply.as_message(), correction]
             repairs -= 1
 
-    async def _reply(self, run: Run[Any], model: MeteredModel, messages: list[Message]) -> Reply:
-        """One reply: with a schema where the backend takes one, else by asking in words."""
-        plain: set[str] = run.host.plain_models
-        schema = self._type.response_format(self.name)
-        node, heard = current_node(), model.heard and run.watched
-        asked = Persistent(model)
+    def _schema(self, run: Run[Any], model: MeteredModel) -> Mapping[str, Any] | None:
+        """What the backend is given of the answer's type, unless it takes no schema."""
+        plain = model.name in run.host.plain_models
+        return None if plain else self._type.response_format(self.name)
 
-        def show(delta: Delta) -> None:
-            if isinstance(delta, TextPiece) and heard:
-                run.emit(TextDelta(run.id, run.now(), delta.text, "call", node))
+    async def _reply(
+        self,
+        run: Run[Any],
+        model: MeteredModel,
+        conversation: Conversation,
+        messages: list[Message],
+        schema: Mapping[str, Any] | None,
+    ) -> tuple[Reply, Mapping[str, Any] | None]:
+        """One reply: with a schema where the backend takes one, else by asking in words.
 
-        def take_back() -> None:
-            if heard:
-                run.emit(TextRetracted(run.id, run.now(), node))
-
-        if schema is not None and model.name not in plain:
+        Returns:
+            The reply, and the schema, or None if the backend refused it.
+        """
+        asked, telling = Persistent(model), _Telling(run, model)
+        if schema is not None:
+            request = conversation.next(self._request(messages, schema))
             try:
-                return await asked.complete(self._request(messages, schema), show, take_back)
+                return await asked.complete(request, telling.show, telling.take_back), schema
             except BackendRejected as error:
                 if error.status not in _NO_SCHEMA:
                     raise
-        in_words = _instructed(messages, self._type.instructions())
-        reply = await asked.complete(self._request(in_words, None), show, take_back)
+            conversation.begin_anew()  # nothing of what was refused was computed
+        in_words = instructed(messages, self._type.instructions())
+        request = conversation.next(self._request(in_words, None))
+        reply = await asked.complete(request, telling.show, telling.take_back)
         if schema is not None:
-            plain.add(model.name)  # it was the schema that the backend refused
-        return reply
+            run.host.plain_models.add(model.name)  # it was the schema that the backend refused
+        return reply, None
 
     def _request(self, messages: list[Message], schema: Mapping[str, Any] | None) -> ChatRequest:
         return ChatRequest(
@@ -291,6 +297,25 @@ class Prompted(Tool[P, R]):
         if self._type.plain:
             return f"That answer could not be used: {error.problems}\nGive the corrected answer."
         return feedback(error)
+
+
+class _Telling:
+    """Tells the subscribers of a run what a model says in a call."""
+
+    def __init__(self, run: Run[Any], model: MeteredModel) -> None:
+        self._run = run
+        self._node = current_node()
+        self._heard = model.heard and run.watched
+
+    def show(self, delta: Delta) -> None:
+        """A piece of the reply came."""
+        if self._heard and isinstance(delta, TextPiece):
+            self._run.emit(TextDelta(self._run.id, self._run.now(), delta.text, "call", self._node))
+
+    def take_back(self) -> None:
+        """What was told of the reply is void."""
+        if self._heard:
+            self._run.emit(TextRetracted(self._run.id, self._run.now(), self._node))
 
 
 class _Decorator(Protocol):
@@ -369,28 +394,3 @@ def _listed(model: str | Sequence[str]) -> Sequence[str]:
     if isinstance(model, Sequence) and (model or model == ()):
         return model
     raise DefinitionError(f"@llm: model={model!r}: write the name of a model, or a list of names")
-
-
-def _check_template(template: str, signature: inspect.Signature, name: str) -> None:
-    if not template.strip():
-        raise DefinitionError(f"@llm needs a docstring on {name!r}: it is the prompt")
-    if almost := _ALMOST_FIELD.search(_FIELD.sub("", template)):
-        raise DefinitionError(
-            f"the prompt of {name!r} uses {almost[0]}: write the name of a parameter in the "
-            "braces and nothing else, or {{ and }} for braces"
-        )
-    for match in _FIELD.finditer(template):
-        if match[1] is not None and match[1] not in signature.parameters:
-            known = list(signature.parameters)
-            raise DefinitionError(
-                f"the prompt of {name!r} uses {match[0]}, which is no parameter. "
-                f"{nearest(match[1], known) if known else 'There are none.'} "
-                "Write {{ and }} for braces."
-            )
-
-
-def _instructed(messages: list[Message], instructions: str) -> list[Message]:
-    """The same conversation, told what to answer with; told first, so that it can be shared."""
-    if not instructions:
-        return messages
-    return [{"role": "system", "content": instructions}, *messages]

@@ -37,4 +37,6 @@ class Tenant(Starter):
         subscribers: tuple[Subscriber, ...],
         within: Ledger,
     ) -> Run[Any]:
-        return self._engine._make(target, args, kwargs, subscribers, within)
+        run = self._engine._make(target, args, kwargs, subscribers, within)
+        run.tenant = self.name
+        return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
+from agentflow.budgets.pte import GAMMA
 from agentflow.errors import DefinitionError
 
 MILLION = Decimal(1_000_000)
@@ -46,12 +48,15 @@ class Price:
         output: Of output.
         cached_input: Of cached input; None means as `input`.
         refunds: A call that is cancelled costs only what it had made by then.
+        gamma: What a token made costs the server for each token before it, of a token of prompt;
+            see `prefill_equivalents`. It is no part of the price.
     """
 
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
     refunds: bool = True
+    gamma: float = GAMMA
 
     def cost(self, prompt: int, completion: int, cached: int = 0) -> Decimal:
         """USD of so many tokens; `cached` is part of `prompt`."""
@@ -187,16 +192,25 @@ def _price(name: str, given: PriceLike) -> Price:
     except (TypeError, ValueError, InvalidOperation) as error:
         raise DefinitionError(
             f"the price of {name!r} is not usable ({error}): give input, output and perhaps "
-            f"cached_input, in USD per million tokens, and perhaps refunds"
+            f"cached_input, in USD per million tokens, and perhaps refunds and gamma"
         ) from None
 
 
 def _field(name: str, value: Any) -> Any:
+    if name == "gamma":
+        return _factor(value)
     if name != "refunds":
         return _usd(value)
     if not isinstance(value, bool):
         raise TypeError(f"refunds is true or false, not {value!r}")
     return value
+
+
+def _factor(value: Any) -> float:
+    factor = float(value)
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"gamma is a number from 0 on, such as {GAMMA}, not {value}")
+    return factor
 
 
 def _usd(value: Any) -> Decimal:

@@ -11,9 +11,18 @@ from typing import Any
 from agentflow import events
 from agentflow.budgets.ledger import NOTHING
 from agentflow.budgets.prices import Prices
+from agentflow.budgets.pte import GAMMA, prefill_equivalents
 from agentflow.clock import now
 from agentflow.errors import BackendTimeout
-from agentflow.executor.models.base import ChatRequest, Delta, Model, Reply, ReplyStream, Usage
+from agentflow.executor.models.base import (
+    ChatRequest,
+    Delta,
+    KeepsSessions,
+    Model,
+    Reply,
+    ReplyStream,
+    Usage,
+)
 from agentflow.executor.models.usage import estimate, prompt_bound
 from agentflow.executor.run import Run
 
@@ -66,6 +75,12 @@ class MeteredModel:
     def name(self) -> str:
         """Name of the model."""
         return self._model.name
+
+    @property
+    def keeper(self) -> KeepsSessions | None:
+        """Who is to hear how sessions go on: the model, if it places their requests."""
+        model: Any = self._model
+        return model if hasattr(model, "away") and hasattr(model, "ended") else None
 
     @property
     def cost(self) -> Decimal:
@@ -122,7 +137,7 @@ class MeteredModel:
                 usd = self._usd(used)
                 reservation.settle(usd, _total(used))
                 self._count(used, usd)
-                self._tell(used, usd, began)
+                self._tell(used, usd, began, None if stream is None else _reply(stream))
 
     async def complete(
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
@@ -149,22 +164,24 @@ class MeteredModel:
         prompt, completion = self.used
         self.used = (prompt + used.prompt_tokens, completion + used.completion_tokens)
 
-    def _tell(self, used: Usage, usd: Decimal, began: float) -> None:
+    def _tell(self, used: Usage, usd: Decimal, began: float, reply: Reply | None = None) -> None:
         if not self._run.watched:
             return
-        at = now()
+        at, tokens = now(), (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+        gamma = GAMMA if self.price is None else self.price.gamma
+        placed = () if reply is None else (reply.replica, reply.moved, reply.held)
         self._run.emit(
             events.ModelReplied(
                 self._run.id,
                 at,
                 self.name,
-                used.prompt_tokens,
-                used.completion_tokens,
-                used.cached_tokens,
+                *tokens,
                 str(usd),
                 at - began,
                 used.estimated,
                 self._node,
+                prefill_equivalents(*tokens, gamma),
+                *placed,
             )
         )
 
@@ -178,7 +195,7 @@ def _used(stream: ReplyStream, bound: Usage, refunds: bool) -> Usage:
     used = stream.usage
     if not used.estimated:
         return used
-    whole = _whole(stream)
+    whole = _reply(stream) is not None
     if not (whole or refunds):
         return bound
     made = used.completion_tokens + (0 if whole else IN_FLIGHT)
@@ -193,17 +210,15 @@ def _unanswered(request: ChatRequest, bound: Usage) -> Usage:
 
 def _came_early(stream: ReplyStream) -> bool:
     """Whether the first piece came well before the last: the backend does stream."""
-    try:
-        reply = stream.reply
-    except RuntimeError:
+    if (reply := _reply(stream)) is None:
         return True
     first = reply.first_token_seconds
     return first is not None and first < EARLY * reply.seconds
 
 
-def _whole(stream: ReplyStream) -> bool:
-    """Whether the reply was read to its end."""
+def _reply(stream: ReplyStream) -> Reply | None:
+    """The whole reply, if it was read to its end."""
     try:
-        return stream.reply is not None
+        return stream.reply
     except RuntimeError:
-        return False
+        return None

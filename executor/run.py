@@ -13,6 +13,7 @@ from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
 from agentflow.errors import DeadlineExceeded, RunCancelled, RunError
+from agentflow.executor.affinity.conversation import Conversations
 from agentflow.executor.allocation import learning
 from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
@@ -43,6 +44,8 @@ class Run(Generic[T]):
         id: Unique in its engine.
         name: Of the workflow, plan or task.
         parent: The run whose call started it, or None.
+        tenant: Name of the tenant that it belongs to, or empty.
+        began: Loop time at which the outermost run that it belongs to was made.
         deadline: Loop time after which it gives up, or None.
         depth: How many workflows deep it is; 1 for one that no other called.
         ledger: What it may spend, and has.
@@ -52,6 +55,7 @@ class Run(Generic[T]):
         audience: Who is told what happens.
         repeats: It is one of several of its name, from which can be told what they come to.
         allocation: Has calls tried by several models, or None before the first.
+        conversations: What its conversations with models share.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Run(Generic[T]):
         self._root: str = identity if parent is None else parent[0]._root
         self.chance = random.Random(seed)
         self._loop = asyncio.get_running_loop()
+        self.tenant: str = "" if parent is None else parent[0].tenant
+        self.began: float = self._loop.time() if parent is None else parent[0].began
         self.audience = Audience(identity, self._loop, subscribers)
         self._retracted: set[int] = set()
         self._body = body
@@ -96,6 +102,7 @@ class Run(Generic[T]):
         self.naming = Naming(self._root, path or name, self.driver.state, self._spec)
         self.speculator: Speculator | None = None
         self.allocation: Controller | None = None
+        self.conversations = Conversations()
         self.repeats = repeats
         self._task: asyncio.Task[None] | None = None
 

@@ -10,6 +10,7 @@ from typing import Any
 from agentflow import events
 from agentflow.clock import now
 from agentflow.errors import AnswerInvalid, ModelRefusal, described
+from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import (
@@ -48,7 +49,6 @@ class Workbench:
     Attributes:
         specs: The tools by name.
         model: The model, paid by the run.
-        remaining: Tells the model what is left.
         builder: Grows the run's plan.
         limits: Ceilings on what a model may ask for.
         partial: Whether calls begin while they are written, and a reply is stopped at a mistake.
@@ -59,8 +59,9 @@ class Workbench:
     ) -> None:
         self._run = run
         self.specs: Mapping[str, ToolSpec] = {n: tool.spec for n, tool in run.tools.items()}
-        self.model = Persistent(MeteredModel(run.host.model(model), run))
-        self.remaining = Remaining(run.ledger, show_remaining)
+        self._metered = MeteredModel(run.host.model(model), run)
+        self.model = Persistent(self._metered)
+        self._remaining = Remaining(run.ledger, show_remaining)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
         self.partial = run.host.services.partial
@@ -150,6 +151,17 @@ class Workbench:
     def decoding(self, waits: Waits, node: Callable[[Ref], Ref] | None = None) -> Decoding:
         """What follows the calls of one reply; see `Decoding`."""
         return Decoding(self._run, waits, node)
+
+    def conversation(self, name: str) -> Conversation:
+        """A conversation with the model, which is told last what is left if it is to be told."""
+        return Conversation(self._run, self._metered, name, self._remaining.told)
+
+    def turns_to(self, nodes: Iterable[int], conversation: Conversation) -> None:
+        """Its model has spoken, and hears the results of these calls next."""
+        state, known = self._run.driver.state, self._run.tools
+        running = (node for node in nodes if state.status[state.slot(node)] < DONE)
+        names = (self.node(node).tool for node in running)
+        conversation.away(known[name] for name in names if name in known)
 
     def stopped(self, stream: ReplyStream, request: ChatRequest, why: str) -> None:
         """A reply is not read to its end, because a call in it cannot be made."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentflow.errors import AnswerInvalid
+from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.bind import bind
 from agentflow.executor.models.base import ChatRequest, Delta, Message, TextPiece
 from agentflow.executor.run import Run
@@ -42,16 +43,26 @@ async def plan_task(run: Run[Any], task: Task) -> str:
         BackendError: The model could not be asked.
         BudgetExceeded: There is no money left to ask it.
     """
-    return await _Planning(run, task).answer()
+    bench = Workbench(run, task.model, task.show_remaining)
+    with bench.conversation("plan") as planner, bench.conversation("join") as joiner:
+        return await _Planning(run, task, bench, planner, joiner).answer()
 
 
 class _Planning:
-    """One task: its conversation with the planner, and everything observed so far."""
+    """One task: its conversations with planner and joiner, and everything observed so far."""
 
-    def __init__(self, run: Run[Any], task: Task) -> None:
+    def __init__(
+        self,
+        run: Run[Any],
+        task: Task,
+        bench: Workbench,
+        planner: Conversation,
+        joiner: Conversation,
+    ) -> None:
         self._run = run
         self._task = task
-        self._bench = Workbench(run, task.model, task.show_remaining)
+        self._bench = bench
+        self._planner, self._joiner = planner, joiner
         self._rounds = task.rounds or ROUNDS
         self._ids: dict[int, int] = {}  # node by line
         self._written: dict[Hashable, int] = {}  # line by identity of the write it made
@@ -87,15 +98,16 @@ class _Planning:
 
     async def _plan(self) -> tuple[StreamedPlan, list[str]]:
         """Have a plan written, run it until all of its calls have ended, and see what they gave."""
-        messages = self._bench.remaining.told(self._messages)
-        request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
-        writer = PlanWriter(self._bench, request, self._begin)
+        request = ChatRequest(messages=self._messages, max_tokens=self._task.max_tokens)
+        writer = PlanWriter(self._bench, self._planner.next(request), self._begin)
         try:
             plan = await writer.plan()
             self._ids = writer.stream.ids
             started = self._started(plan)
+            nodes = [self._ids[line] for line in started]
+            writer.when_closed(lambda: self._bench.turns_to(nodes, self._planner))
             calls = [print_line(replace(plan.lines[line], thought="")) for line in started]
-            await self._bench.settled(self._ids[line] for line in started)
+            await self._bench.settled(nodes)
             await writer.finish()
         finally:
             await writer.aclose()
@@ -120,7 +132,7 @@ class _Planning:
         """Extend the conversation: the plan as written, what came of it, and why it goes on."""
         started = self._started(plan)
         self._messages += [
-            {"role": "assistant", "content": plan.text.strip() or "(no plan)"},
+            {"role": "assistant", "content": plan.text.rstrip() or "(no plan)"},
             {
                 "role": "user",
                 "content": prompting.further_plan(
@@ -184,9 +196,7 @@ class _Planning:
             {"role": "system", "content": prompting.prompt("join")},
             {"role": "user", "content": said},
         ]
-        request = ChatRequest(
-            messages=self._bench.remaining.told(messages), max_tokens=self._task.max_tokens
-        )
+        request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
         reader = VerdictReader(self._bench.say)
 
         def restart() -> None:
@@ -199,7 +209,7 @@ class _Planning:
             else:
                 self._bench.show(piece, "answer")
 
-        reply = await self._bench.ask(request, take, restart)
+        reply = await self._bench.ask(self._joiner.next(request), take, restart)
         verdict = reader.finish()
         if verdict.kind == "replan":
             return verdict if verdict.text else Verdict("replan", "the joiner did not say why")

@@ -7,11 +7,12 @@ starts as soon as its arguments are complete; the others when the turn is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from agentflow.errors import AnswerInvalid, ArgumentError, BackendError, PlanError
+from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.models.base import (
     CallPiece,
     CallRequest,
@@ -63,6 +64,12 @@ async def react_task(run: Run[Any], task: Task) -> str:
         BudgetExceeded: There is no money left to ask it.
     """
     bench = Workbench(run, task.model, task.show_remaining)
+    with bench.conversation("act") as conversation:
+        return await _converse(run, task, bench, conversation)
+
+
+async def _converse(run: Run[Any], task: Task, bench: Workbench, conversation: Conversation) -> str:
+    """Take turns until one is the answer."""
     tools = tool_definitions(bench.specs.values())
     messages: list[Message] = [
         {"role": "system", "content": prompt("react")},
@@ -73,12 +80,12 @@ async def react_task(run: Run[Any], task: Task) -> str:
         bench.begin_round("act", number)
         last = number == rounds
         request = ChatRequest(
-            messages=bench.remaining.told(messages),
+            messages=messages,
             tools=tools,
             tool_choice="none" if last and tools else None,
             max_tokens=task.max_tokens,
         )
-        turn, reply = await _take_turn(bench, request)
+        turn, reply = await _take_turn(bench, conversation.next(request))
         text = reply.text.strip()
         if text:
             run.said(text, by="model")
@@ -87,6 +94,7 @@ async def react_task(run: Run[Any], task: Task) -> str:
         if last:
             break
         messages.append(reply.as_message())
+        bench.turns_to(turn.nodes, conversation)
         messages += await turn.results()
     raise AnswerInvalid(
         f"no answer after {rounds} turns (Task(rounds=...) allows more)", problems="rounds"
@@ -159,6 +167,11 @@ class _Turn:
     def close(self) -> None:
         """No more is read: what was not called by now is not going to be."""
         self._decoding.close()
+
+    @property
+    def nodes(self) -> Collection[int]:
+        """The calls that were made."""
+        return self._nodes.values()
 
     async def results(self) -> list[Message]:
         """Wait for the calls; what the model is told of them, in the order it made them."""

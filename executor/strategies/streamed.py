@@ -305,6 +305,10 @@ class PlanWriter:
         """
         return await self._complete
 
+    def when_closed(self, then: Callable[[], object]) -> None:
+        """Have something done when nothing more is read, which may be now."""
+        self._task.add_done_callback(lambda _: then())
+
     async def finish(self) -> None:
         """Give the backend a moment to say what it took, and close the call."""
         if not self._task.done():

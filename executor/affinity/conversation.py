@@ -1,0 +1,122 @@
+"""Conversations: what a run asks of a model, one request after another, as the model sees it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from agentflow import events
+from agentflow.caches.affinity.jobs import Pause
+from agentflow.executor.affinity.pauses import expected, slowest
+from agentflow.executor.affinity.prefix import Break, Prefix
+from agentflow.executor.models.base import ChatRequest, KeepsSessions, Message, SessionTag
+
+if TYPE_CHECKING:
+    from agentflow.executor.metering import MeteredModel
+    from agentflow.executor.run import Run
+    from agentflow.tools.tool import Tool
+
+
+class Conversations:
+    """What the conversations of one run share: their numbers, and one warning for all of them."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._warned = False
+
+    def number(self) -> int:
+        """The next one's number."""
+        return next(self._numbers)
+
+    def warn(self, session: str, found: Break) -> None:
+        """Log where a prompt is no extension of the one before, the first time it happens."""
+        if self._warned:
+            return
+        self._warned = True
+        import structlog
+
+        structlog.get_logger("agentflow.affinity").warning(
+            "a prompt does not begin as the one before did: what was cached of it is lost",
+            session=session,
+            byte=found.at,
+            before=found.before,
+            after=found.after,
+        )
+
+
+class Conversation:
+    """One session: requests to one model that each go on from the one before.
+
+    Use it as a context manager: the model is told when the conversation is over.
+
+    Args:
+        run: Who asks.
+        model: The model, as the run pays for it.
+        name: What it is about, such as the name of a tool.
+        told: What of the limits is told with each request, in messages that are not kept.
+
+    Attributes:
+        id: Unique among all conversations.
+    """
+
+    def __init__(
+        self,
+        run: Run[Any],
+        model: MeteredModel,
+        name: str,
+        told: Callable[[Sequence[Message]], Sequence[Message]] = tuple,
+    ) -> None:
+        self._run = run
+        self._keeper: KeepsSessions | None = model.keeper
+        self._told = told
+        self._prefix = Prefix()
+        self._epoch = 0
+        self.id = f"{run.id}/{name}/{run.conversations.number()}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._keeper is not None:
+            self._keeper.ended(self.id)
+
+    def next(self, request: ChatRequest) -> ChatRequest:
+        """A request as it is sent: part of this conversation, and last what is left of the limits.
+
+        Args:
+            request: Everything that was said so far.
+        """
+        if (found := self._prefix.extend(request)) is not None:
+            self._broken(found)
+        run = self._run
+        tag = SessionTag(self.id, run.tenant, run.began, run.deadline, epoch=self._epoch)
+        return replace(request, messages=self._told(request.messages), session=tag)
+
+    def begin_anew(self) -> None:
+        """The next request begins differently, and is meant to."""
+        self._epoch += 1
+        self._prefix = Prefix()
+
+    def away(self, tools: Iterable[Tool[..., Any]]) -> None:
+        """Calls of these tools run side by side, and the next request waits for all of them."""
+        if self._keeper is not None:
+            self._keeper.away(self.id, self._pause(tools))
+
+    def _pause(self, tools: Iterable[Tool[..., Any]]) -> Pause | None:
+        latencies = self._run.host.services.latencies
+        return slowest(expected(tool, latencies(tool)) for tool in tools)
+
+    def _broken(self, found: Break) -> None:
+        run = self._run
+        run.conversations.warn(self.id, found)
+        if run.watched:
+            where = (found.at, found.before, found.after)
+            run.emit(events.PrefixBroken(run.id, run.now(), self.id, *where))
