@@ -191,7 +191,7 @@ def play(setting: Setting, maker: Maker, seed: int) -> Played:
     agents, played = lives(setting, seed), Played()
     simulation = Simulation(maker, serving(setting, agents), setting.replicas)
     for life in agents:
-        agent = _Agent(life, setting, simulation, played)
+        agent = Agent(life, setting, simulation, played)
         simulation.at(life.start, agent.turn)
     simulation.run()
     if len(played.took) != len(agents):
@@ -201,7 +201,9 @@ def play(setting: Setting, maker: Maker, seed: int) -> Played:
     return played
 
 
-class _Agent:
+class Agent:
+    """One agent on its way through its life."""
+
     def __init__(self, life: Life, setting: Setting, simulation: Simulation, to: Played) -> None:
         self.life = life
         self.setting = setting

@@ -12,7 +12,7 @@ from agentflow.caches.affinity.fleet import Fleet, Replica
 from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.policies import Choice, LeastLoaded, Routing, Sticky, why
 
-OURS = "ours"
+OURS, LEAST, HASH, TABLE = "ours", "least loaded", "sticky, by a hash", "sticky, by a table"
 
 
 class RoundRobin(Routing):
@@ -216,9 +216,9 @@ class Saga:
 POLICIES: dict[str, Maker] = {
     "round robin": lambda servers: RoundRobin(),
     "random": lambda servers: Random(),
-    "least loaded": lambda servers: LeastLoaded(),
-    "sticky": lambda servers: Sticky(),
-    "sticky, by a table": lambda servers: Home(),
+    LEAST: lambda servers: LeastLoaded(),
+    HASH: lambda servers: Sticky(),
+    TABLE: lambda servers: Home(),
     "prefix-aware": lambda servers: PrefixAware(),
     "prefix and queue": Scored,
     "SAGA": Saga,
