@@ -21,6 +21,9 @@ RESULT_LIMIT = 4_000
 OBSERVED_LIMIT = 32_000
 """Characters of results that a model is shown at once; the oldest are cut."""
 
+CUT = 8_000
+"""Characters that are cut at once, so that what is left begins as it did for a while."""
+
 
 @cache
 def prompt(name: str) -> str:
@@ -92,26 +95,42 @@ def further_plan(
     return "\n\n".join(parts)
 
 
-def joining(asked: str, observed: Sequence[str], *, problem: str = "", last: bool = False) -> str:
-    """Asks for the answer.
+def joining(asked: str, observed: Sequence[str]) -> str:
+    """Asks for the answer; when more was observed it only grows, unless `lost` does.
 
     Args:
         asked: The question.
         observed: What came of all calls so far.
+    """
+    return f"{question(asked)}\n\n{_observations(observed)}"
+
+
+def closing(problem: str, *, last: bool) -> str:
+    """What a joiner is told of the moment, after everything else; perhaps nothing.
+
+    Args:
         problem: What went wrong with the last plan, if something did.
         last: There can be no further plan.
     """
-    parts = [question(asked), _observations(observed)]
-    if problem:
-        parts.append(f"The last plan failed: {problem}")
+    parts = [f"The last plan failed: {problem}"] if problem else []
     if last:
         parts.append("There is no further plan: answer with what there is.")
     return "\n\n".join(parts)
 
 
+def lost(observed: Sequence[str]) -> int:
+    """How many characters are cut, at the beginning, of what was observed."""
+    return _lost("\n".join(observed))
+
+
+def _lost(text: str) -> int:
+    over = max(0, len(text) - OBSERVED_LIMIT)
+    return -(-over // CUT) * CUT
+
+
 def _observations(observed: Sequence[str]) -> str:
     text = "\n".join(observed) or "(none)"
-    if (lost := len(text) - OBSERVED_LIMIT) > 0:
+    if lost := _lost(text):
         text = f"(the first {lost} characters were cut)\n{text[lost:]}"
     return f"Observations:\n\n{text}"
 

@@ -88,17 +88,22 @@ class Conversation:
         if self._keeper is not None:
             self._keeper.ended(self.id)
 
-    def next(self, request: ChatRequest) -> ChatRequest:
-        """A request as it is sent: part of this conversation, and last what is left of the limits.
+    def next(self, request: ChatRequest, closing: str = "") -> ChatRequest:
+        """A request as it is sent: part of this conversation, with what is volatile at its end.
 
         Args:
             request: Everything that was said so far.
+            closing: Ends the last message this time, and is not part of what was said.
         """
         if (found := self._prefix.extend(request)) is not None:
             self._broken(found)
         run = self._run
         tag = SessionTag(self.id, run.tenant, run.began, run.deadline, epoch=self._epoch)
-        return replace(request, messages=self._told(request.messages), session=tag)
+        messages = list(request.messages)
+        if closing:
+            last = messages[-1]
+            messages[-1] = {**last, "content": f"{last['content']}\n\n{closing}"}
+        return replace(request, messages=self._told(messages), session=tag)
 
     def begin_anew(self) -> None:
         """The next request begins differently, and is meant to."""

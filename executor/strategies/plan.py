@@ -67,6 +67,7 @@ class _Planning:
         self._ids: dict[int, int] = {}  # node by line
         self._written: dict[Hashable, int] = {}  # line by identity of the write it made
         self._observed: list[str] = []
+        self._lost = 0  # characters of it that the joiner was not shown
         self._messages: list[Message] = [
             {"role": "system", "content": prompting.planner_prompt(self._bench.specs.values())},
             {"role": "user", "content": prompting.question(task.question)},
@@ -191,12 +192,7 @@ class _Planning:
     async def _join(self, number: int, problem: str, *, last: bool) -> Verdict:
         """Have the results read: the answer, or what is missing."""
         self._bench.begin_round("join", number, problem)
-        said = prompting.joining(self._task.question, self._observed, problem=problem, last=last)
-        messages: list[Message] = [
-            {"role": "system", "content": prompting.prompt("join")},
-            {"role": "user", "content": said},
-        ]
-        request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
+        request = self._joining(prompting.closing(problem, last=last))
         reader = VerdictReader(self._bench.say)
 
         def restart() -> None:
@@ -209,8 +205,22 @@ class _Planning:
             else:
                 self._bench.show(piece, "answer")
 
-        reply = await self._bench.ask(self._joiner.next(request), take, restart)
+        reply = await self._bench.ask(request, take, restart)
         verdict = reader.finish()
         if verdict.kind == "replan":
             return verdict if verdict.text else Verdict("replan", "the joiner did not say why")
         return Verdict("answer", usable(verdict.text, reply))
+
+    def _joining(self, closing: str) -> ChatRequest:
+        """Shows the joiner everything that was observed."""
+        lost = prompting.lost(self._observed)
+        if lost != self._lost:
+            self._lost = lost
+            self._joiner.begin_anew()
+        said = prompting.joining(self._task.question, self._observed)
+        messages: list[Message] = [
+            {"role": "system", "content": prompting.prompt("join")},
+            {"role": "user", "content": said},
+        ]
+        request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
+        return self._joiner.next(request, closing)
