@@ -151,8 +151,8 @@ class ServingModel:
             ValueError: It can never be served, or what is said of it is contradictory.
         """
         request = Request(number, (*blocks, *written), prompt, output, priority)
-        self._check(request, len(blocks))
         self._run(now)
+        self._check(request, len(blocks))
         request.arrival = self._arrivals = self._arrivals + 1
         self._requests[number] = request
         heappush(self._queue, request.turn())

@@ -259,6 +259,13 @@ def test_a_number_is_free_again_when_its_request_was_cancelled_in_the_queue() ->
     assert (model.running, model.waiting) == (0, 0)
 
 
+def test_a_number_is_free_again_as_soon_as_its_request_has_ended() -> None:
+    model = ServingModel(PLAIN)
+    model.submit(1, [], 100, 1, now=0.0)
+    model.submit(1, [], 100, 1, now=0.5)
+    assert [change.kind for change in drain(model)] == ["started", "first", "finished"] * 2
+
+
 def test_due_tells_when_a_token_will_come_if_nothing_changes() -> None:
     model = ServingModel(PLAIN)
     model.submit(1, [], 100, 50, now=0.0)
