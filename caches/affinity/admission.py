@@ -48,7 +48,7 @@ def release_expired(fleet: Fleet, now: float) -> None:
         if session.keep_until > now:
             heappush(due, (session.keep_until, name))
         elif (home := fleet.replicas.get(session.home or "")) is not None:
-            home.pins.release(name)
+            fleet.unpin(home, name)
 
 
 def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
@@ -56,7 +56,7 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
 
     Otherwise all sessions that have a place could wait for each other to grow.
     """
-    if job.session not in replica.pins:
+    if job.session not in replica.pins and replica.flights:
         return False
     running = {flight.job.session for flight in replica.flights.values()}
     idle = [
@@ -64,11 +64,11 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
         for owner in replica.pins.owners
         if owner not in running
         and (session := fleet.sessions.get(str(owner))) is not None
-        and session.program > job.program
+        and (session.program, session.id) > (job.program, job.session)
     ]
-    for session in sorted(idle, key=lambda session: session.program, reverse=True):
+    for session in sorted(idle, key=lambda session: (session.program, session.id), reverse=True):
         if session.id != job.session:
-            replica.pins.release(session.id)
+            fleet.unpin(replica, session.id)
             if fits(job, replica, fleet.block):
                 return True
     return False
@@ -85,6 +85,8 @@ def room(replica: Replica, block: float) -> float:
 def fits(job: Job, replica: Replica, block: float) -> bool:
     """Whether a job fits beside what lives on a replica; alone, everything does."""
     free = room(replica, block)
+    if job.prompt.tokens + job.output <= free:
+        return True
     need = replica.pins.missing(job.prompt) * block + job.output
     if need <= free:
         return True

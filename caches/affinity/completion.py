@@ -46,13 +46,22 @@ class EarliestCompletion:
 
     def __init__(self) -> None:
         self._open: list[Replica] = []
+        self._quickest = 0.0  # seconds a token at the best
 
     def order(self, waiting: Sequence[Job], fleet: Fleet, now: float) -> Iterable[Job]:
         """The jobs that could go somewhere, by `rank`."""
         release_expired(fleet, now)
+        shut = fleet.replicas.keys() - {replica.name for replica in self._open}
         self._open = [r for r in fleet.replicas.values() if r.able and _accepts(r, now)]
-        if not self._open or len(waiting) == 1:
-            return waiting if self._open else ()
+        fleet.changed.update(replica.name for replica in self._open if replica.name in shut)
+        if not self._open:
+            return ()
+        self._quickest = min(r.rates.decode(1) for r in self._open)
+        changed = {r.name for r in self._open if r.name in fleet.changed}
+        if len(waiting) == 1:
+            return waiting
+        if not changed:
+            return () if fleet.fresh is None else (fleet.fresh,)
         tenants = {job.tenant for job in waiting}
         ahead = fleet.shares.ahead(tenants, 2 * (fleet.capacity or QUANTUM / 2))
 
@@ -60,33 +69,50 @@ class EarliestCompletion:
             return rank(job, ahead[job.tenant], fleet, now)
 
         first = nsmallest(LOOKED_AT, waiting, key)
-        names = {replica.name for replica in self._open}
-        theirs = [job for job in waiting if self._home(job, fleet) in names]
+        theirs = [job for job in waiting if self._home(job, fleet) in changed]
         return sorted({*first, *theirs}, key=key)
 
     def choose(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """Where a job goes now."""
-        takers = [r for r in fleet.usable(job) if self._takes(job, r, fleet, now)]
-        if not takers:
-            return None
         home = fleet.home(job)
+        at_home = home is not None and self._takes(job, home, fleet, now)
+        soon = STAY * self._quickest * job.output
+        if home is not None and at_home and cost(job, home, fleet, now) <= soon:
+            return home, "home"  # nowhere is it so much faster
+        takers = [r for r in self._others(job, home, fleet) if self._takes(job, r, fleet, now)]
         if home is None:
+            if not takers:
+                return None
             session = fleet.sessions.get(job.session)
             fresh = session is None or session.home is None
             return min(takers, key=partial(_settling, job, fleet, now)), "new" if fresh else "lost"
-        best = min(takers, key=lambda r: (cost(job, r, fleet, now), len(r.pins)))
-        if best is not home and cost(job, home, fleet, now) > STAY * cost(job, best, fleet, now):
-            return best, "load"
-        if home in takers:
-            return home, "home"
-        return None if fits(job, home, fleet.block) else (best, "room")
+        if takers:
+            costs = [
+                (cost(job, r, fleet, now), len(r.pins), place) for place, r in enumerate(takers)
+            ]
+            least, _, place = min(costs)
+            if cost(job, home, fleet, now) > STAY * least:
+                return takers[place], "load"
+            if not at_home and not fits(job, home, fleet.block):
+                return takers[place], "room"
+        return (home, "home") if at_home else None
+
+    def _others(self, job: Job, home: Replica | None, fleet: Fleet) -> Iterable[Replica]:
+        """Where a job may go but for its home: what it could not be sent to before is left out."""
+        looked_at = job is not fleet.fresh
+        allowed = set(fleet.usable(job)) if job.avoid else None
+        for replica in self._open:
+            if replica is home or (looked_at and replica.name not in fleet.changed):
+                continue
+            if allowed is None or replica in allowed:
+                yield replica
 
     def _home(self, job: Job, fleet: Fleet) -> str | None:
         session = fleet.sessions.get(job.session)
         return None if session is None else session.home
 
     def _takes(self, job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
-        if not _accepts(replica, now):
+        if not (replica.able and _accepts(replica, now)):
             return False
         return fits(job, replica, fleet.block) or make_room(job, replica, fleet)
 

@@ -72,6 +72,7 @@ class Dispatcher:
         """
         blocks = None if capacity is None else capacity / self.fleet.block
         self.fleet.replicas[name] = Replica(name, Residency(blocks), rates or Rates(), slots=slots)
+        self.fleet.changed.add(name)
         return self._look(now)
 
     def leave(self, name: str, now: float) -> list[Job]:
@@ -94,6 +95,7 @@ class Dispatcher:
         """
         replica = self.fleet.replicas[name]
         replica.usable, replica.trial = usable, trial
+        self.fleet.changed.add(name)
         return self._look(now)
 
     def observed(
@@ -104,6 +106,7 @@ class Dispatcher:
         if capacity is not None:
             replica.residency.limit(capacity / self.fleet.block)
         replica.slots = replica.slots if slots is None else slots
+        self.fleet.changed.add(name)
         return self._look(now)
 
     def resize(self, block: float) -> None:
@@ -120,7 +123,7 @@ class Dispatcher:
         session.busy += 1
         session.pause = None
         self.fleet.shares.active(job.tenant, {other.tenant for other in self._waiting.values()})
-        self._waiting[job.number] = job
+        self._waiting[job.number] = self.fleet.fresh = job
         return self._look(now)
 
     def began(self, number: int, now: float) -> list[Send]:
@@ -130,6 +133,7 @@ class Dispatcher:
         if flight.first is None:
             flight.first, flight.others = now, replica.running
             replica.beginning -= 1
+            self.fleet.changed.add(replica.name)
             replica.rates.began(flight.ahead, now - flight.sent)
             self._recount(replica, now)
         return self._look(now)
@@ -216,6 +220,8 @@ class Dispatcher:
         for job in self.policy.order(list(self._waiting.values()), self.fleet, now):
             if (choice := self.policy.choose(job, self.fleet, now)) is not None:
                 sends.append(self._send(job, *choice, now))
+        self.fleet.changed.clear()
+        self.fleet.fresh = None
         period = self.policy.period
         self._look_at = None if period is None else now + period
         return sends
@@ -248,6 +254,7 @@ class Dispatcher:
         session.since = now
         if not session.busy:
             replica.pins.release(session.id)
+        self.fleet.changed.add(replica.name)
         self._recount(replica, now)
         return replica, flight
 
@@ -300,4 +307,5 @@ class Dispatcher:
         del self.fleet.sessions[session.id]
         self.fleet.settle(session, None)
         for replica in self.fleet.replicas.values():
-            replica.pins.release(session.id)
+            if session.id in replica.pins:
+                self.fleet.unpin(replica, session.id)

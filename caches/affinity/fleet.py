@@ -203,6 +203,9 @@ class Fleet:
         sessions: By id.
         block: As given.
         shares: What was computed for each tenant.
+        changed: Names of replicas that may take something since the last look that they could
+            not take before.
+        fresh: The job that has not been looked at before, or None.
         expiring: When the places of sessions are perhaps no longer kept, a heap.
     """
 
@@ -211,6 +214,8 @@ class Fleet:
         self.sessions: dict[str, Session] = {}
         self.block = block
         self.shares = Shares()
+        self.changed: set[str] = set()
+        self.fresh: Job | None = None
         self.expiring: list[tuple[float, str]] = []
 
     @property
@@ -231,12 +236,17 @@ class Fleet:
         able = replica is not None and replica.able and replica.name not in job.avoid
         return replica if able else None
 
+    def unpin(self, replica: Replica, session: str) -> None:
+        """A session no longer has a place at a replica."""
+        replica.pins.release(session)
+        self.changed.add(replica.name)
+
     def settle(self, session: Session, replica: Replica | None) -> None:
         """A session lives at a replica now, or nowhere any more."""
         if (home := self.replicas.get(session.home or "")) is not None:
             home.homes -= 1
             if home is not replica:
-                home.pins.release(session.id)
+                self.unpin(home, session.id)
         session.home = None if replica is None else replica.name
         if replica is not None:
             replica.homes += 1
