@@ -177,7 +177,8 @@ class Care:
         rates = self._rates(member)
         if not asked or rates is None or not self.someone_else(member):
             return math.inf
-        silent = max(member.alive_at, min(asked))
+        alive = max(stream.alive_at for stream in member.streams)
+        silent = max(member.alive_at, alive, min(asked))
         longest = longest_silence(self._replica(member), rates)
         if at < silent + longest:
             return silent + longest
@@ -199,4 +200,4 @@ class Care:
         member.breaker.failed(at, at, str(error), gone=True)
         self.review(member)
         for stream in streams:
-            stream.end(error)
+            stream.give_up(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
 
@@ -12,7 +13,7 @@ from agentflow.caches.affinity.prompts import BLOCK_BYTES
 from agentflow.clock import now
 from agentflow.context import remaining
 from agentflow.errors import BackendError
-from agentflow.executor.affinity.chains import Chains, prompt_bytes
+from agentflow.executor.affinity.chains import Chains
 from agentflow.executor.affinity.stream import Placed
 from agentflow.executor.models.base import ChatRequest, Usage
 
@@ -21,6 +22,9 @@ EXPECTED = 200.0
 
 MEMORY = 0.9
 """Weight of earlier replies in what the next one is expected to take."""
+
+BROKEN = 256
+"""Requests whose replies broke off that are remembered, until they are asked again."""
 
 CHANGED = 0.02
 """Share by which the size of a token has to differ before blocks are measured anew."""
@@ -61,24 +65,25 @@ class Intake:
         self._chains = Chains()
         self._numbers = count(1)
         self._output = EXPECTED
+        self._broken: OrderedDict[int, tuple[ChatRequest, frozenset[str]]] = OrderedDict()
         self._resize()
 
     def call(self, request: ChatRequest) -> Call:
         """What a request is to the pool."""
         number, at, tag = next(self._numbers), now(), request.session
-        text = prompt_bytes(request)
+        _, avoid = self._broken.get(id(request), (None, frozenset[str]()))
         left = remaining()
         until = math.inf if left is None else at + left
+        prompt, size = self._chains.prompt(request, None if tag is None else tag.id)
         if tag is None:
-            prompt = self._chains.prompt(text, None)
             output = min(self._output, request.max_tokens)
             job = Job(number, f"request {number}", prompt, output, at)
-            return Call(request, job, len(text), until, Placed())
+            return Call(request, job, size, until, Placed())
         until = min(until, math.inf if tag.deadline is None else tag.deadline)
         job = Job(
             number,
             tag.id,
-            self._chains.prompt(text, tag.id),
+            prompt,
             self._expected(tag.id, request.max_tokens),
             arrived=at,
             program=tag.began,
@@ -86,11 +91,20 @@ class Intake:
             deadline=tag.deadline,
             remaining=tag.remaining,
             returns=True,
+            avoid=avoid,
         )
-        return Call(request, job, len(text), until, Placed())
+        return Call(request, job, size, until, Placed())
+
+    def broke(self, request: ChatRequest, replica: str) -> None:
+        """A reply broke off at a replica; whoever asks for it again should not go there."""
+        _, names = self._broken.pop(id(request), (None, frozenset[str]()))
+        self._broken[id(request)] = (request, names | {replica})
+        if len(self._broken) > BROKEN:
+            self._broken.popitem(last=False)
 
     def learn(self, call: Call, used: Usage) -> None:
         """A reply has come to its end."""
+        self._broken.pop(id(call.request), None)
         self._output = MEMORY * self._output + (1 - MEMORY) * used.completion_tokens
         if not used.estimated:
             self._chains.learn(call.size, used.prompt_tokens)

@@ -137,6 +137,8 @@ class Pool:
                 await stream.aclose()
                 if stream.whole:
                     self._intake.learn(call, used)
+                elif stream.broken is not None:
+                    self._intake.broke(request, stream.replica)
         finally:
             self._turns.settle(reserved, used)
             if request.session is None:
@@ -197,7 +199,7 @@ class Pool:
             self._desk.refuse(number, self._was_closed())
         for member in self._care.members.values():
             for stream in list(member.streams):
-                stream.end(self._was_closed())
+                stream.give_up(self._was_closed())
         self._desk.close()
         await self._care.aclose()
         if self._owns_http and self._http is not None:
@@ -257,7 +259,7 @@ class Pool:
         if self._care.someone_else(member):
             url = member.spec.url
             for stream in [stream for stream in member.streams if not stream.began]:
-                stream.end(BackendUnreachable(f"{url} leaves the pool", url=url))
+                stream.give_up(BackendUnreachable(f"{url} leaves the pool", url=url))
         await member.idle.wait()
         if self._care.members.get(name) is member and member.draining:
             del self._care.members[name]

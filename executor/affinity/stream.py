@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TypeVar
 
 from agentflow.caches.affinity.jobs import Job
 from agentflow.clock import now
@@ -16,11 +15,6 @@ from agentflow.executor.affinity.replica import Member
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.stream import OpenAIStream
 from agentflow.executor.models.watch import Expired, Watch
-
-R = TypeVar("R")
-
-TOLD_EVERY = 32
-"""Pieces after which the dispatcher is told how far a reply is."""
 
 
 @dataclass(slots=True)
@@ -41,7 +35,7 @@ class Placed:
 
 
 class PooledStream:
-    """One attempt at a request: its reply, and what the pool learns of it.
+    """One attempt at a request: its reply while it arrives, and what the pool learns of it.
 
     Args:
         job: The request as a job; it was sent to the member.
@@ -51,51 +45,32 @@ class PooledStream:
         placed: How it came there.
 
     Attributes:
-        began: Whether a piece has come.
-        asked: Since when somebody waits for the next piece, on the loop's clock; None if
-            nobody does.
+        whole: Whether the reply has come to its end.
+        broken: What went wrong after the first piece, or None.
     """
 
     def __init__(self, job: Job, member: Member, desk: Desk, care: Care, placed: Placed) -> None:
-        self.began = False
-        self.asked: float | None = None
+        self.whole = False
+        self.broken: BackendError | None = None
         self._job = job
         self._member = member
         self._desk = desk
         self._care = care
         self._placed = placed
         self._sent = now()
-        self._watch = Watch()
-        self._exit = AsyncExitStack()
-        self._inner: OpenAIStream | None = None
-        self._made = 0
         self._landed = False
-        self._whole = False
-        self._broken: BackendError | None = None
+        self._exit = AsyncExitStack()
+        self._opening = Watch()
+        self._given_up: BackendError | None = None
+        self._inner: OpenAIStream | None = None
 
     def __aiter__(self) -> AsyncIterator[Delta]:
-        return self
-
-    async def __anext__(self) -> Delta:
-        assert self._inner is not None, "open() comes first"
-        if self._broken is not None:
-            raise self._failed(self._broken)
-        piece = await self._await(anext(self._inner, None))
-        if piece is None:
-            raise StopAsyncIteration
-        self._member.alive_at = now()
-        self._made += 1
-        if isinstance(piece, Usage):
-            self._finished(self._inner.reply)
-        elif self._made % TOLD_EVERY == 0:
-            self._desk.dispatcher.progressed(self._job.number, self._made)
-        return piece
+        return self._reply_stream
 
     @property
     def usage(self) -> Usage:
         """Tokens so far: estimated until the backend has said, also after an error."""
-        assert self._inner is not None, "open() comes first"
-        return self._inner.usage
+        return self._reply_stream.usage
 
     @property
     def reply(self) -> Reply:
@@ -104,13 +79,27 @@ class PooledStream:
         Raises:
             RuntimeError: The stream has not been read to its end.
         """
-        assert self._inner is not None, "open() comes first"
-        return self._inner.reply
+        return self._reply_stream.reply
 
     @property
-    def whole(self) -> bool:
-        """Whether the reply has been read to its end."""
-        return self._whole
+    def replica(self) -> str:
+        """Name of the replica that answers."""
+        return self._member.name
+
+    @property
+    def began(self) -> bool:
+        """Whether a piece has come."""
+        return self._inner is not None
+
+    @property
+    def asked(self) -> float | None:
+        """Since when somebody waits for the replica to send more; None if nobody does."""
+        return self._sent if self._inner is None else self._inner.asked
+
+    @property
+    def alive_at(self) -> float:
+        """When the replica sent something last, on the loop's clock."""
+        return self._sent if self._inner is None else self._inner.alive_at
 
     async def open(self, request: ChatRequest) -> None:
         """Send the request and wait for the first piece.
@@ -118,66 +107,75 @@ class PooledStream:
         Raises:
             BackendError: None came.
         """
-        member, placed = self._member, self._placed
-        member.enter(self)
-        call = member.backend.stream(request, started=placed.started, attempts=placed.attempts)
+        self._member.enter(self)
         try:
-            self._inner = await self._await(self._exit.enter_async_context(call))
+            self._inner = await self._first_piece(request)
         except BaseException:
             await self.aclose()
             raise
-        self.began = True
-        if placed.moved:
-            member.tally.moved[placed.moved] += 1
-        self._care.answered(member, self._sent)
+        self._care.answered(self._member, self._sent)
+        if self._placed.moved:
+            self._member.tally.moved[self._placed.moved] += 1
         self._desk.heed(self._desk.dispatcher.began(self._job.number, now()))
+        self._inner.on_end(self._ended)
 
-    def end(self, error: BackendError) -> None:
+    def give_up(self, error: BackendError) -> None:
         """Break it off; whoever reads it has the error."""
-        if self._broken is None and not self._landed:
-            self._broken = error
-            self._watch.expire()
+        if self._inner is not None:
+            self._inner.break_off(error)
+        else:
+            self._given_up = error
+            self._opening.expire()
 
     async def aclose(self) -> None:
         """End the call, on the server too if it is still answering."""
         try:
             await self._exit.aclose()
         finally:
-            self._watch.stop()
             if not self._landed:
                 self._landed = True
                 self._desk.heed(self._desk.dispatcher.withdrawn(self._job.number, now()))
             self._member.leave(self)
 
-    async def _await(self, step: Awaitable[R]) -> R:
-        """Await a step of the call, unless the pool gives the replica up meanwhile."""
-        self.asked = now()
+    @property
+    def _reply_stream(self) -> OpenAIStream:
+        assert self._inner is not None, "open() comes first"
+        return self._inner
+
+    async def _first_piece(self, request: ChatRequest) -> OpenAIStream:
+        placed = self._placed
+        call = self._member.backend.stream(
+            request, started=placed.started, attempts=placed.attempts
+        )
         try:
-            return await self._watch.wait(step, None)
+            return await self._opening.wait(self._exit.enter_async_context(call), None)
         except Expired:
-            assert self._broken is not None, "only end() lets the time be over"
-            error = self._broken
+            assert self._given_up is not None, "nothing else lets the time be over"
+            error = self._given_up
         except BackendError as failed:
             error = failed
-        finally:
-            self.asked = None
-        raise self._failed(error)
+        self._failed(error)
+        raise error
 
-    def _failed(self, error: BackendError) -> BackendError:
-        """The attempt has failed; what is said of it."""
-        if not self._landed:
-            self._landed = True
-            self._desk.heed(self._desk.dispatcher.failed(self._job.number, now()))
-            self._care.failed(self._member, error, self._sent)
-            if self.began and isinstance(error, BadReply):
-                error.retryable = True  # another replica may speak better
-        return error
+    def _ended(self, error: BackendError | None) -> None:
+        """The reply has ended; it is called by the stream itself."""
+        if error is None:
+            self._finished(self._reply_stream.reply)
+            return
+        self.broken = error
+        if isinstance(error, BadReply):
+            error.retryable = True  # another replica may speak better
+        self._failed(error)
+
+    def _failed(self, error: BackendError) -> None:
+        self._landed = True
+        self._desk.heed(self._desk.dispatcher.failed(self._job.number, now()))
+        self._care.failed(self._member, error, self._sent)
 
     def _finished(self, reply: Reply) -> None:
-        used = reply.usage
-        placed = self._placed
+        used, placed = reply.usage, self._placed
         reply.replica, reply.moved, reply.held = self._member.name, placed.moved, placed.held
-        self._landed = self._whole = True
+        self._landed = self.whole = True
         self._member.tally.count(used)
         self._desk.heed(
             self._desk.dispatcher.finished(

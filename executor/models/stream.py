@@ -55,6 +55,10 @@ class OpenAIStream:
         price: USD of some usage, or None if the price is not known.
         started: Loop time at which the first attempt began.
         attempt: Which attempt this is, from 1.
+
+    Attributes:
+        alive_at: When the server sent something last, on the loop's clock.
+        asked: Since when somebody waits for it to send more; None if nobody does.
     """
 
     def __init__(
@@ -75,6 +79,10 @@ class OpenAIStream:
         self._end_by = _after(started, timeouts.total)
         self._first_by = _earlier(_after(now(), timeouts.first_token), self._end_by)
         self._first_at: float | None = None
+        self.alive_at = started
+        self.asked: float | None = None
+        self._on_end: Callable[[BackendError | None], object] | None = None
+        self._broken: BackendError | None = None
         self._watch = Watch()
         self._exit = AsyncExitStack()
         self._body: AsyncIterator[bytes] | None = None
@@ -113,6 +121,21 @@ class OpenAIStream:
             raise RuntimeError("read the stream to its end before asking for its reply")
         return self._reply
 
+    def on_end(self, callback: Callable[[BackendError | None], object]) -> None:
+        """Have something called when the reply has ended, at once if it has.
+
+        It is given what went wrong, or None, before the last pieces are handed out.
+        """
+        if self._ended:
+            callback(self._failure)
+        else:
+            self._on_end = callback
+
+    def break_off(self, error: BackendError) -> None:
+        """Let the reply end here, with an error, whatever the server may still send."""
+        self._broken = error
+        self._watch.expire()
+
     async def open(self, call: Any) -> None:
         """Enter the HTTP call, which gives the response, and wait for the first piece.
 
@@ -138,16 +161,25 @@ class OpenAIStream:
     async def _fill(self) -> None:
         """Read until a piece is ready or the stream has ended."""
         while not self._ready and not self._ended:
-            chunk = await self._read()
+            if self._broken is not None:
+                self._end(self._broken)
+                return
             try:
-                if not chunk:
-                    self._at_eof = True
-                    self._events.close()
-                    self._end(None)
-                for payload in self._events.feed(chunk):
-                    self._take(payload)
-            except NotEvents as error:
-                self._end(await self._not_a_stream(error.head))
+                await self._feed(await self._read())
+            except BackendError as error:
+                self._end(error)
+
+    async def _feed(self, chunk: bytes) -> None:
+        """Take bytes of the body in; no bytes are its end."""
+        try:
+            if not chunk:
+                self._at_eof = True
+                self._events.close()
+                self._end(None)
+            for payload in self._events.feed(chunk):
+                self._take(payload)
+        except NotEvents as error:
+            self._end(await self._not_a_stream(error.head))
 
     def _take(self, payload: bytes) -> None:
         """Turn the data of one event into pieces."""
@@ -184,9 +216,13 @@ class OpenAIStream:
                 f"{self._url} ended the stream without a finish reason: the reply is cut off",
                 url=self._url,
             )
-        if failure is not None:
-            self._failure = failure
-            return
+        self._failure = failure
+        if failure is None:
+            self._finish()
+        if self._on_end is not None:
+            self._on_end(failure)
+
+    def _finish(self) -> None:
         usage = self._collected.usage()
         self._ready.append(usage)
         self._reply = self._collected.reply(usage, self._price(usage), self._attempt)
@@ -221,21 +257,26 @@ class OpenAIStream:
 
     async def _in_time(self, step: Awaitable[R]) -> R:
         """Await a step of the HTTP call within its limits, and map what goes wrong."""
+        self.asked = at = now()
         try:
-            return await self._watch.wait(step, self._wait_until())
+            done = await self._watch.wait(step, self._wait_until(at))
         except Expired:
-            raise self._too_slow() from None
+            raise self._broken or self._too_slow() from None
         except Exception as error:
             failure = failures.from_exception(error, self._url)
             if failure is None:
                 raise
             raise failure from error
+        finally:
+            self.asked = None
+        self.alive_at = now()
+        return done
 
-    def _wait_until(self) -> float | None:
+    def _wait_until(self, at: float) -> float | None:
         if self._first_at is None:
             return self._first_by
         idle = self._timeouts.idle
-        return self._end_by if idle is None else _earlier(now() + idle, self._end_by)
+        return self._end_by if idle is None else _earlier(at + idle, self._end_by)
 
     def _too_slow(self) -> BackendTimeout:
         limits = self._timeouts
