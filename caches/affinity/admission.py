@@ -58,13 +58,15 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
     """
     if job.session not in replica.pins and replica.flights:
         return False
+    known = fleet.sessions.get(job.session)
+    mine = (job.program if known is None else known.program, job.session)
     running = {flight.job.session for flight in replica.flights.values()}
     idle = [
         session
         for owner in replica.pins.owners
         if owner not in running
         and (session := fleet.sessions.get(str(owner))) is not None
-        and (session.program, session.id) > (job.program, job.session)
+        and (session.program, session.id) > mine
     ]
     for session in sorted(idle, key=lambda session: (session.program, session.id), reverse=True):
         if session.id != job.session:

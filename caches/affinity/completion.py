@@ -57,7 +57,7 @@ class EarliestCompletion:
         if not self._open:
             return ()
         self._quickest = min(r.rates.decode(1) for r in self._open)
-        changed = {r.name for r in self._open if r.name in fleet.changed}
+        changed = {r.name for r in self._open if r.name in fleet.changed or not r.flights}
         if len(waiting) == 1:
             return waiting
         if not changed:
@@ -102,7 +102,9 @@ class EarliestCompletion:
         looked_at = job is not fleet.fresh
         allowed = set(fleet.usable(job)) if job.avoid else None
         for replica in self._open:
-            if replica is home or (looked_at and replica.name not in fleet.changed):
+            if replica is home or (
+                looked_at and replica.flights and replica.name not in fleet.changed
+            ):
                 continue
             if allowed is None or replica in allowed:
                 yield replica

@@ -27,12 +27,14 @@ def rank(job: Job, ahead: int, fleet: Fleet, now: float) -> Rank:
         now: Seconds on the loop's clock.
     """
     session = fleet.sessions.get(job.session)
-    service = 0.0 if session is None else session.service
+    program, service = job.program, 0.0
+    if session is not None:
+        program, service = session.program, session.service
     return (
         job.optional,
         ahead,
         not urgent(job, now),
-        job.program,
+        program,
         -job.remaining,
         service,
         job.number,
