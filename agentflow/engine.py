@@ -6,13 +6,13 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from agentflow.backends import Backends
+from agentflow.backends import Backends, RoutingLike
 from agentflow.budgets.allocation.situation import Allocator
 from agentflow.budgets.budget import Budget
 from agentflow.budgets.estimates import Estimates
@@ -33,7 +33,7 @@ from agentflow.planner.lower import lower
 from agentflow.planner.passes import optimise
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
-from agentflow.settings import Settings
+from agentflow.settings import ROUTINGS, Settings
 from agentflow.starting import Starter
 from agentflow.tenants import Tenant
 from agentflow.tools.tool import Tool
@@ -56,7 +56,8 @@ class Engine(Starter):
         tools: Tools that plans and tasks may call.
         model: A model client, or the name of a model at the configured endpoint.
         models: Further models by name.
-        base_url: OpenAI-compatible endpoint; otherwise see `Settings`.
+        base_url: OpenAI-compatible endpoint, or several that serve the same models, each of
+            which is then a `Pool`; otherwise see `Settings`.
         api_key: Its key; otherwise see `Settings`.
         prices: What models cost.
         limits: Ceilings on what runs at once.
@@ -71,6 +72,8 @@ class Engine(Starter):
             several, and how many samples they make: by default `MonteCarlo`.
         estimates: What is known of models' success, speed and length, and where it is kept:
             `Estimates`, or the path of a file. By default it is learnt anew and forgotten.
+        routing: How one of several endpoints is chosen: ``earliest`` (where a reply will probably
+            be complete first), ``sticky``, ``least-loaded``, or what makes a `Policy`.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -81,7 +84,7 @@ class Engine(Starter):
         tools: Iterable[AnyTool] = (),
         model: Model | str | None = None,
         models: Mapping[str, Model] | None = None,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         prices: Prices | None = None,
         limits: Limits | None = None,
@@ -91,6 +94,7 @@ class Engine(Starter):
         partial: bool = True,
         allocator: Callable[[], Allocator] | None = None,
         estimates: Estimates | str | Path | None = None,
+        routing: RoutingLike = ROUTINGS[0],
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
@@ -113,6 +117,7 @@ class Engine(Starter):
             api_key=api_key,
             prices=prices,
             limits=self.services.limits,
+            routing=routing,
         )
         self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from agentflow.errors import DefinitionError, nearest
 
@@ -23,6 +24,9 @@ _ENVIRONMENT = {
 _SWITCHES = ("speculate", "partial")
 _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
+ROUTINGS = ("earliest", "sticky", "least-loaded")
+"""Names of the policies by which one of several endpoints is chosen, the default first."""
+
 OPENAI_URL = "https://api.openai.com/v1"
 """Where an API key without a base URL is meant for."""
 
@@ -32,7 +36,8 @@ class Settings:
     """How models are reached, and what the command line keeps and starts early.
 
     Attributes:
-        base_url: OpenAI-compatible endpoint, or empty when none is configured.
+        base_urls: OpenAI-compatible endpoint, or several that serve the same models; empty when
+            none is configured.
         api_key: Sent as a bearer token; empty for servers that ask for none.
         model: Name of the model; empty lets the endpoint's only model be found.
         cache: Directory in which results of tools are kept; empty for memory alone.
@@ -40,18 +45,23 @@ class Settings:
         partial: Whether calls begin while a model still writes them.
     """
 
-    base_url: str = ""
+    base_urls: tuple[str, ...] = ()
     api_key: str = field(default="", repr=False)
     model: str = ""
     cache: str = ""
     speculate: bool = False
     partial: bool = True
 
+    @property
+    def base_url(self) -> str:
+        """The first endpoint, or empty when none is configured."""
+        return self.base_urls[0] if self.base_urls else ""
+
     @classmethod
     def load(
         cls,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         model: str | None = None,
         cache: str | None = None,
@@ -63,7 +73,8 @@ class Settings:
         """Settings for this process.
 
         Args:
-            base_url: Wins over environment and file.
+            base_url: Wins over environment and file; several as a list, or in one text with
+                commas or spaces between them.
             api_key: Likewise.
             model: Likewise.
             cache: Likewise.
@@ -82,9 +93,16 @@ class Settings:
         values.update({name: value for name, value in given.items() if value})
         switches = {"speculate": speculate, "partial": partial}
         values.update({name: value for name, value in switches.items() if value is not None})
-        if values.get("api_key") and not values.get("base_url"):
-            values["base_url"] = OPENAI_URL
-        return cls(**values)
+        base_urls = _urls(values.pop("base_url", ""))
+        if values.get("api_key") and not base_urls:
+            base_urls = (OPENAI_URL,)
+        return cls(base_urls, **values)
+
+
+def _urls(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The endpoints that a text, or a list of texts, names; each once."""
+    text = given if isinstance(given, str) else " ".join(given)
+    return tuple(dict.fromkeys(filter(None, re.split(r"[\s,]+", text))))
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -120,15 +138,22 @@ def _table(path: Path) -> dict[str, Any]:
     table = tool.get("agentflow", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
         raise DefinitionError(f"{path}: [tool.agentflow] must be a table, not {table!r}")
-    kinds = get_type_hints(Settings)
     for name, value in table.items():
-        if name not in kinds:
-            raise DefinitionError(
-                f"{path}: [tool.agentflow] has no key {name!r}. {nearest(name, sorted(kinds))}"
-            )
-        if not isinstance(value, kinds[name]):
-            kind = "text" if kinds[name] is str else "true or false"
+        if name not in _ENVIRONMENT:
+            known = nearest(name, sorted(_ENVIRONMENT))
+            raise DefinitionError(f"{path}: [tool.agentflow] has no key {name!r}. {known}")
+        if not (isinstance(value, bool if name in _SWITCHES else str) or _is_list(name, value)):
+            kind = "true or false" if name in _SWITCHES else "text"
             raise DefinitionError(f"{path}: [tool.agentflow] {name} must be {kind}, not {value!r}")
     if table.get("cache"):
         return {**table, "cache": str(path.parent / Path(table["cache"]).expanduser())}
     return dict(table)
+
+
+def _is_list(name: str, value: Any) -> bool:
+    """Whether a value is a list where there may be one."""
+    return (
+        name == "base_url"
+        and isinstance(value, list)
+        and all(isinstance(url, str) for url in value)
+    )

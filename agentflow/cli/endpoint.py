@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentflow import _http
-from agentflow.errors import DefinitionError
+from agentflow.errors import BackendError, DefinitionError
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.settings import Settings
 
@@ -50,7 +50,7 @@ async def stand_in() -> AsyncIterator[Endpoint]:
 
     # It never leaves this machine, whatever proxy the environment names.
     async with serve_standin() as url, _http.client(trust_env=False) as http:
-        yield Endpoint(Settings(url, "", MODEL), OpenAIBackend(url, MODEL, http=http))
+        yield Endpoint(Settings((url,), "", MODEL), OpenAIBackend(url, MODEL, http=http))
 
 
 @asynccontextmanager
@@ -67,22 +67,36 @@ async def reach(settings: Settings) -> AsyncIterator[Endpoint]:
     elif settings.model:
         yield Endpoint(settings)
     else:
-        model = await _only_model(settings)
-        yield Endpoint(Settings(settings.base_url, settings.api_key, model))
+        yield Endpoint(replace(settings, model=await _only_model(settings)))
 
 
 async def _only_model(settings: Settings) -> str:
-    """The model of an endpoint that has just one."""
-    backend = OpenAIBackend(settings.base_url, "", api_key=settings.api_key)
-    try:
-        found = await backend.probe()
-    finally:
-        await backend.aclose()
-    names = [model.name for model in found.models]
+    """The model of an endpoint that has just one; of several, the first that answers counts."""
+    url, names = await _offered(settings)
     if len(names) == 1:
         return names[0]
     offered = f"it offers {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     raise DefinitionError(
-        f"no model is named for {settings.base_url}: {offered if names else 'it lists none'}. "
+        f"no model is named for {url}: {offered if names else 'it lists none'}. "
         "Choose with --model or AGENTFLOW_MODEL."
     )
+
+
+async def _offered(settings: Settings) -> tuple[str, list[str]]:
+    """An endpoint that answers, and the names of its models."""
+    *others, last = settings.base_urls
+    for url in others:
+        try:
+            return url, await _models(url, settings.api_key)
+        except BackendError:
+            continue  # replicas are there to stand in for each other
+    return last, await _models(last, settings.api_key)
+
+
+async def _models(url: str, api_key: str) -> list[str]:
+    backend = OpenAIBackend(url, "", api_key=api_key)
+    try:
+        found = await backend.probe()
+    finally:
+        await backend.aclose()
+    return [model.name for model in found.models]

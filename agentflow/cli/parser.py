@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from agentflow import __version__
 from agentflow.cli.codes import MEANINGS
+from agentflow.settings import ROUTINGS
 
 _EPILOG = "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
 
@@ -106,6 +107,13 @@ def _add_run(commands: Any) -> None:
     _add_target(parser)
     _add_tool_options(parser)
     _add_endpoint_options(parser)
+    group = parser.add_argument_group("several endpoints")
+    group.add_argument(
+        "--routing",
+        choices=ROUTINGS,
+        default=ROUTINGS[0],
+        help="how a replica is chosen; default earliest: where the reply is complete first",
+    )
     group = parser.add_argument_group("the task")
     group.add_argument("--strategy", choices=("plan", "react"), default="plan", help="default plan")
     group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of one reply at most")
@@ -233,7 +241,12 @@ def _add_cache_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the model")
-    group.add_argument("--base-url", metavar="URL", help="OpenAI-compatible endpoint")
+    group.add_argument(
+        "--base-url",
+        metavar="URL",
+        action="append",
+        help="OpenAI-compatible endpoint (repeated: replicas that serve the same model)",
+    )
     group.add_argument("--model", metavar="NAME", help="the model to ask")
     group.add_argument("--api-key", action=_Secret, help=argparse.SUPPRESS)
 

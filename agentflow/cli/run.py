@@ -77,7 +77,8 @@ def _engine(job: Job, endpoint: Endpoint, settings: Settings, options: Any) -> E
     return Engine(
         tools=job.tools,
         model=endpoint.backend or endpoint.settings.model or None,
-        base_url=endpoint.settings.base_url,
+        base_url=endpoint.settings.base_urls,
+        routing=options.routing,
         api_key=endpoint.settings.api_key,
         prices=prices(options),
         estimates=estimates(options),

@@ -5,12 +5,11 @@ What servers keep of a conversation is of use exactly as far as the next prompt 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from agentflow.caches.affinity.prompts import Chain
-from agentflow.executor.models.base import ChatRequest, Message
+from agentflow.executor.affinity.chains import prompt_bytes
+from agentflow.executor.models.base import ChatRequest
 
 AROUND = 24
 """Bytes that are shown before the first that differs, and after it."""
@@ -40,38 +39,12 @@ class Prefix:
 
     def extend(self, request: ChatRequest) -> Break | None:
         """Take the next request, without what is volatile in it; None if it goes on."""
-        text = prompt_text(request)
+        text = prompt_bytes(request)
         before, self._text = self._text, text
         at = self._chain.extend(text)
         if at is None:
             return None
         return Break(at, _around(before, at), _around(text, at))
-
-
-def prompt_text(request: ChatRequest) -> bytes:
-    """A request about as a chat template lays it out: tools first, the last message open.
-
-    The last message is open because a longer one begins alike. Keys stand in the order they are
-    sent in: templates print them so.
-    """
-    parts = [_json(tool) for tool in request.tools]
-    parts += [_rendered(message) for message in request.messages]
-    return "\n\n".join(parts).encode("utf-8", "surrogatepass")
-
-
-def _rendered(message: Message) -> str:
-    rest = {key: value for key, value in message.items() if key not in ("role", "content")}
-    content = message.get("content")
-    parts = [f"{message.get('role')}:"]
-    if rest:
-        parts.append(_json(rest))
-    if content is not None:
-        parts.append(content if isinstance(content, str) else _json(content))
-    return "\n".join(parts)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _around(text: bytes, at: int) -> str:

@@ -369,10 +369,11 @@ def test_what_remains_can_be_asked_for_where_there_are_limits(cli: Cli, project:
     assert cli("run", "left.plan", "-q").code == codes.PLAN
 
 
-def test_a_model_without_a_price_cannot_meet_a_budget(ask: Cli, project: Path) -> None:
+def test_a_model_without_a_price_cannot_meet_a_budget(cli: Cli, project: Path) -> None:
     (project / "prices.toml").write_text("small = { input = 0.1, output = 0.4 }")
+    given = ("--prices", "prices.toml", "--base-url", "http://models.invalid/v1")
 
-    done = ask("--budget", "0.01", "-q", "--base-url", "http://models.invalid/v1")
+    done = cli("run", "briefs.py:brief", "tea", *given, "--budget", "0.01", "-q")
 
     assert done.code == codes.USAGE
     assert "the price of model 'large' is not known" in done.err

@@ -26,7 +26,7 @@ def test_without_anything_nothing_is_configured(tmp_path: Path) -> None:
 
 
 def test_the_file_is_looked_for_upwards(folder: Path) -> None:
-    assert Settings.load(environ={}, folder=folder) == Settings("http://file", "", "of-file")
+    assert Settings.load(environ={}, folder=folder) == Settings(("http://file",), "", "of-file")
 
 
 def test_the_nearest_file_counts_alone(folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_switch_in_the_environment_is_on_or_off(tmp_path: Path) -> None:
 
 def test_a_key_without_an_endpoint_is_for_openai(tmp_path: Path) -> None:
     found = Settings.load(environ={"OPENAI_API_KEY": "sk-1"}, folder=tmp_path)
-    assert found == Settings(OPENAI_URL, "sk-1")
+    assert found == Settings((OPENAI_URL,), "sk-1")
     assert "sk-1" not in repr(found)
 
 
