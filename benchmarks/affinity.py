@@ -1,70 +1,92 @@
 """What a pool of replicas gains by where it sends what, and when: all policies side by side.
 
     python benchmarks/affinity.py [--quick] [--json] [--jobs N] [--seeds N] [--only PART]
+        [--policy NAME] [--setting NAME] [--trace FILE]
 
-Replicas are modelled (`agentflow.testing.serving`); the package's own dispatcher decides.
+Replicas are modelled (`agentflow.testing.serving`); the package's own dispatcher decides. All
+policies have the same agents, who do the same whoever serves them, and the same recorded requests.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
-from functools import partial
+from concurrent.futures import Executor, ProcessPoolExecutor
 
+import affinity_report as report
 import harness
-from affinity_agents import Setting, lives, play
-from affinity_rivals import POLICIES
-from affinity_scoring import Figures, figures, together
+from affinity_cells import cell
+from affinity_contest import FROZEN, QUICK, SETTINGS, contest
+from affinity_decisions import thinking
+from affinity_fairness import fairness
+from affinity_report import Found
+from affinity_rivals import HASH, OURS, POLICIES, TABLE
 
-PARTS = ("closed",)
+PARTS = ("closed", "sweep", "trace", "tenants", "decisions")
+REPLICAS = (2, 4, 8, 16)
+MEMORY = (0.10, 0.25, 0.50, 1.00)
+MOVES = 1500
+"""Moves that hindsight tries on the fleet of which the regret is told."""
+
+REGRET = (8, 0.10)
+SATURATED = (8, 0.50)
+QUICK_CELLS = ((8, 0.10), (8, 1.00))
 
 
-def measured(setting: Setting, seed: int, name: str) -> Figures:
-    """One run of one policy."""
-    return figures(setting, lives(setting, seed), play(setting, POLICIES[name], seed))
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    options = harness.parser((__doc__ or "").partition("\n")[0])
+    options.add_argument("--seeds", type=int, help="runs of each setting (5; with --quick 1)")
+    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    options.add_argument("--only", action="append", choices=PARTS, help="a part of it")
+    options.add_argument("--policy", action="append", choices=POLICIES, help="only these and ours")
+    options.add_argument("--setting", action="append", choices=SETTINGS, help="only these")
+    options.add_argument("--trace", action="append", default=[], metavar="FILE", help="requests")
+    return options.parse_args()
 
 
-def closed(
-    setting: Setting, names: Iterable[str], seeds: int, jobs: int
-) -> dict[str, list[Figures]]:
-    """All policies in one setting."""
-    tasks = [(name, seed) for name in names for seed in range(seeds)]
-    with ProcessPoolExecutor(jobs) as pool:
-        runs = [pool.submit(measured, setting, seed, name) for name, seed in tasks]
-        found: dict[str, list[Figures]] = {name: [] for name, _ in tasks}
-        for (name, _), run in zip(tasks, runs, strict=True):
-            found[name].append(run.result())
+def measure(given: argparse.Namespace) -> Found:
+    """Everything that was asked for."""
+    parts = given.only or PARTS
+    found = Found()
+    with ProcessPoolExecutor(given.jobs) as pool:
+        if "closed" in parts or "sweep" in parts:
+            found.closed = closed(given, pool, "sweep" in parts)
+        if "trace" in parts:
+            found.cells = traces(given, pool)
+        if "tenants" in parts:
+            found.fair = dict(zip(POLICIES, pool.map(fairness, POLICIES), strict=True))
+    if "decisions" in parts:
+        found.thinking = thinking()
     return found
 
 
-def ways(found: Mapping[str, list[Figures]]) -> str:
-    """The table of a setting."""
-    lines = []
-    for name, runs in found.items():
-        its = together(runs)
-        lines.append(
-            [name, its.mean, its.p50, its.p99, its.makespan, 100 * its.cached, 100 * its.again,
-             its.bound, its.held, its.first, 100 * its.moved]
-        )  # fmt: skip
-    headings = ("policy", "task, s", "p50", "p99", "all, s", "cached, %", "again, % busy", "bound",
-                "held, s", "first token, s", "moved, %")  # fmt: skip
-    return harness.table(headings, lines)
+def closed(given: argparse.Namespace, pool: Executor, swept: bool) -> dict[str, report.Runs]:
+    """Agents in a closed loop."""
+    names = given.setting or ((QUICK if given.quick else tuple(SETTINGS)) if swept else (FROZEN,))
+    policies = dict.fromkeys((*given.policy, HASH, TABLE, OURS)) if given.policy else POLICIES
+    seeds = given.seeds or (1 if given.quick else 5)
+    return dict(contest(pool, names, policies, seeds))
+
+
+def traces(given: argparse.Namespace, pool: Executor) -> list[report.Cell]:
+    """Recorded requests, on every fleet."""
+    grid = QUICK_CELLS if given.quick else [(r, m) for r in REPLICAS for m in MEMORY]
+    moves = MOVES // 10 if given.quick else MOVES
+    runs = [
+        pool.submit(cell, path, *fleet, moves * (fleet == REGRET), fleet == SATURATED)
+        for path in given.trace
+        for fleet in grid
+    ]
+    return [run.result() for run in runs]
 
 
 def main() -> None:
-    """Read the command line, play, and report."""
-    options = harness.parser((__doc__ or "").partition("\n")[0])
-    options.add_argument("--seeds", type=int, help="runs of each (5; with --quick 2)")
-    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    options.add_argument("--only", action="append", choices=PARTS, help="a part of it")
-    options.add_argument("--policy", action="append", choices=POLICIES, help="only these")
-    given = options.parse_args()
-    seeds = given.seeds or (2 if given.quick else 5)
-    found = closed(Setting(), given.policy or POLICIES, seeds, given.jobs)
-    print(ways(found))
+    """Read the command line, measure, and report."""
+    given = parsed()
+    found = measure(given)
+    report.show(found)
+    harness.report("affinity", report.results(found), list(report.goals(found)), given.json)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Setting:
         output: Least and most tokens of a reply.
         tools: How often each tool is called.
         slower: By what all tools' times are multiplied.
-        tenants: How many share the fleet.
+        tenants: Of so many agents in turn, how many are whose.
         prefill: Prompt tokens a second.
         step: Seconds of a decode step.
         per_sequence: Seconds more for each further sequence.
@@ -62,9 +62,11 @@ class Setting:
     turns: tuple[int, int] = (12, 30)
     observation: tuple[int, int] = (300, 1500)
     output: tuple[int, int] = (80, 400)
-    tools: tuple[tuple[str, float], ...] = (("code", 5), ("file", 4), ("web", 0.5), ("database", 0.5))
+    tools: tuple[tuple[str, float], ...] = (
+        ("code", 5.0), ("file", 4.0), ("web", 0.5), ("database", 0.5),
+    )  # fmt: skip
     slower: float = 1.0
-    tenants: int = 1
+    tenants: tuple[int, ...] = (1,)
     prefill: float = 2000.0
     step: float = 0.020
     per_sequence: float = 0.0005
@@ -138,7 +140,8 @@ def _life(setting: Setting, index: int, random: Random) -> Life:
         pause = setting.slower * _lasts(TOOLS[tool], random)
         turns.append(Turn(prompt, output, tool, pause))
         prompt += output + _between(setting.observation, random)
-    tenant = f"t{index % setting.tenants}"
+    whose = [tenant for tenant, share in enumerate(setting.tenants) for _ in range(share)]
+    tenant = f"t{whose[index % len(whose)]}"
     return Life(index, start, tenant, tuple(turns), setting.block, setting.shared)
 
 

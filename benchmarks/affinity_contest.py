@@ -26,13 +26,13 @@ SETTINGS = {
     "4 replicas": Setting(replicas=4, agents=64),
     "short contexts": Setting(shared=1000, task=(100, 500), turns=(4, 10), observation=(50, 300)),
     "long contexts": Setting(turns=(30, 60), observation=(500, 3000)),
-    "quick tools": Setting(tools=(("file", 1),)),
+    "quick tools": Setting(tools=(("file", 1.0),)),
     "slow tools": Setting(slower=30.0),
     "few agents": Setting(agents=32),
     "many agents": Setting(agents=384),
     "spread arrivals": Setting(window=900.0),
     "fast prefill": Setting(prefill=8000.0),
-    "4 tenants": Setting(tenants=4),
+    "4 tenants": Setting(tenants=(1, 1, 1, 1)),
 }
 """The frozen configuration, and others that differ from it in one thing each."""
 

@@ -18,7 +18,6 @@ from agentflow.caches.affinity.dispatcher import Dispatcher
 CALLS = ("arrive", "began", "finished", "away", "ended", "tick")
 
 
-
 @dataclass(frozen=True)
 class Thinking:
     """Seconds of the dispatcher's calls."""

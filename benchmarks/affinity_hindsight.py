@@ -54,7 +54,7 @@ class Search:
         for index, visit in enumerate(self.visits):
             self._by_session[visit.session].append(index)
             self._size[visit.session] += len(visit.access.prompt)
-        self._load = {name: 0 for name in self.replicas}
+        self._load = dict.fromkeys(self.replicas, 0)
         for session, name in self.home.items():
             self._load[name] += self._size[session]
         self._hits = {name: self._count(name) for name in self.replicas}

@@ -200,16 +200,26 @@ class Saga:
     def _steal(self, waiting: list[Job], now: float) -> None:
         loads = {name: self.load(name) for name in self._servers}
         least = min(loads.values())
-        idle = [n for n, since in self._empty_since.items() if since is not None and now - since > self.IDLE]
+        idle = [
+            n
+            for n, since in self._empty_since.items()
+            if since is not None and now - since > self.IDLE
+        ]
         if not idle and max(loads.values()) < self.RATIO * least:
             return
         thieves = idle or [min(loads, key=loads.__getitem__)]
         for thief in thieves[: self.STEALS]:
-            victims = [n for n in loads if n != thief and (loads[n] > self.RATIO * least or self._queued(n) >= 2)]
+            victims = [
+                n
+                for n in loads
+                if n != thief and (loads[n] > self.RATIO * least or self._queued(n) >= 2)
+            ]
             if not victims:
                 return
             victim = self._random.choice(victims)
-            if (job := next((j for j in waiting if self._queues[j.number] == victim), None)) is not None:
+            if (
+                job := next((j for j in waiting if self._queues[j.number] == victim), None)
+            ) is not None:
                 self._queues[job.number] = self._table[job.session] = thief
 
 
