@@ -45,7 +45,7 @@ class Care:
         self._patience = patience
         self._alone_since = math.inf  # since when no member can take anything
         self._probes: dict[str, asyncio.Task[None]] = {}
-        self._alarm = Alarm(self._look)
+        self._alarm = Alarm(self._ring)
 
     def attend(self) -> None:
         """A request is under way: look after the members until none is."""
@@ -111,30 +111,36 @@ class Care:
     def _replica(self, member: Member) -> Replica:
         return self._desk.dispatcher.fleet.replicas[member.name]
 
-    def _look(self) -> float | None:
-        """Do what time brings; say when to look again, or None while no request is under way."""
-        waiting = dict(self._desk.waiting())
-        if not waiting and not any(member.streams for member in self._all()):
-            return None
+    def _ring(self) -> float | None:
+        """Look after the members, unless nothing is under way."""
+        busy = any(member.streams for member in self._all()) or any(self._desk.waiting())
+        return self._look() if busy else None
+
+    def _look(self) -> float:
+        """Do what time brings; say when to look again."""
         at = now()
         times = [at + SHORTEST_SILENCE]
         for member in list(self._all()):
-            if member.breaker.state == "open":
-                self._try_again(member, at)
-            elif member.allows(at) != self._replica(member).usable:
+            if member.allows(at) != self._replica(member).usable:
                 self.review(member)  # its rest is over
-            times += [self._silence_ends(member, at), member.breaker.due(at) or math.inf]
+            times += [self._try_again(member, at), self._silence_ends(member, at)]
         if self._alone_since < math.inf:
-            times += [self._refuse(number, since, at) for number, since in waiting.items()]
+            waiting = list(self._desk.waiting())
+            times += [self._refuse(number, since, at) for number, since in waiting]
         return min(times)
 
     # Members that are down
 
-    def _try_again(self, member: Member, at: float) -> None:
+    def _try_again(self, member: Member, at: float) -> float:
+        """Ask a member that is down whether it is there, if it is time; else say when it will be."""
         due = member.breaker.due(at)
-        if due is not None and due <= at and member.name not in self._probes:
+        if due is None or member.name in self._probes:
+            return math.inf
+        if at >= due:
             probe = asyncio.get_running_loop().create_task(self._probe(member))
             self._probes[member.name] = probe
+            return math.inf
+        return due
 
     async def _probe(self, member: Member) -> None:
         """Ask a member whether it is there; if so, the next request finds out how it fares."""
@@ -153,10 +159,12 @@ class Care:
         """Let a request wait no longer if that is too long; say until when it may."""
         until = max(since, self._alone_since) + self._patience
         rests = [m.breaker.rested for m in self._all() if m.condition(at) == "resting"]
-        until = max(until, min(rests, default=at) + REST)
-        if at >= until:
-            self._desk.refuse(number, self.no_replica())
-        return until if at < until else math.inf
+        if rests:
+            until = max(until, min(rests) + REST)
+        if at < until:
+            return until
+        self._desk.refuse(number, self.no_replica())
+        return math.inf
 
     def no_replica(self) -> NoReplica:
         """Why no member can take a request."""

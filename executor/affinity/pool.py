@@ -125,10 +125,9 @@ class Pool:
             BackendError: No attempt gave a piece; iterating raises what goes wrong later.
         """
         await self.connect()
+        call, used = self._intake.call(request), Usage(0, 0)
         reserved = await self._turns.take(request)
-        used = Usage(0, 0)
         try:
-            call = self._intake.call(request)
             stream = await self._placing.begin(call)
             try:
                 yield stream

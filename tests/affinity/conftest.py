@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Self
 
 import pytest
 
@@ -27,7 +27,7 @@ class Hosts:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    async def __aenter__(self) -> Hosts:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
