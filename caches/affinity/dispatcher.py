@@ -179,7 +179,8 @@ class Dispatcher:
 
     def failed(self, number: int, now: float) -> list[Send]:
         """An attempt ended without a whole answer; the job is no longer anywhere."""
-        self._land(number, now)
+        replica, flight = self._land(number, now)
+        self._go(replica, flight)
         return self._look(now)
 
     def withdrawn(self, number: int, now: float) -> list[Send]:
@@ -252,8 +253,6 @@ class Dispatcher:
         session = self.fleet.sessions[flight.job.session]
         session.busy -= 1
         session.since = now
-        if not session.busy:
-            replica.pins.release(session.id)
         self.fleet.changed.add(replica.name)
         self._recount(replica, now)
         return replica, flight
@@ -261,10 +260,18 @@ class Dispatcher:
     def _stay(self, replica: Replica, flight: Flight, made: int, now: float) -> None:
         """A session whose program goes on stays where it is, until more is known."""
         session = self.fleet.sessions[flight.job.session]
-        if flight.job.returns and not session.busy:
-            replica.pins.hold(session.id, flight.job.prompt, made)
-            session.pause = UNKNOWN
-            self._keep(session, replica, now)
+        if not flight.job.returns or session.busy:
+            self._go(replica, flight)
+            return
+        replica.pins.hold(session.id, flight.job.prompt, made)
+        session.pause = UNKNOWN
+        self._keep(session, replica, now)
+
+    def _go(self, replica: Replica, flight: Flight) -> None:
+        """Nothing of a session runs at a replica any more, and nothing is kept for it there."""
+        session = flight.job.session
+        if all(other.job.session != session for other in replica.flights.values()):
+            self.fleet.unpin(replica, session)
 
     def _keep(self, session: Session, replica: Replica, now: float) -> None:
         session.keep_until = keep_until(session, replica, now)
