@@ -107,7 +107,7 @@ class Turn:
         number: Its number at the model.
         size: Tokens sent together when streaming.
         limit: Tokens it makes.
-        said: Tokens of the answer that were asked for so far.
+        said: Tokens of the answer that were waited for so far.
     """
 
     def __init__(self, engine: Engine, number: int, prompt: int, output: int) -> None:
@@ -133,8 +133,8 @@ class Turn:
 
     async def tokens(self, count: int) -> None:
         """Wait until the last of `count` further tokens is made."""
+        await self._until(self.said + count)
         self.said += count
-        await self._until(self.said)
 
     def catch_up(self) -> None:
         """Nothing to catch up: the whole answer was known when it began."""

@@ -96,7 +96,8 @@ class LocalServer:
             task.cancel()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._spawn(HttpConnection(reader, writer, self._handle).serve())
+        serving = self._spawn(HttpConnection(reader, writer, self._handle).serve())
+        serving.add_done_callback(lambda _: writer.close())  # it may be cancelled before it begins
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

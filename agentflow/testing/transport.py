@@ -40,7 +40,8 @@ class InMemoryTransport:
         headers = {name.lower(): value for name, value in request.headers.items()}
         target = request.url.raw_path.decode("ascii")
         received = HttpRequest(request.method, target, headers, await request.aread())
-        line.task = self._spawn(line.run(self._handler(received, line)))
+        line.task = self._spawn(line.run(self._handler, received))
+        line.task.add_done_callback(line.closed)
         try:
             status, sent_headers = await line.receive()
         except BaseException:
@@ -70,20 +71,22 @@ class _Line:
         self._read_timeout = request.extensions.get("timeout", {}).get("read")
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def run(self, handling: Coroutine[Any, Any, None]) -> None:
+    async def run(self, handler: Handler, request: HttpRequest) -> None:
         """Carry the handler to its end and tell the client how it ended."""
         try:
-            await handling
+            await handler(request, self)
         except Refused:
             self._queue.put_nowait(self._error("ConnectError", "nobody listens (scripted fault)"))
         except HangUp:
             message = "Server disconnected without a complete response (scripted fault)"
             self._queue.put_nowait(self._error("RemoteProtocolError", message))
-        except asyncio.CancelledError:
-            self._queue.put_nowait(self._error("ReadError", "the server was closed"))
-            raise
         else:
             self._queue.put_nowait(_END)
+
+    def closed(self, task: asyncio.Task[None]) -> None:
+        """Tell the client if the server was closed, even before it took the request."""
+        if task.cancelled():
+            self._queue.put_nowait(self._error("ReadError", "the server was closed"))
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self._queue.put_nowait((status, dict(headers)))
