@@ -21,6 +21,7 @@ _SERVERS = {
     "sglang": "sglang",
     "agentflow": "agentflow",
 }
+_HELLO = ({"role": "user", "content": "Say ok."},)
 _CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_length")
 
 
@@ -70,11 +71,46 @@ async def look(http: Any, url: str, headers: Mapping[str, str]) -> Endpoint:
     models = _models(response, url)
     found = Endpoint(url, _server(response.headers, models, url), "", models)
     if found.server == "vllm":
-        said = await _facts(http, url, "/version", headers)
+        said = await facts(http, url, "/version", headers)
         return replace(found, version=str(said.get("version", "")))
     if found.server == "llama.cpp":
-        return _with_props(found, await _facts(http, url, "/props", headers))
+        return _with_props(found, await facts(http, url, "/props", headers))
     return found
+
+
+async def facts(http: Any, url: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """What a page beside the API says; empty if there is none.
+
+    Args:
+        http: A client from `agentflow._http.client`.
+        url: The base URL of the API.
+        path: Of the page, such as ``/version``.
+        headers: Sent along, such as ``Authorization``.
+    """
+    address = urlunsplit((*urlsplit(url)[:2], path, "", ""))
+    try:
+        response = await _get(http, address, headers, url)
+        said = response.json()
+    except (BackendError, ValueError):
+        return {}
+    return said if isinstance(said, dict) and response.status_code < 400 else {}
+
+
+async def accepts(
+    http: Any, url: str, headers: Mapping[str, str], model: str, fields: Mapping[str, Any]
+) -> bool:
+    """Whether a server answers a chat request that has these fields; it costs one token."""
+    body = {"model": model, "messages": _HELLO, "max_tokens": 1, **fields}
+    try:
+        async with asyncio.timeout(PATIENCE):
+            response = await http.post(url + "/chat/completions", headers=headers, json=body)
+    except TimeoutError:
+        return False
+    except Exception as error:
+        if failures.from_exception(error, url) is None:
+            raise
+        return False
+    return bool(response.status_code == 200)
 
 
 async def _get(http: Any, address: str, headers: Mapping[str, str], url: str) -> Any:
@@ -88,17 +124,6 @@ async def _get(http: Any, address: str, headers: Mapping[str, str], url: str) ->
         if failure is None:
             raise
         raise failure from error
-
-
-async def _facts(http: Any, url: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """What the server's own endpoint beside the API says; empty if it has none."""
-    address = urlunsplit((*urlsplit(url)[:2], path, "", ""))
-    try:
-        response = await _get(http, address, headers, url)
-        said = response.json()
-    except (BackendError, ValueError):
-        return {}
-    return said if isinstance(said, dict) and response.status_code < 400 else {}
 
 
 def _models(response: Any, url: str) -> tuple[ModelInfo, ...]:
