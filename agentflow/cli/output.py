@@ -9,6 +9,9 @@ from typing import Any
 
 from agentflow.tools.values import plain
 
+WORTH_TELLING = 0.001
+"""Seconds that were saved, hidden or waited at least, if they are to be mentioned."""
+
 
 def print_json(data: Any) -> None:
     """One JSON text on standard output, on a line of its own."""

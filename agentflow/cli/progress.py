@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow import events
-from agentflow.cli.output import chance, counted, duration, gist
+from agentflow.cli.output import WORTH_TELLING, chance, counted, duration, gist
 from agentflow.cli.samples import DEFAULT
 from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
@@ -14,9 +14,6 @@ from agentflow.cli.tally import Call, Tally
 
 REDRAW = 0.1
 """Seconds between two drawings at least."""
-
-WORTH_TELLING = 0.001
-"""Seconds that were saved, or hidden, at least, if they are to be mentioned."""
 
 _SHOWN = 8  # running calls
 _BAR = 24

@@ -189,6 +189,7 @@ class _Show:
             "stand_in": self._endpoint.stand_in,
             "seconds": round(self._tally.seconds, 6),
             "usage": self._tally.usage(),
+            "prompts": self._tally.prompts.as_dict(),
             "limits": used(run.ledger, self._tally.seconds),
             "allocation": self._tally.samples.as_dict(),
             "passes": passes(run),

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentflow.cli.list_tools import UNDECLARED, advice
-from agentflow.cli.output import counted, duration, gist, listed
+from agentflow.cli.output import WORTH_TELLING, counted, duration, gist, listed
 from agentflow.cli.parts import Parts
-from agentflow.cli.progress import WORTH_TELLING, costs
+from agentflow.cli.progress import costs
+from agentflow.cli.prompts import equivalents, told
 from agentflow.cli.savings import REASONS, Savings
 from agentflow.cli.spending import likely, repeated, tried, within
 from agentflow.cli.tally import Call, Tally
@@ -20,7 +21,9 @@ _RESULTS = 20
 
 def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
     """The lines at the end of a run."""
-    yield "; ".join(filter(None, (_calls(tally, run), _models(tally))))
+    said = (_calls(tally, run), _models(tally), equivalents(tally.prompts))
+    yield "; ".join(filter(None, said))
+    yield from told(tally.prompts)
     yield from _reused(tally.savings)
     yield from _guessed(tally.savings)
     yield from _begun(tally.parts)
@@ -70,9 +73,9 @@ def _calls(tally: Tally, run: Run[Any]) -> str:
         for status in ("failed", "skipped", "cancelled")
         if (number := tally.count(status))
     ]
-    told = f" ({listed(others)})" if others else ""
+    besides = f" ({listed(others)})" if others else ""
     longest = f", the longest chain {duration(critical_path(tally, run))}" if total > 1 else ""
-    return f"{counted(total, 'call')}{told} in {duration(tally.seconds)}{longest}"
+    return f"{counted(total, 'call')}{besides} in {duration(tally.seconds)}{longest}"
 
 
 def _models(tally: Tally) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from agentflow import events
 from agentflow.cli.output import gist
 from agentflow.cli.parts import Parts
+from agentflow.cli.prompts import Prompts
 from agentflow.cli.samples import Samples
 from agentflow.cli.savings import Savings
 
@@ -111,6 +112,7 @@ class Tally:
         savings: What need not be done, or was done early.
         parts: What was done while a model still wrote.
         samples: What several models tried.
+        prompts: What prompts cost, and where they were sent.
         began: When the first run began, on the loop's clock.
         ended: When the last event came.
     """
@@ -121,6 +123,7 @@ class Tally:
     savings: Savings = field(default_factory=Savings)
     parts: Parts = field(default_factory=Parts)
     samples: Samples = field(default_factory=Samples)
+    prompts: Prompts = field(default_factory=Prompts)
     began: float = 0.0
     ended: float = 0.0
 
@@ -130,6 +133,7 @@ class Tally:
         self.savings.take(event)
         self.parts.take(event)
         self.samples.take(event)
+        self.prompts.take(event)
         if isinstance(event, events.TERMINAL):
             self._over(event)
         if (reaction := _REACTIONS.get(type(event))) is not None:

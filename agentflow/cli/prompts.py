@@ -1,0 +1,140 @@
+"""What prompts cost the servers that computed them: cached or not, and where they were sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentflow import events
+from agentflow.cli.output import WORTH_TELLING, counted, duration, listed
+
+
+@dataclass(slots=True)
+class Served:
+    """Model calls, counted by what their servers said of them.
+
+    Attributes:
+        calls: How many there were.
+        told: Of these, those whose server said how much of the prompt it had cached.
+        reported: Tokens of the prompts of those.
+        cached: Of these tokens, the cached ones.
+    """
+
+    calls: int = 0
+    told: int = 0
+    reported: int = 0
+    cached: int = 0
+
+    def count(self, reply: events.ModelReplied) -> None:
+        """One more call ended."""
+        self.calls += 1
+        if reply.cached_tokens is not None:
+            self.told += 1
+            self.reported += reply.prompt_tokens
+            self.cached += reply.cached_tokens
+
+    @property
+    def share(self) -> float | None:
+        """Share of prompt tokens that was cached; None if nobody said."""
+        return self.cached / self.reported if self.reported else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        share = None if self.share is None else round(self.share, 4)
+        return {"calls": self.calls, "cached_tokens": self.cached, "cached_share": share}
+
+
+@dataclass(slots=True)
+class Prompts:
+    """What a run and the runs it started asked of models.
+
+    Attributes:
+        all: All calls.
+        pte: Prefill token equivalents.
+        replicas: Those of pools, by replica.
+        moved: Sessions that left the replica where they were, by reason.
+        seconds_held: How long requests waited in pools.
+        broken: Prompts that did not begin as the one before did.
+    """
+
+    all: Served = field(default_factory=Served)
+    pte: float = 0.0
+    replicas: dict[str, Served] = field(default_factory=dict)
+    moved: Counter[str] = field(default_factory=Counter)
+    seconds_held: float = 0.0
+    broken: list[events.PrefixBroken] = field(default_factory=list)
+
+    def take(self, event: events.Event) -> None:
+        """Count one more event."""
+        if isinstance(event, events.PrefixBroken):
+            self.broken.append(event)
+        elif isinstance(event, events.ModelReplied):
+            self.all.count(event)
+            self.pte += event.pte
+            self.seconds_held += event.held
+            if event.replica:
+                self.replicas.setdefault(event.replica, Served()).count(event)
+            if event.moved:
+                self.moved[event.moved] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "pte": round(self.pte, 3),
+            "cached_unknown": self.all.calls - self.all.told,
+            "replicas": {name: served.as_dict() for name, served in sorted(self.replicas.items())},
+            "moved": dict(self.moved),
+            "seconds_held": round(self.seconds_held, 6),
+            "broken": [
+                {"session": e.session, "byte": e.byte, "before": e.before, "after": e.after}
+                for e in self.broken
+            ],
+        }
+
+
+def equivalents(prompts: Prompts) -> str:
+    """What prompts and replies cost the servers; empty if there were none."""
+    if not prompts.all.calls:
+        return ""
+    return f"{prompts.pte:,.0f} prefill token equivalents{_known(prompts.all)}"
+
+
+def told(prompts: Prompts) -> Iterator[str]:
+    """Where prompts were sent, and which lost what was cached of them."""
+    if prompts.replicas:
+        yield "; ".join(_replicas(prompts))
+    if prompts.broken:
+        yield _broken(prompts.broken)
+
+
+def _known(served: Served) -> str:
+    unknown = served.calls - served.told
+    if not served.told:
+        return " (what was cached is not told, and counted as nothing)"
+    rest = f", of {counted(unknown, 'call')} not told and counted as nothing" if unknown else ""
+    return f" ({served.share or 0.0:.0%} of prompt tokens cached{rest})"
+
+
+def _replicas(prompts: Prompts) -> Iterator[str]:
+    said = f"{counted(len(prompts.replicas), 'replica')}: "
+    for name, served in sorted(prompts.replicas.items()):
+        share = "" if served.share is None else f", {served.share:.0%} of prompt tokens cached"
+        yield f"{said}{name} {counted(served.calls, 'call')}{share}"
+        said = ""
+    if prompts.moved:
+        reasons = [f"{why} {count:,}" for why, count in prompts.moved.most_common()]
+        yield f"{prompts.moved.total():,} moved ({listed(reasons)})"
+    if prompts.seconds_held >= WORTH_TELLING:
+        yield f"held {duration(prompts.seconds_held)}"
+
+
+def _broken(broken: list[events.PrefixBroken]) -> str:
+    first = broken[0]
+    where = f"at byte {first.byte:,} of session {first.session}"
+    became = f"{first.before!r} became {first.after!r}"
+    if len(broken) == 1:
+        return f"a prompt did not begin as the one before it did, {where}: {became}"
+    many = f"{len(broken):,} prompts did not begin as the one before them did"
+    return f"{many}; the first {where}: {became}"
