@@ -1,12 +1,12 @@
-"""``agentflow doctor``: is the endpoint reachable, and what does it offer."""
+"""``agentflow doctor``: are the endpoints reachable, and what do they offer."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -75,20 +75,25 @@ class Findings:
 
 
 def command(options: Any) -> int:
-    """Look at the endpoint and say what is there; the exit code."""
-    findings = asyncio.run(_look(Settings.load(base_url=options.base_url, model=options.model)))
-    if options.json:
-        print_json({"ok": not findings.trouble, **asdict(findings)})
+    """Look at every endpoint and say what is there; the exit code."""
+    settings = Settings.load(base_url=options.base_url, model=options.model)
+    findings = asyncio.run(_look(settings))
+    ok = not any(found.trouble for found in findings)
+    if not options.json:
+        print("\n".join([*_ourselves(), *_blocks(findings)]))
+    elif len(findings) == 1:
+        print_json({"ok": ok, **asdict(findings[0])})
     else:
-        print("\n".join(_told(findings)))
-    return codes.BACKEND if findings.trouble else codes.OK
+        print_json({"ok": ok, "replicas": [asdict(found) for found in findings]})
+    return codes.OK if ok else codes.BACKEND
 
 
-async def _look(settings: Settings) -> Findings:
-    if not settings.base_url:
+async def _look(settings: Settings) -> list[Findings]:
+    if not settings.base_urls:
         async with stand_in() as endpoint:
-            return await _examine(endpoint)
-    return await _examine(Endpoint(settings))
+            return [await _examine(endpoint)]
+    each = (Endpoint(replace(settings, base_urls=(url,))) for url in settings.base_urls)
+    return list(await asyncio.gather(*map(_examine, each)))
 
 
 async def _examine(endpoint: Endpoint) -> Findings:
@@ -145,9 +150,20 @@ def _asking(text: str, **options: Any) -> ChatRequest:
     return ChatRequest(messages=[{"role": "user", "content": text}], **options)
 
 
-def _told(found: Findings) -> Iterator[str]:
+def _ourselves() -> Iterator[str]:
     yield _row("agentflow", f"{__version__}, Python {platform.python_version()}")
     yield _row("openai", version("openai"))
+
+
+def _blocks(findings: Sequence[Findings]) -> Iterator[str]:
+    """What was found, each of several endpoints for itself."""
+    for found in findings:
+        if len(findings) > 1:
+            yield ""
+        yield from _told(found)
+
+
+def _told(found: Findings) -> Iterator[str]:
     if found.stand_in:
         yield _row("endpoint", "none configured: questions go to the rule-based stand-in")
         yield _row("", f"for a real model: {HOW_TO}")
