@@ -142,18 +142,20 @@ def _table(path: Path) -> dict[str, Any]:
         if name not in _ENVIRONMENT:
             known = nearest(name, sorted(_ENVIRONMENT))
             raise DefinitionError(f"{path}: [tool.agentflow] has no key {name!r}. {known}")
-        if not (isinstance(value, bool if name in _SWITCHES else str) or _is_list(name, value)):
-            kind = "true or false" if name in _SWITCHES else "text"
+        if (kind := _wrong(name, value)) is not None:
             raise DefinitionError(f"{path}: [tool.agentflow] {name} must be {kind}, not {value!r}")
     if table.get("cache"):
         return {**table, "cache": str(path.parent / Path(table["cache"]).expanduser())}
     return dict(table)
 
 
-def _is_list(name: str, value: Any) -> bool:
-    """Whether a value is a list where there may be one."""
-    return (
-        name == "base_url"
-        and isinstance(value, list)
-        and all(isinstance(url, str) for url in value)
-    )
+def _wrong(name: str, value: Any) -> str | None:
+    """What a value should have been; None if it is that."""
+    if name in _SWITCHES:
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(value, str):
+        return None
+    if name != "base_url":
+        return "text"
+    urls = isinstance(value, list) and all(isinstance(url, str) for url in value)
+    return None if urls else "text or a list of texts"

@@ -47,6 +47,25 @@ def test_variables_of_our_own_win_over_those_of_others(tmp_path: Path) -> None:
     assert Settings.load(environ=environ, folder=tmp_path).base_url == "http://ours"
 
 
+TWO = ("http://a/v1", "http://b/v1")
+
+
+@pytest.mark.parametrize("text", ["{},{}", "{} {}", " {} , {},", "{}\n{}", "{} {} {}"])
+def test_several_endpoints_can_be_named_in_one_text(tmp_path: Path, text: str) -> None:
+    environ = {"OPENAI_BASE_URL": text.format(*TWO, TWO[0])}
+    found = Settings.load(environ=environ, folder=tmp_path)
+    assert (found.base_urls, found.base_url) == (TWO, TWO[0])
+    assert Settings.load(base_url=text.format(*TWO, TWO[0])).base_urls == TWO
+
+
+def test_several_endpoints_can_be_listed(tmp_path: Path) -> None:
+    write(tmp_path, 'base_url = ["http://a/v1", "http://b/v1"]\n')
+    assert Settings.load(environ={}, folder=tmp_path).base_urls == TWO
+    found = Settings.load(base_url=["http://c/v1"], environ={}, folder=tmp_path)
+    assert found.base_urls == ("http://c/v1",)
+    assert Settings.load(base_url=[], environ={}, folder=tmp_path).base_urls == TWO
+
+
 def test_an_empty_value_is_none(folder: Path) -> None:
     environ = {"OPENAI_BASE_URL": "", "AGENTFLOW_MODEL": ""}
     found = Settings.load(base_url="", environ=environ, folder=folder)
@@ -81,6 +100,8 @@ def test_a_key_without_an_endpoint_is_for_openai(tmp_path: Path) -> None:
     [
         ('base_ur = "x"\n', "has no key 'base_ur'. Did you mean 'base_url'?"),
         ("model = 5\n", "model must be text, not 5"),
+        ('model = ["a"]\n', "model must be text, not ['a']"),
+        ("base_url = [5]\n", "base_url must be text or a list of texts, not [5]"),
         ('speculate = "yes"\n', "speculate must be true or false, not 'yes'"),
         ("[tool]\nagentflow = 5\n", "must be a table, not 5"),
     ],
