@@ -31,15 +31,15 @@ Body = dict[str, Any]
 
 
 class Speaks(Protocol):
-    """Says what goes with a request of a session."""
+    """Says what goes with a request beside what it says itself."""
 
     def fields(
-        self, tag: SessionTag, *, optional: bool = False, slot: int | None = None
+        self, tag: SessionTag | None, *, optional: bool = False, slot: int | None = None
     ) -> tuple[Headers, Body]:
         """Headers and fields of the body, to be sent beside those of the request itself.
 
         Args:
-            tag: The session.
+            tag: The session, or None if the request belongs to none.
             optional: The request only makes a later one faster.
             slot: The slot that it is to use, where slots are the client's to choose.
         """
@@ -72,10 +72,14 @@ class Dialect:
     always: Mapping[str, Any] = field(default_factory=dict)
 
     def fields(
-        self, tag: SessionTag, *, optional: bool = False, slot: int | None = None
+        self, tag: SessionTag | None, *, optional: bool = False, slot: int | None = None
     ) -> tuple[Headers, Body]:
         """Headers and fields of the body, to be sent beside those of the request itself."""
         body = dict(self.always)
+        if self.slot and slot is not None:
+            body[self.slot] = slot
+        if tag is None:
+            return {}, body
         if self.session:
             body[self.session] = _digest(tag.tenant, tag.id)
         if self.salt and tag.tenant:
@@ -83,8 +87,6 @@ class Dialect:
         if self.by_rank:
             rank = rank_of(tag, optional=optional)
             body[self.rank] = rank if self.lower_first else -rank
-        if self.slot and slot is not None:
-            body[self.slot] = slot
         return {}, body
 
 
@@ -131,9 +133,11 @@ class Template:
         _filled([dict(self.headers), dict(self.body)], blank)
 
     def fields(
-        self, tag: SessionTag, *, optional: bool = False, slot: int | None = None
+        self, tag: SessionTag | None, *, optional: bool = False, slot: int | None = None
     ) -> tuple[Headers, Body]:
         """Headers and fields of the body, to be sent beside those of the request itself."""
+        if tag is None:
+            return {}, {}
         values = {
             "session": tag.id,
             "tenant": tag.tenant,

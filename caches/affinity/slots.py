@@ -1,0 +1,164 @@
+"""Which slot of a llama.cpp server a request uses, and what happens to whom it held before.
+
+Each slot keeps the last sequence it worked on, and only the client knows which of them will be
+wanted first. Left alone, the server gives a new conversation the slot of another that begins
+alike, which loses it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+SWAP = 1.0 / 35_000.0
+"""Seconds to save or restore a token before it was measured; the server's README tells of 1,745
+tokens in 50 ms."""
+
+FILES = 64
+"""Sequences that are kept on the server's disk at most: it offers no way to delete a file."""
+
+MEMORY = 0.8
+"""Weight of earlier measurements."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot as the table knows it.
+
+    Attributes:
+        number: As the server calls it.
+        session: Whose sequence it holds; empty for nobody's.
+        tokens: Length of that sequence.
+        busy: A request has it.
+        used: When it was last given back.
+    """
+
+    number: int
+    session: str = ""
+    tokens: int = 0
+    busy: bool = False
+    used: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a request goes, and what is to be done before.
+
+    Attributes:
+        slot: Number of the slot.
+        save: File in which to save what it holds, or empty.
+        saved: Whose that is.
+        restore: File from which to restore the session's sequence, or empty.
+    """
+
+    slot: int
+    save: str = ""
+    saved: str = ""
+    restore: str = ""
+
+
+@dataclass(slots=True)
+class _Saved:
+    file: str
+    tokens: int
+
+
+@dataclass(slots=True)
+class SlotTable:
+    """The slots of one server.
+
+    Args:
+        count: How many it has.
+        saves: Whether it can save and restore them.
+
+    Attributes:
+        slots: By number.
+    """
+
+    count: int
+    saves: bool = True
+    slots: list[Slot] = field(init=False)
+    _swap: float = SWAP
+    _files: list[str] = field(init=False)
+    _saved: dict[str, _Saved] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.slots = [Slot(number) for number in range(self.count)]
+        self._files = [f"agentflow-{number}.bin" for number in reversed(range(FILES))]
+
+    def take(self, session: str, next_use: Callable[[str], float], prefill: float) -> Seat | None:
+        """A slot for a request, which is to be given back; None if all are in use.
+
+        That of the session if it has one; else one that holds nothing; else that of the session
+        which will be back last (Bélády's rule, with expected times). What is lost there is saved
+        before if saving and restoring it takes less than computing it again, which is InferCept's
+        choice between swapping and discarding.
+
+        Args:
+            session: Whose request it is.
+            next_use: Seconds until a session will probably ask again; infinite for never.
+            prefill: Seconds that the server computes a token of a prompt.
+        """
+        free = [slot for slot in self.slots if not slot.busy]
+        if not free:
+            return None
+        if own := [slot for slot in free if slot.session == session]:
+            slot = max(own, key=lambda slot: slot.tokens)
+            slot.busy = True
+            return Seat(slot.number)
+        slot = max(free, key=lambda slot: (self._rest(slot, next_use), -slot.used, -slot.number))
+        seat = self._seat(slot, session, next_use, prefill)
+        slot.session, slot.tokens = session, 0
+        slot.busy = True
+        return seat
+
+    def give_back(self, number: int, tokens: int, now: float) -> None:
+        """A request has left a slot, which holds so many tokens now (0: that is not known)."""
+        slot = self.slots[number]
+        slot.busy = False
+        slot.tokens, slot.used = tokens or slot.tokens, now
+
+    def end(self, session: str) -> int | None:
+        """A session asks nothing more; the slot that can be erased, if it had one."""
+        self._forget(session)
+        for slot in self.slots:
+            if slot.session == session and not slot.busy:
+                slot.session, slot.tokens = "", 0
+                return slot.number
+        return None
+
+    def swapped(self, tokens: int, seconds: float) -> None:
+        """So many tokens were saved, or restored, in that time."""
+        if tokens:
+            self._swap = MEMORY * self._swap + (1 - MEMORY) * seconds / tokens
+
+    def lost(self, session: str) -> None:
+        """What was to be saved was not, or could not be restored."""
+        self._forget(session)
+
+    def _rest(self, slot: Slot, next_use: Callable[[str], float]) -> float:
+        return next_use(slot.session) if slot.session else math.inf
+
+    def _seat(
+        self, slot: Slot, session: str, next_use: Callable[[str], float], prefill: float
+    ) -> Seat:
+        restore = self._saved[session].file if session in self._saved else ""
+        victim = slot.session
+        returns = bool(victim) and next_use(victim) < math.inf
+        if not (returns and slot.tokens and self.saves and 2 * self._swap < prefill):
+            return Seat(slot.number, restore=restore)
+        if (file := self._file(victim)) is None:
+            return Seat(slot.number, restore=restore)
+        self._saved[victim] = _Saved(file, slot.tokens)
+        return Seat(slot.number, save=file, saved=victim, restore=restore)
+
+    def _file(self, session: str) -> str | None:
+        """A file for a session: the one it had, or a free one."""
+        if session in self._saved:
+            return self._saved[session].file
+        return self._files.pop() if self._files else None
+
+    def _forget(self, session: str) -> None:
+        if (saved := self._saved.pop(session, None)) is not None:
+            self._files.append(saved.file)

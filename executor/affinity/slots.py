@@ -1,0 +1,126 @@
+"""The slots of a llama.cpp server: chosen, saved, restored and erased by the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from agentflow.caches.affinity.fleet import Fleet
+from agentflow.caches.affinity.slots import SlotTable
+from agentflow.clock import now
+from agentflow.executor.models import failures
+
+PATIENCE = 10.0
+"""Seconds that saving, restoring or erasing a slot may take."""
+
+
+class Slots:
+    """The slots of one server.
+
+    Args:
+        http: A client from `agentflow._http.client`.
+        url: The base URL of the server's API.
+        headers: Sent along, such as ``Authorization``.
+        table: Says which slot.
+        fleet: Knows when sessions will be back.
+        name: Of the replica in the fleet.
+    """
+
+    def __init__(
+        self,
+        http: Any,
+        url: str,
+        headers: Mapping[str, str],
+        table: SlotTable,
+        fleet: Fleet,
+        name: str,
+    ) -> None:
+        self._http = http
+        self._address = urlunsplit((*urlsplit(url)[:2], "/slots/", "", ""))
+        self._url = url
+        self._headers = headers
+        self._table = table
+        self._fleet = fleet
+        self._name = name
+        self._erasing: set[asyncio.Task[None]] = set()
+
+    async def take(self, session: str) -> int | None:
+        """A slot for a request of a session, which is to be given back; None if all are in use.
+
+        What the slot held is saved before, and what the session had is restored, where that pays.
+        """
+        replica = self._fleet.replicas[self._name]
+        seat = self._table.take(session, self._next_use, replica.rates.prefill_seconds)
+        if seat is None:
+            return None
+        try:
+            if seat.save and not await self._act(seat.slot, "save", seat.save):
+                self._table.lost(seat.saved)
+            if seat.restore and not await self._act(seat.slot, "restore", seat.restore):
+                self._table.lost(session)
+        except BaseException:
+            self.give_back(seat.slot)
+            raise
+        return seat.slot
+
+    def give_back(self, slot: int, tokens: int = 0) -> None:
+        """A request has left a slot.
+
+        Args:
+            slot: Its number.
+            tokens: Of its prompt and of the reply, as far as that is known.
+        """
+        self._table.give_back(slot, tokens, now())
+
+    def ended(self, session: str) -> None:
+        """A session asks nothing more: what the server has of it is erased, in the background."""
+        if (slot := self._table.end(session)) is not None:
+            task = asyncio.get_running_loop().create_task(self._erase(slot))
+            self._erasing.add(task)
+            task.add_done_callback(self._erasing.discard)
+
+    async def aclose(self) -> None:
+        """Wait until what has to be erased is."""
+        await asyncio.gather(*self._erasing, return_exceptions=True)
+
+    def _next_use(self, session: str) -> float:
+        """Seconds until a session will probably ask again."""
+        known = self._fleet.sessions.get(session)
+        if known is None:
+            return math.inf
+        if known.busy:
+            return 0.0
+        elapsed = now() - known.since
+        return elapsed if known.pause is None else known.pause.remaining(elapsed)
+
+    async def _erase(self, slot: int) -> None:
+        await self._act(slot, "erase")
+
+    async def _act(self, slot: int, action: str, file: str = "") -> bool:
+        """Do something with a slot; whether it was done."""
+        began = now()
+        address = f"{self._address}{slot}?action={action}"
+        body = {"filename": file} if file else {}
+        try:
+            async with asyncio.timeout(PATIENCE):
+                response = await self._http.post(address, headers=self._headers, json=body)
+            said = response.json() if response.status_code == 200 else None
+        except (TimeoutError, ValueError):
+            said = None
+        except Exception as error:
+            if failures.from_exception(error, self._url) is None:
+                raise
+            said = None
+        if not isinstance(said, dict):
+            self._refused(action)
+            return False
+        moved = said.get("n_saved", said.get("n_restored", 0))
+        self._table.swapped(moved if isinstance(moved, int) else 0, now() - began)
+        return True
+
+    def _refused(self, action: str) -> None:
+        if action == "save":  # it was started without --slot-save-path
+            self._table.saves = False

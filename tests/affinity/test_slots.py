@@ -1,0 +1,264 @@
+"""Slots of llama.cpp servers: whose is taken, and what is saved of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agentflow.caches.affinity.dispatcher import Dispatcher
+from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.policies import Sticky
+from agentflow.caches.affinity.prompts import Prompt
+from agentflow.caches.affinity.slots import FILES, Seat, SlotTable
+from agentflow.executor.affinity.dialects import LLAMA_CPP, UNKNOWN, Template
+from agentflow.executor.affinity.manners import Manners
+from agentflow.executor.models.base import ChatRequest, SessionTag
+from agentflow.executor.models.client import OpenAIBackend
+from agentflow.testing import Serving
+
+SLOW, FAST = 1e-3, 1e-6
+"""Seconds to compute a token: slower and faster than saving and restoring it."""
+
+
+def held(table: SlotTable) -> list[str]:
+    return [slot.session for slot in table.slots]
+
+
+def fill(table: SlotTable, *sessions: str, tokens: int = 1000) -> None:
+    for at, session in enumerate(sessions):
+        seat = table.take(session, lambda _: 1.0, SLOW)
+        assert seat is not None
+        table.give_back(seat.slot, tokens, float(at))
+
+
+def test_a_session_has_the_slot_that_holds_it() -> None:
+    table = SlotTable(2)
+    fill(table, "a", "b")
+    assert table.take("b", lambda _: 1.0, SLOW) == Seat(1)
+    assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
+
+
+def test_an_empty_slot_is_taken_before_another_session_loses_its_own() -> None:
+    table = SlotTable(3)
+    fill(table, "a", "b")
+    assert table.take("c", lambda _: 1e9, SLOW) == Seat(2)
+
+
+def test_whoever_is_back_last_loses_its_slot() -> None:
+    table = SlotTable(3, saves=False)
+    fill(table, "a", "b", "c")
+    back = {"a": 1.0, "b": 50.0, "c": 2.0}
+    assert table.take("d", back.__getitem__, SLOW) == Seat(1)
+    assert held(table) == ["a", "d", "c"]
+
+
+def test_of_those_that_are_never_back_the_one_unused_longest_loses_its_slot() -> None:
+    table = SlotTable(2, saves=False)
+    fill(table, "a", "b")
+    assert table.take("c", lambda _: math.inf, SLOW) == Seat(0)
+
+
+def test_a_slot_in_use_is_nobody_elses() -> None:
+    table = SlotTable(1)
+    assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
+    assert table.take("b", lambda _: math.inf, SLOW) is None
+    assert table.take("a", lambda _: math.inf, SLOW) is None
+    table.give_back(0, 10, 1.0)
+    assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
+
+
+def test_what_is_wanted_again_is_saved_and_restored() -> None:
+    table = SlotTable(1)
+    fill(table, "a")
+    seat = table.take("b", lambda _: 1.0, SLOW)
+    assert seat is not None and seat.save and seat.saved == "a" and not seat.restore
+    table.give_back(0, 1000, 1.0)
+    back = table.take("a", lambda _: 1.0, SLOW)
+    assert back is not None and back.restore == seat.save and back.saved == "b"
+
+
+@pytest.mark.parametrize(
+    ("saves", "next_use", "prefill", "tokens"),
+    [
+        (False, 1.0, SLOW, 1000),  # the server cannot
+        (True, math.inf, SLOW, 1000),  # nobody will want it
+        (True, 1.0, FAST, 1000),  # computing it again is faster
+        (True, 1.0, SLOW, 0),  # there is nothing
+    ],
+)
+def test_nothing_is_saved_where_it_does_not_pay(
+    saves: bool, next_use: float, prefill: float, tokens: int
+) -> None:
+    table = SlotTable(1, saves)
+    fill(table, "a", tokens=tokens)
+    assert table.take("b", lambda _: next_use, prefill) == Seat(0)
+
+
+def test_whether_saving_pays_is_learnt() -> None:
+    table = SlotTable(1)
+    for _ in range(50):
+        table.swapped(1000, 10.0)
+    fill(table, "a")
+    assert table.take("b", lambda _: 1.0, SLOW) == Seat(0)
+
+
+def test_files_are_used_again_and_never_more_than_so_many() -> None:
+    table = SlotTable(1)
+    files = set()
+    for number in range(3 * FILES):
+        seat = table.take(f"s{number}", lambda _: 1.0, SLOW)
+        assert seat is not None
+        files.add(seat.save)
+        table.give_back(0, 1000, float(number))
+        if number >= FILES:
+            table.end(f"s{number - FILES}")
+    assert len(files - {""}) == FILES
+
+
+def test_the_slot_of_a_session_that_ends_is_free_to_be_erased() -> None:
+    table = SlotTable(2)
+    fill(table, "a", "b")
+    assert table.end("b") == 1 and held(table) == ["a", ""]
+    assert table.end("b") is None
+    table.take("a", lambda _: 1.0, SLOW)
+    assert table.end("a") is None  # it is in use
+
+
+# A server
+
+SERVING = Serving(prefill=1_000.0, step=0.01, capacity=8_192, block=16, slots=2)
+
+
+class Llama:
+    """A modelled llama.cpp server, and the manners for it."""
+
+    def __init__(self, world: Any, serving: Serving = SERVING, **options: Any) -> None:
+        self.url = world.replica("a", serving, server="llama.cpp")
+        self.server = world["a"]
+        self.dispatcher = Dispatcher(Sticky())
+        self.dispatcher.join("a", 0.0)
+        self.backend = OpenAIBackend(self.url, "modelled", http=world.http)
+        self.manners = Manners(
+            world.http, self.url, {}, self.dispatcher.fleet, "a", **{"dialect": LLAMA_CPP} | options
+        )
+        self._histories: dict[str, list[dict[str, Any]]] = {}
+        self._number = 0
+
+    async def turn(self, session: str, **tag: Any) -> float:
+        """One more turn of a session; the share of its prompt that was cached."""
+        history = self._histories.setdefault(session, [])
+        history.append({"role": "user", "content": f"{session} says word " * 50})
+        self._number += 1
+        now = asyncio.get_running_loop().time()
+        job = Job(self._number, session, Prompt((), 300), 8, now, returns=True)
+        self.dispatcher.arrive(job, now)
+        request = ChatRequest(messages=history, max_tokens=8, session=SessionTag(session, **tag))
+        async with self.manners.request(request, session) as dressed:
+            reply = await self.backend.complete(dressed)
+            used, now = reply.usage, asyncio.get_running_loop().time()
+            self.dispatcher.began(job.number, now)
+            self.dispatcher.finished(
+                job.number, now, prompt=used.prompt_tokens, made=used.completion_tokens
+            )
+        history.append(reply.as_message())
+        return (used.cached_tokens or 0) / used.prompt_tokens
+
+    def away(self, session: str, p50: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self.dispatcher.away(session, Pause(p50, 2 * p50), now)
+
+    def slots(self) -> list[Any]:
+        return [exchange.body.get("id_slot") for exchange in self.server.requests]
+
+
+@pytest.fixture
+async def llama(world: Any) -> AsyncIterator[Llama]:
+    made = Llama(world)
+    await made.manners.learn()
+    yield made
+    await made.manners.aclose()
+
+
+@pytest.mark.virtual
+async def test_sessions_that_begin_alike_do_not_take_each_others_slots(llama: Llama) -> None:
+    await llama.turn("a")
+    await llama.turn("ab")  # begins alike, and would be given the same slot
+    assert await llama.turn("a") > 0.4 and await llama.turn("ab") > 0.4
+    assert llama.slots() == [0, 1, 0, 1]
+
+
+@pytest.mark.virtual
+async def test_a_session_that_lost_its_slot_finds_what_it_had(llama: Llama) -> None:
+    for session in ("a", "b", "c"):
+        await llama.turn(session)
+        llama.away(session, p50=1.0)
+    assert await llama.turn("a") > 0.4
+    assert await llama.turn("b") > 0.4
+
+
+@pytest.mark.virtual
+async def test_whoever_is_away_longest_makes_room(llama: Llama) -> None:
+    await llama.turn("short")
+    llama.away("short", p50=0.1)
+    await llama.turn("long")
+    llama.away("long", p50=1000.0)
+    await llama.turn("new")
+    assert llama.slots() == [0, 1, 1]
+
+
+@pytest.mark.virtual
+async def test_a_server_that_cannot_save_is_not_asked_twice(llama: Llama) -> None:
+    asked: list[str] = []
+    inner = llama.server.transport
+
+    class Refusing:
+        async def handle_async_request(self, request: Any) -> Any:
+            if "action=save" in str(request.url):
+                asked.append(str(request.url))
+                request.url = request.url.copy_with(path="/none", query=None)
+            return await inner().handle_async_request(request)
+
+    llama.server.transport = Refusing
+    for session in ("a", "b", "c", "d", "e"):
+        await llama.turn(session)
+        llama.away(session, p50=1.0)
+    assert len(asked) == 1
+    assert 0.0 in [await llama.turn(session) for session in "abc"]
+
+
+@pytest.mark.virtual
+async def test_what_a_session_had_is_erased_when_it_ends(llama: Llama) -> None:
+    await llama.turn("a")
+    held_before = llama.server.engine.resident
+    llama.manners.ended("a")
+    await llama.manners.aclose()
+    assert held_before > 0 and llama.server.engine.resident == 0
+
+
+@pytest.mark.virtual
+async def test_requests_beyond_the_slots_wait_at_the_server(llama: Llama) -> None:
+    await asyncio.gather(*(llama.turn(session) for session in "abc"))
+    assert sorted(llama.slots()[:2]) == [0, 1] and llama.slots()[2] is None
+
+
+@pytest.mark.virtual
+async def test_until_a_server_has_said_what_it_is_it_is_sent_nothing_more(world: Any) -> None:
+    llama = Llama(world, dialect=Template(body={"user": "{session}"}))
+    await llama.turn("a")
+    assert llama.server.requests[0].body["user"] == "a"
+
+    llama = Llama(world, dialect=UNKNOWN)
+    await llama.turn("a")
+    assert "cache_prompt" not in llama.server.requests[0].body
+    await llama.manners.aclose()
+
+
+@pytest.mark.virtual
+async def test_what_a_request_says_itself_goes_first(llama: Llama) -> None:
+    request = ChatRequest(messages=[], extra_body={"cache_prompt": False}, session=SessionTag("s"))
+    async with llama.manners.request(request, "s") as dressed:
+        assert dressed.extra_body == {"cache_prompt": False, "id_slot": 0}
