@@ -78,16 +78,18 @@ class Pause:
         """Seconds that it will go on in the mean, given that it has lasted for `elapsed`."""
         mu = math.log(max(self.p50, 1e-6))
         sigma = max(1e-3, (math.log(max(self.p95, self.p50, 1e-6)) - mu) / _Z95)
+        mean = math.exp(min(mu + sigma * sigma / 2, _MOST))
         if elapsed <= 0.0:
-            return math.exp(mu + sigma * sigma / 2)
+            return mean
         z = (math.log(elapsed) - mu) / sigma
         beyond = _above(z)
         if beyond < 1e-12:  # so late that nothing is known: it has lasted, it will last
             return elapsed
-        return math.exp(mu + sigma * sigma / 2) * _above(z - sigma) / beyond - elapsed
+        return mean * _above(z - sigma) / beyond - elapsed
 
 
 _Z95 = 1.6448536269514722
+_MOST = 700.0  # what the exponential function can be given
 
 
 def _above(z: float) -> float:

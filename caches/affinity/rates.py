@@ -5,6 +5,9 @@ from __future__ import annotations
 MEMORY = 0.97
 """Weight that an observation keeps when the next one comes: some thirty count."""
 
+MOST = 1e12
+"""Tokens, or seconds, beyond which an observation is none."""
+
 
 class Line:
     """A straight line through what was observed lately, neither part of it negative.
@@ -34,7 +37,9 @@ class Line:
         self._xy += weight * x * y
 
     def observe(self, x: float, y: float) -> None:
-        """Something took `y` with an `x`."""
+        """Something took `y` with an `x`; what cannot be is passed over."""
+        if not (0.0 <= x <= MOST and 0.0 <= y <= MOST):
+            return
         self.seen += 1
         for name in ("_n", "_x", "_y", "_xx", "_xy"):
             setattr(self, name, getattr(self, name) * MEMORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -47,8 +48,9 @@ class Residency:
 
     def limit(self, capacity: float) -> None:
         """The replica says how many blocks it can hold."""
-        if capacity != self._ceiling:
-            self._ceiling = self.capacity = max(float(LEAST), capacity)
+        capacity = max(float(LEAST), capacity)
+        if self._ceiling is None or not math.isclose(capacity, self._ceiling, rel_tol=1e-6):
+            self._ceiling = self.capacity = capacity
             self._evict()
 
     def rescale(self, scale: float) -> None:

@@ -25,11 +25,18 @@ class Shares:
     """
 
     served: dict[str, float] = field(default_factory=dict)
+    _last: str = ""
 
     def active(self, tenant: str, others: set[str]) -> None:
-        """A tenant has something waiting again: what it did not use before is not saved up."""
-        least = min((self.served[t] for t in others if t in self.served), default=0.0)
-        self.served[tenant] = max(self.served.get(tenant, 0.0), least)
+        """A tenant has something waiting again: what it did not use before is not saved up.
+
+        Args:
+            tenant: The tenant.
+            others: Who has something waiting already; where nobody has, whoever had last counts.
+        """
+        served = [self.served[t] for t in others or {self._last} if t in self.served]
+        self.served[tenant] = max(self.served.pop(tenant, 0.0), min(served, default=0.0))
+        self._last = tenant
         while len(self.served) > SERVED_MEMORY:
             del self.served[next(iter(self.served))]
 
