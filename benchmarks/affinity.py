@@ -15,16 +15,19 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 
 import affinity_report as report
 import harness
-from affinity_cells import cell
-from affinity_contest import FROZEN, QUICK, SETTINGS, contest
+from affinity_cells import Cell, cell
+from affinity_contest import FROZEN, ONE, QUICK, SETTINGS, Runs, contest
 from affinity_decisions import thinking
 from affinity_fairness import fairness
 from affinity_report import Found
-from affinity_rivals import HASH, OURS, POLICIES, TABLE
+from affinity_rivals import HASH, LEAST, OURS, POLICIES, SAGA, TABLE
+from affinity_wire import COMPARED, agreement
 
-PARTS = ("closed", "sweep", "trace", "tenants", "decisions")
+PARTS = ("closed", "sweep", "trace", "tenants", "pool", "decisions")
+FAIR = (LEAST, TABLE, SAGA, OURS)
 REPLICAS = (2, 4, 8, 16)
 MEMORY = (0.10, 0.25, 0.50, 1.00)
+SEEDS, SEEDS_ELSEWHERE = 5, 3
 MOVES = 1500
 """Moves that hindsight tries on the fleet of which the regret is told."""
 
@@ -36,7 +39,7 @@ QUICK_CELLS = ((8, 0.10), (8, 1.00))
 def parsed() -> argparse.Namespace:
     """The command line."""
     options = harness.parser((__doc__ or "").partition("\n")[0])
-    options.add_argument("--seeds", type=int, help="runs of each setting (5; with --quick 1)")
+    options.add_argument("--seeds", type=int, help="runs of each setting")
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options.add_argument("--only", action="append", choices=PARTS, help="a part of it")
     options.add_argument("--policy", action="append", choices=POLICIES, help="only these and ours")
@@ -55,21 +58,25 @@ def measure(given: argparse.Namespace) -> Found:
         if "trace" in parts:
             found.cells = traces(given, pool)
         if "tenants" in parts:
-            found.fair = dict(zip(POLICIES, pool.map(fairness, POLICIES), strict=True))
+            found.fair = dict(zip(FAIR, pool.map(fairness, FAIR), strict=True))
+        if "pool" in parts:
+            found.wire = dict(zip(COMPARED, pool.map(agreement, COMPARED), strict=True))
     if "decisions" in parts:
         found.thinking = thinking()
     return found
 
 
-def closed(given: argparse.Namespace, pool: Executor, swept: bool) -> dict[str, report.Runs]:
+def closed(given: argparse.Namespace, pool: Executor, swept: bool) -> dict[str, Runs]:
     """Agents in a closed loop."""
     names = given.setting or ((QUICK if given.quick else tuple(SETTINGS)) if swept else (FROZEN,))
     policies = dict.fromkeys((*given.policy, HASH, TABLE, OURS)) if given.policy else POLICIES
-    seeds = given.seeds or (1 if given.quick else 5)
-    return dict(contest(pool, names, policies, seeds))
+    seeds = {name: SEEDS if name in (FROZEN, ONE) else SEEDS_ELSEWHERE for name in names}
+    if given.quick or given.seeds:
+        seeds = dict.fromkeys(names, given.seeds or 1)
+    return dict(contest(pool, seeds, policies))
 
 
-def traces(given: argparse.Namespace, pool: Executor) -> list[report.Cell]:
+def traces(given: argparse.Namespace, pool: Executor) -> list[Cell]:
     """Recorded requests, on every fleet."""
     grid = QUICK_CELLS if given.quick else [(r, m) for r in REPLICAS for m in MEMORY]
     moves = MOVES // 10 if given.quick else MOVES

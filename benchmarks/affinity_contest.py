@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ SETTINGS = {
     "many agents": Setting(agents=384),
     "spread arrivals": Setting(window=900.0),
     "fast prefill": Setting(prefill=8000.0),
-    "4 tenants": Setting(tenants=(1, 1, 1, 1)),
+    "3 tenants": Setting(tenants=(1, 3, 8)),
 }
 """The frozen configuration, and others that differ from it in one thing each."""
 
@@ -77,15 +77,15 @@ def foreseen(setting: Setting, agents: list[Life], played: Played) -> float:
 
 
 def contest(
-    pool: Executor, names: Iterable[str], policies: Iterable[str], seeds: int
+    pool: Executor, names: Mapping[str, int], policies: Iterable[str]
 ) -> Iterator[tuple[str, Runs]]:
-    """Settings, one after another, with all policies and seeds."""
+    """Settings, one after another, each with all policies and so many seeds."""
     waiting = {
         name: {
             policy: [pool.submit(run, SETTINGS[name], policy, seed) for seed in range(seeds)]
             for policy in policies
         }
-        for name in names
+        for name, seeds in names.items()
     }
     for name, rows in waiting.items():
         yield name, {policy: [one.result() for one in runs] for policy, runs in rows.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, overload
 
 import harness
 from affinity_cells import Cell
@@ -14,7 +14,11 @@ from affinity_decisions import Thinking
 from affinity_fairness import Fairness
 from affinity_rivals import HASH, LEAST, OURS, TABLE
 from affinity_scoring import Figures, together
+from affinity_wire import Agreement
 from harness import Goal
+
+GAP = 0.01
+"""Share of the tokens of all prompts below which there is no gap to speak of."""
 
 AMPLY = 1.0
 """KV over the working set from which it is called ample."""
@@ -28,6 +32,7 @@ class Found:
         closed: By setting.
         cells: By trace and fleet.
         fair: By policy, with tenants of unequal appetite.
+        wire: By policy, what the simulator says and what the real pool does.
         thinking: How long decisions took.
         llama: What real servers did.
     """
@@ -35,12 +40,17 @@ class Found:
     closed: dict[str, Runs] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     fair: dict[str, Fairness] = field(default_factory=dict)
+    wire: dict[str, Agreement] = field(default_factory=dict)
     thinking: Thinking | None = None
     llama: dict[str, Any] = field(default_factory=dict)
 
 
-def _percent(share: float) -> float:
-    return 100 * share
+@overload
+def _percent(share: float) -> float: ...
+@overload
+def _percent(share: None) -> None: ...
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def figures(runs: Runs, name: str) -> Figures:
@@ -70,12 +80,14 @@ def speedups(runs: Runs, other: str) -> list[float]:
     return [theirs.figures.mean / ours.figures.mean for theirs, ours in pairs]
 
 
-def closes(runs: Runs) -> float:
+def closes(runs: Runs) -> float | None:
     """What share ours closes of the gap in cached tokens between the table and the future."""
     shares = []
     for theirs, ours in zip(runs[TABLE], runs[OURS], strict=True):
         gap = (theirs.future or 0.0) - theirs.figures.cached
-        shares.append((ours.figures.cached - theirs.figures.cached) / gap if gap > 1e-9 else 1.0)
+        if gap < GAP:
+            return None
+        shares.append((ours.figures.cached - theirs.figures.cached) / gap)
     return median(shares)
 
 
@@ -172,6 +184,16 @@ def fair(found: dict[str, Fairness]) -> str:
     return harness.table(headings, lines)
 
 
+def wire(found: dict[str, Agreement]) -> str:
+    """The table of the simulator and the pool."""
+    lines = [
+        [name, its.simulated, its.real, _percent(its.simulated_cached), _percent(its.real_cached)]
+        for name, its in found.items()
+    ]
+    headings = ("policy", "simulated, s", "pool, s", "simulated: cached, %", "pool: cached, %")
+    return harness.table(headings, lines)
+
+
 def show(found: Found) -> None:
     """Print the tables."""
     print(harness.environment())
@@ -188,6 +210,8 @@ def show(found: Found) -> None:
         print(f"\ntraces, all fleets\n{fleets(found.cells)}")
     if found.fair:
         print(f"\ntenants of unequal appetite\n{fair(found.fair)}")
+    if found.wire:
+        print(f"\nsimulated, and through the pool\n{wire(found.wire)}")
     if (its := found.thinking) is not None:
         print(
             f"\n{its.calls:,} decisions, {its.sessions:,} sessions, {its.replicas} replicas:"
@@ -203,10 +227,10 @@ def goals(found: Found) -> Iterator[Goal]:
         gain = speedups(runs, sticky(runs))
         yield Goal("agents, frozen: faster than sticky", median(gain), 1.64, "x", False)
         yield Goal("agents, frozen: in the worst seed", min(gain), 1.64, "x", False)
-        yield Goal("8 replicas: gap to the future closed", _percent(closes(runs)), 60, "%", False)
-    if ONE in found.closed:
-        share = _percent(closes(found.closed[ONE]))
-        yield Goal("1 replica: gap to the future closed", share, 60, "%", False)
+    for name in (ONE, FROZEN):
+        if name in found.closed and (share := closes(found.closed[name])) is not None:
+            name = f"agents, {name}: gap to the future closed"
+            yield Goal(name, _percent(share), 60, "%", False)
     if AMPLE in found.closed:
         its = figures(found.closed[AMPLE], OURS)
         share = _percent(its.cached / its.ceiling)
@@ -216,6 +240,9 @@ def goals(found: Found) -> Iterator[Goal]:
     if OURS in found.fair:
         part = found.fair[OURS].ahead / found.fair[OURS].bound
         yield Goal("a tenant ahead of another, of the bound", _percent(part), 100, "%")
+    if found.wire:
+        off = max(abs(its.simulated / its.real - 1) for its in found.wire.values())
+        yield Goal("the simulator's sessions, off the pool's at most", _percent(off), 5, "%")
     if found.thinking is not None:
         yield Goal("a decision, p99", 1e3 * found.thinking.p99, 1, "ms")
 
@@ -265,6 +292,7 @@ def results(found: Found) -> dict[str, Any]:
         },
         "traces": [asdict(cell) for cell in found.cells],
         "tenants": {name: asdict(its) for name, its in found.fair.items()},
+        "pool": {name: asdict(its) for name, its in found.wire.items()},
         "thinking": None if found.thinking is None else asdict(found.thinking),
         "llama": found.llama,
     }

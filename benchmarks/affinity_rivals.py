@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from random import Random as Generator
 
 from affinity_simulator import Maker, Servers
@@ -12,7 +12,8 @@ from agentflow.caches.affinity.fleet import Fleet, Replica
 from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.policies import Choice, LeastLoaded, Routing, Sticky, why
 
-OURS, LEAST, HASH, TABLE = "ours", "least loaded", "sticky, by a hash", "sticky, by a table"
+OURS, LEAST, SAGA = "ours", "least loaded", "SAGA"
+HASH, TABLE = "sticky, by a hash", "sticky, by a table"
 
 
 class RoundRobin(Routing):
@@ -151,7 +152,7 @@ class Saga:
         self._epoch = 0.0
         self._random = Generator(1)
 
-    def order(self, waiting: list[Job], fleet: Fleet, now: float) -> list[Job]:
+    def order(self, waiting: Sequence[Job], fleet: Fleet, now: float) -> Iterable[Job]:
         """As they came; once in an epoch, idle replicas steal."""
         for job in waiting:
             if job.number not in self._queues:
@@ -197,7 +198,7 @@ class Saga:
             elif self._empty_since[name] is None:
                 self._empty_since[name] = now
 
-    def _steal(self, waiting: list[Job], now: float) -> None:
+    def _steal(self, waiting: Sequence[Job], now: float) -> None:
         loads = {name: self.load(name) for name in self._servers}
         least = min(loads.values())
         idle = [
@@ -231,6 +232,6 @@ POLICIES: dict[str, Maker] = {
     TABLE: lambda servers: Home(),
     "prefix-aware": lambda servers: PrefixAware(),
     "prefix and queue": Scored,
-    "SAGA": Saga,
+    SAGA: Saga,
     OURS: lambda servers: EarliestCompletion(),
 }
