@@ -15,6 +15,9 @@ from agentflow.caches.affinity.jobs import Job, Pause
 UNKNOWN = Pause(0.5, 5.0)
 """What a pause is taken to be of which nothing is known."""
 
+RESERVE = 4
+"""Turns for which sessions that live on a replica keep room before another may join them."""
+
 _GRID = tuple(0.25 * 1.5**power for power in range(14))
 """Moments at which it is asked again whether keeping pays, in units of the pause's 95 % quantile."""
 
@@ -71,7 +74,7 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
     for session in sorted(idle, key=lambda session: (session.program, session.id), reverse=True):
         if session.id != job.session:
             fleet.unpin(replica, session.id)
-            if fits(job, replica, fleet.block):
+            if fits(job, replica, fleet):
                 return True
     return False
 
@@ -84,12 +87,17 @@ def room(replica: Replica, block: float) -> float:
     return capacity * block - len(replica.pins) * block - replica.pins.growth
 
 
-def fits(job: Job, replica: Replica, block: float) -> bool:
-    """Whether a job fits beside what lives on a replica; alone, everything does."""
-    free = room(replica, block)
-    if job.prompt.tokens + job.output <= free:
+def fits(job: Job, replica: Replica, fleet: Fleet) -> bool:
+    """Whether a job fits beside what lives on a replica; alone, everything does.
+
+    Where it is not one of those that live there, they keep room for some turns to come: sessions
+    grow, and one that has to make place for another is computed again.
+    """
+    free = room(replica, fleet.block) - job.output
+    inside = job.session in replica.pins
+    living = len(replica.pins.owners)
+    if not inside:
+        free -= RESERVE * (living + job.returns) * fleet.growth
+    if job.prompt.tokens <= free or replica.pins.missing(job.prompt) * fleet.block <= free:
         return True
-    need = replica.pins.missing(job.prompt) * block + job.output
-    if need <= free:
-        return True
-    return not replica.flights and len(replica.pins.owners) == (job.session in replica.pins)
+    return not replica.flights and living == inside

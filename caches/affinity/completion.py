@@ -12,7 +12,7 @@ from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.ordering import Rank, rank
 from agentflow.caches.affinity.policies import Choice
 
-STAY = 2.0
+STAY = 3.0
 """By what factor a session's replica may be slower than the best other one before it is left."""
 
 AHEAD = 0.5
@@ -25,8 +25,8 @@ BEGINNING = 2
 TURNS = 24
 """Turns over which the price of a session's first place is spread."""
 
-NEWS = 500
-"""Tokens by which a prompt is longer than the one before it in the same session."""
+CROWD = 0.1
+"""Share of a reply's time that each session adds to it that lives at the same replica."""
 
 LOOKED_AT = 32
 """Jobs that are looked at, those apart whose own replica has room for something."""
@@ -93,7 +93,7 @@ class EarliestCompletion:
             least, _, place = min(costs)
             if cost(job, home, fleet, now) > STAY * least:
                 return takers[place], "load"
-            if not at_home and not fits(job, home, fleet.block):
+            if not at_home and not fits(job, home, fleet):
                 return takers[place], "room"
         return (home, "home") if at_home else None
 
@@ -116,7 +116,7 @@ class EarliestCompletion:
     def _takes(self, job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
         if not (replica.able and _accepts(replica, now)):
             return False
-        return fits(job, replica, fleet.block) or make_room(job, replica, fleet)
+        return fits(job, replica, fleet) or make_room(job, replica, fleet)
 
 
 def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:
@@ -133,7 +133,7 @@ def _settling(job: Job, fleet: Fleet, now: float, replica: Replica) -> tuple[flo
     if not job.returns:
         return first, len(replica.pins)
     write = job.output * replica.rates.decode(replica.homes + 1)
-    meetings = replica.homes * NEWS * replica.rates.prefill_seconds
+    meetings = replica.homes * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
     return first / TURNS + write + meetings, len(replica.pins)
 
 

@@ -120,6 +120,8 @@ class Dispatcher:
     def arrive(self, job: Job, now: float) -> list[Send]:
         """A job is to be placed."""
         session = self._session(job)
+        if session.asked and not session.busy:
+            self.fleet.grew(job.prompt.tokens - session.asked)
         session.busy += 1
         session.pause = None
         self.fleet.shares.active(job.tenant, {other.tenant for other in self._waiting.values()})
@@ -170,7 +172,7 @@ class Dispatcher:
             replica.rates.wrote(made - 1, now - flight.first, beside)
         session.tokens = prompt + made
         self._stay(replica, flight, made, now)
-        computed = flight.uncached if cached is None else prompt - cached
+        computed = flight.uncached if cached is None else max(0.0, prompt - cached)
         session.service += computed + made
         self.fleet.shares.count(session.tenant, computed, made)
         kept = made if session.output is None else session.output
@@ -242,6 +244,7 @@ class Dispatcher:
         if not job.optional:
             blocks = job.prompt.blocks
             self.fleet.settle(session, replica)
+            session.asked = job.prompt.tokens
             session.depth, session.last = len(blocks), blocks[-1] if blocks else None
         return Send(job, replica.name, why)
 
@@ -298,17 +301,17 @@ class Dispatcher:
         sessions = self.fleet.sessions
         if (known := sessions.pop(job.session, None)) is None:
             known = Session(job.session, job.program, job.tenant)
-            while len(sessions) >= FORGET:
-                self._forget_one()
+            while len(sessions) >= FORGET and self._forget_one():
+                pass
         sessions[job.session] = known  # the last to be forgotten
         return known
 
-    def _forget_one(self) -> None:
+    def _forget_one(self) -> bool:
         sessions = self.fleet.sessions
         idle = next((s for s in sessions.values() if not s.busy), None)
-        if idle is None:
-            return
-        self._forget(idle)
+        if idle is not None:
+            self._forget(idle)
+        return idle is not None
 
     def _forget(self, session: Session) -> None:
         del self.fleet.sessions[session.id]

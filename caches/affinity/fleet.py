@@ -50,8 +50,9 @@ class Session:
         program: When its program began.
         tenant: Whose it is.
         home: The replica that served it last, or None.
-        depth: Blocks of its last prompt.
-        last: The last of these, which stands for all of them.
+        asked: Tokens of its last prompt.
+        depth: Blocks of that.
+        last: The last of them, which stands for all of them.
         tokens: Length of that prompt and of its reply.
         output: Tokens that its replies take in the mean; None before the first.
         pause: What is known of when it will be back; None if nothing is.
@@ -65,6 +66,7 @@ class Session:
     program: float
     tenant: str = ""
     home: str | None = None
+    asked: int = 0
     depth: int = 0
     last: Hashable = None
     tokens: int = 0
@@ -75,6 +77,12 @@ class Session:
     busy: int = 0
     service: float = 0.0
 
+
+GROWTH = 500.0
+"""Tokens by which a session grows with each turn, until that is known."""
+
+GROWTH_SEEN = 50
+"""Turns that count in the mean of that."""
 
 _EMPTY = Prompt((), 0)
 
@@ -203,6 +211,7 @@ class Fleet:
         sessions: By id.
         block: As given.
         shares: What was computed for each tenant.
+        growth: Tokens by which a session grows with each turn, in the mean.
         changed: Names of replicas that may take something since the last look that they could
             not take before.
         fresh: The job that has not been looked at before, or None.
@@ -214,6 +223,8 @@ class Fleet:
         self.sessions: dict[str, Session] = {}
         self.block = block
         self.shares = Shares()
+        self.growth = GROWTH
+        self._turns = 1  # the first guess counts as one
         self.changed: set[str] = set()
         self.fresh: Job | None = None
         self.expiring: list[tuple[float, str]] = []
@@ -235,6 +246,11 @@ class Fleet:
         replica = self.replicas.get(session.home or "") if session is not None else None
         able = replica is not None and replica.able and replica.name not in job.avoid
         return replica if able else None
+
+    def grew(self, tokens: float) -> None:
+        """A session came back with a prompt so much longer than its last."""
+        self._turns = min(GROWTH_SEEN, self._turns + 1)
+        self.growth += (max(0.0, tokens) - self.growth) / self._turns
 
     def unpin(self, replica: Replica, session: str) -> None:
         """A session no longer has a place at a replica."""
