@@ -6,7 +6,7 @@ import asyncio
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +14,7 @@ from agentflow import __version__
 from agentflow.cli import codes
 from agentflow.cli.endpoint import HOW_TO, Endpoint, stand_in
 from agentflow.cli.output import counted, duration, print_json
+from agentflow.cli.serving import Offers, offers
 from agentflow.errors import BackendError
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, TextPiece
 from agentflow.executor.models.client import OpenAIBackend
@@ -56,6 +57,7 @@ class Findings:
         pieces: In how many pieces it came.
         usage: Whether tokens are counted by the server.
         tool_calls: Whether the model called a tool when told to; None if that was refused.
+        offers: What the server offers beside the API.
         trouble: What went wrong.
     """
 
@@ -71,6 +73,7 @@ class Findings:
     pieces: int = 0
     usage: bool = False
     tool_calls: bool | None = None
+    offers: Offers = field(default_factory=Offers)
     trouble: str = ""
 
 
@@ -109,6 +112,8 @@ async def _examine(endpoint: Endpoint) -> Findings:
             backend = _backend(settings, found.model)
         if found.model:
             await _measure(backend, found)
+        if not endpoint.stand_in:
+            found.offers = await offers(settings.base_url, settings.api_key, found.server)
     except BackendError as error:
         found.trouble = str(error)
     finally:
@@ -177,6 +182,8 @@ def _told(found: Findings) -> Iterator[str]:
     yield _row("reachable", "yes")
     yield _row("server", " ".join(filter(None, (found.server, found.version))))
     yield from _models(found)
+    if not found.stand_in:
+        yield from (_row(name, text) for name, text in found.offers.rows)
     yield from _measured(found)
 
 

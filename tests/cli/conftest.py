@@ -133,21 +133,19 @@ def plan_file(project: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., ScriptedServer]]:
-    """Starts scripted servers beside the test: the command line has a loop of its own."""
+def host() -> Iterator[Callable[[Any], None]]:
+    """Starts servers beside the test: the command line has a loop of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    servers: list[ScriptedServer] = []
+    servers: list[Any] = []
 
     def in_thread(work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(10)
 
-    def start(model: Model | Sequence[Answer], **options: Any) -> ScriptedServer:
-        server = ScriptedServer(model, **options)
+    def start(server: Any) -> None:
         in_thread(server.start())
         servers.append(server)
-        return server
 
     yield start
     for server in servers:
@@ -155,3 +153,15 @@ def serve() -> Iterator[Callable[..., ScriptedServer]]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
     loop.close()
+
+
+@pytest.fixture
+def serve(host: Callable[[Any], None]) -> Callable[..., ScriptedServer]:
+    """Starts scripted servers."""
+
+    def start(model: Model | Sequence[Answer], **options: Any) -> ScriptedServer:
+        server = ScriptedServer(model, **options)
+        host(server)
+        return server
+
+    return start

@@ -1,0 +1,59 @@
+"""What a server offers beside the API: what it can be told of sessions, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agentflow import _http
+from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, detect
+from agentflow.executor.affinity.metrics import Reader, ServerState
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What a server offers beside the API.
+
+    Attributes:
+        dialect: Name of the make whose fields it is sent.
+        accepts: These fields.
+        metrics: What it tells of itself, by name; empty if it tells nothing.
+    """
+
+    dialect: str = UNKNOWN.name
+    accepts: tuple[str, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """It in words."""
+        sent = ", ".join(self.accepts) or "no fields beside the API's own"
+        yield "sessions", f"as {self.dialect}: {sent}" if self.accepts else sent
+        if (slots := self.metrics.get("slots")) is not None:
+            yield "slots", f"{slots:,} requests at once"
+        if (capacity := self.metrics.get("capacity")) is not None:
+            yield "KV", f"{capacity:,} tokens"
+        yield "metrics", ", ".join(self.metrics) or "none are offered"
+
+
+async def offers(url: str, api_key: str, server: str) -> Offers:
+    """Ask a server what it offers.
+
+    Args:
+        url: Its base URL.
+        api_key: Empty if it asks for none.
+        server: Its make; see `agentflow.executor.models.probe.Endpoint`.
+    """
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    async with _http.client() as http:
+        dialect = await detect(http, url, headers)
+        state = await Reader(http, url, headers, server).state() or ServerState()
+    told = {name: value for name, value in asdict(state).items() if value is not None}
+    return Offers(dialect.name, _accepted(dialect), told)
+
+
+def _accepted(dialect: Dialect) -> tuple[str, ...]:
+    """The fields that a server of this dialect is sent."""
+    rank = dialect.rank if dialect.by_rank else ""
+    return tuple(filter(None, (dialect.session, dialect.salt, rank, dialect.slot, *dialect.always)))

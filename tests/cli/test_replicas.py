@@ -1,0 +1,167 @@
+"""Several endpoints that serve the same model, at the shell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from agentflow import events
+from agentflow.cli import codes
+from agentflow.cli.prompts import Prompts, equivalents, told
+from agentflow.testing import Call, Fault, ModelledReplica, ScriptedServer, Serving
+from agentflow.testing.replies import Reply, Usage
+
+Cli: TypeAlias = Callable[..., Any]
+Serve: TypeAlias = Callable[..., ScriptedServer]
+
+SERVING = Serving(prefill=1e6, step=1e-4, capacity=65_536, block=16, slots=8)
+GONE = "http://127.0.0.1:9/v1"
+LOOK = Reply(Call("double", {"n": 4}), usage=Usage(1_000, 10, 0))
+DONE = Reply("Eight.", usage=Usage(1_100, 5, 1_000))
+
+
+def urls(*servers: Any) -> list[str]:
+    """The options that name these endpoints."""
+    return [word for server in servers for word in ("--base-url", getattr(server, "base_url", ""))]
+
+
+def replied(**fields: Any) -> events.ModelReplied:
+    known = {"prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 0, "pte": 102.0}
+    return events.ModelReplied("r", 0.0, "tiny", usd="0", seconds=1.0, **{**known, **fields})
+
+
+def test_a_question_goes_to_one_of_several_endpoints_and_stays(cli: Cli, serve: Serve) -> None:
+    one, two = (serve([LOOK, DONE]) for _ in range(2))
+
+    done = cli(
+        "run", "What is twice four?", "--strategy", "react", "--tools", "flow.py", *urls(one, two)
+    )
+
+    assert (done.code, done.out.strip()) == (0, "Eight.")
+    assert sorted([len(one.requests), len(two.requests)]) == [0, 2]
+    used = one if one.requests else two
+    place = used.base_url.removeprefix("http://").removesuffix("/v1")
+    assert f"1 replica: {place} 2 calls, 48% of prompt tokens cached" in done.err
+    assert "1,131 prefill token equivalents (48% of prompt tokens cached)" in done.err
+
+
+def test_a_run_says_what_its_prompts_came_to(cli: Cli, serve: Serve) -> None:
+    one, two = (serve([LOOK, DONE]) for _ in range(2))
+
+    data = cli(
+        "run", "What is twice four?", "--strategy", "react", "--tools", "flow.py", "--json",
+        *urls(one, two), "--routing", "sticky",
+    ).json  # fmt: skip
+
+    prompts = data["prompts"]
+    assert prompts["pte"] == pytest.approx(1_000 + 100 + 0.002 * (1_000 * 10 + 1_100 * 5))
+    assert (prompts["cached_unknown"], prompts["moved"], prompts["broken"]) == (0, {}, [])
+    [served] = prompts["replicas"].values()
+    assert served == {"calls": 2, "cached_tokens": 1_000, "cached_share": 0.4762}
+
+
+def test_an_endpoint_that_is_down_is_stood_in_for(cli: Cli, serve: Serve) -> None:
+    server = serve([Reply("One."), Reply("Two.")])
+    given = ["--base-url", GONE, *urls(server)]
+
+    first = cli("run", "How many?", "--strategy", "react", *given)
+    listed = cli("run", "How many?", "--strategy", "react", "--model", "scripted", *given)
+
+    assert (first.code, first.out.strip()) == (0, "One.")
+    assert (listed.code, listed.out.strip()) == (0, "Two.")
+
+
+def test_endpoints_can_come_from_the_environment(
+    cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (serve([Reply("Here.")]) for _ in range(2))
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{one.base_url}, {two.base_url}")
+
+    assert cli("run", "Where?", "--strategy", "react").out.strip() == "Here."
+    assert len(one.requests) + len(two.requests) == 1
+
+
+def test_the_project_can_list_endpoints(cli: Cli, serve: Serve, project: Path) -> None:
+    servers = [serve([Reply("Here.")]) for _ in range(2)]
+    listed = json.dumps([server.base_url for server in servers])
+    (project / "pyproject.toml").write_text(f"[tool.agentflow]\nbase_url = {listed}\n")
+
+    assert cli("run", "Where?", "--strategy", "react").out.strip() == "Here."
+
+
+def test_a_routing_that_does_not_exist_is_a_usage_error(cli: Cli) -> None:
+    assert cli("run", "Why?", "--routing", "random").code == codes.USAGE
+
+
+# The doctor
+
+
+def test_the_doctor_looks_at_every_endpoint(cli: Cli, serve: Serve, host: Any) -> None:
+    modelled = ModelledReplica(SERVING, server="vllm")
+    host(modelled)
+    scripted = serve(["one, two", Fault.status(400)])
+
+    done = cli("doctor", *urls(modelled, scripted), "--base-url", GONE)
+    data = cli("doctor", *urls(modelled, scripted), "--base-url", GONE, "--json").json
+
+    blocks = done.out.split("\n\n")
+    assert done.code == codes.BACKEND
+    assert len(blocks) == 4
+    assert "endpoint    " + modelled.base_url in blocks[1]
+    assert "KV          65,536 tokens" in blocks[1]
+    assert "as vllm: cache_salt" in blocks[1]
+    assert "no fields beside the API's own" in blocks[2]
+    assert "reachable   no" in blocks[3]
+    assert [found["url"] for found in data["replicas"]] == [
+        modelled.base_url, scripted.base_url, GONE,
+    ]  # fmt: skip
+    assert data["replicas"][0]["offers"]["metrics"]["capacity"] == 65_536
+    assert data["ok"] is False
+
+
+# What is told
+
+
+def test_what_was_moved_and_held_is_told_with_the_reasons() -> None:
+    prompts = Prompts()
+    for event in (
+        replied(replica="a:1", held=0.25),
+        replied(replica="b:1", moved="load", cached_tokens=None),
+        replied(replica="b:1", moved="lost", cached_tokens=50, held=0.15),
+        replied(replica="b:1", moved="load"),
+    ):
+        prompts.take(event)
+
+    assert "; ".join(told(prompts)) == (
+        "2 replicas: a:1 1 call, 0% of prompt tokens cached; "
+        "b:1 3 calls, 25% of prompt tokens cached; 3 moved (load 2 and lost 1); held 400 ms"
+    )
+    assert equivalents(prompts) == (
+        "408 prefill token equivalents "
+        "(17% of prompt tokens cached, of 1 call not told and counted as nothing)"
+    )
+    assert prompts.as_dict()["moved"] == {"load": 2, "lost": 1}
+
+
+def test_a_backend_that_does_not_say_what_it_cached_is_said_not_to() -> None:
+    prompts = Prompts()
+    prompts.take(replied(cached_tokens=None))
+
+    assert list(told(prompts)) == []
+    assert equivalents(prompts).endswith("(what was cached is not told, and counted as nothing)")
+
+
+def test_a_prefix_that_broke_is_told_with_what_stood_there() -> None:
+    prompts = Prompts()
+    prompts.take(events.PrefixBroken("r", 1.0, "r/act/1", 2_048, "it is ten", "it is two"))
+
+    assert "; ".join(told(prompts)) == (
+        "a prompt did not begin as the one before it did, at byte 2,048 of session r/act/1: "
+        "'it is ten' became 'it is two'"
+    )
+    prompts.take(events.PrefixBroken("r", 2.0, "r/act/1", 7, "x", "y"))
+    assert next(told(prompts)).startswith("2 prompts did not begin as the one before them did; ")
