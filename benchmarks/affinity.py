@@ -1,7 +1,7 @@
 """What a pool of replicas gains by where it sends what, and when: all policies side by side.
 
     python benchmarks/affinity.py [--quick] [--json] [--jobs N] [--seeds N] [--only PART]
-        [--policy NAME] [--setting NAME] [--trace FILE]
+        [--policy NAME] [--setting NAME] [--trace FILE] [--llama]
 
 Replicas are modelled (`agentflow.testing.serving`); the package's own dispatcher decides. All
 policies have the same agents, who do the same whoever serves them, and the same recorded requests.
@@ -13,6 +13,7 @@ import argparse
 import os
 from concurrent.futures import Executor, ProcessPoolExecutor
 
+import affinity_llama
 import affinity_report as report
 import harness
 from affinity_cells import Cell, cell
@@ -44,6 +45,7 @@ def parsed() -> argparse.Namespace:
     options.add_argument("--only", action="append", choices=PARTS, help="a part of it")
     options.add_argument("--policy", action="append", choices=POLICIES, help="only these and ours")
     options.add_argument("--setting", action="append", choices=SETTINGS, help="only these")
+    options.add_argument("--llama", action="store_true", help="two real llama.cpp servers as well")
     options.add_argument("--trace", action="append", default=[], metavar="FILE", help="requests")
     return options.parse_args()
 
@@ -63,6 +65,8 @@ def measure(given: argparse.Namespace) -> Found:
             found.wire = dict(zip(COMPARED, pool.map(agreement, COMPARED), strict=True))
     if "decisions" in parts:
         found.thinking = thinking()
+    if given.llama:
+        found.llama = affinity_llama.measure(given.quick)
     return found
 
 

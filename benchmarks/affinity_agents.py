@@ -157,7 +157,7 @@ def _lasts(pause: Pause, random: Random) -> float:
 
 
 def capacity(setting: Setting, agents: list[Life]) -> int:
-    """Tokens of KV of one replica."""
+    """Tokens of KV of one replica: its part, but room for two of the longest sessions."""
     distinct = setting.shared + sum(life.tokens - setting.shared for life in agents)
     each = setting.memory * distinct / setting.replicas
     return max(round(each), 2 * max(life.tokens for life in agents))

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, overload
 
+import affinity_llama
 import harness
 from affinity_cells import Cell
 from affinity_contest import AMPLE, FROZEN, ONE, Runs
 from affinity_decisions import Thinking
 from affinity_fairness import Fairness
+from affinity_llama import Llama
 from affinity_rivals import HASH, LEAST, OURS, TABLE
 from affinity_scoring import Figures, together
 from affinity_wire import Agreement
@@ -42,7 +44,7 @@ class Found:
     fair: dict[str, Fairness] = field(default_factory=dict)
     wire: dict[str, Agreement] = field(default_factory=dict)
     thinking: Thinking | None = None
-    llama: dict[str, Any] = field(default_factory=dict)
+    llama: Llama | None = None
 
 
 @overload
@@ -218,6 +220,8 @@ def show(found: Found) -> None:
             f" p50 {1e3 * its.p50:.3f} ms, p99 {1e3 * its.p99:.3f} ms,"
             f" worst {1e3 * its.worst:.1f} ms"
         )
+    if found.llama is not None:
+        print(f"\n{affinity_llama.show(found.llama)}")
 
 
 def goals(found: Found) -> Iterator[Goal]:
@@ -245,6 +249,8 @@ def goals(found: Found) -> Iterator[Goal]:
         yield Goal("the simulator's sessions, off the pool's at most", _percent(off), 5, "%")
     if found.thinking is not None:
         yield Goal("a decision, p99", 1e3 * found.thinking.p99, 1, "ms")
+    if found.llama is not None:
+        yield from affinity_llama.goals(found.llama)
 
 
 def _nowhere_worse(found: Found) -> Iterator[Goal]:
@@ -294,5 +300,5 @@ def results(found: Found) -> dict[str, Any]:
         "tenants": {name: asdict(its) for name, its in found.fair.items()},
         "pool": {name: asdict(its) for name, its in found.wire.items()},
         "thinking": None if found.thinking is None else asdict(found.thinking),
-        "llama": found.llama,
+        "llama": None if found.llama is None else affinity_llama.results(found.llama),
     }

@@ -17,7 +17,8 @@ from affinity_agents import TOOLS, Life, Setting, lives, play, serving
 from affinity_rivals import LEAST, OURS, POLICIES, TABLE
 
 from agentflow import _http
-from agentflow.executor.affinity.pool import Pool, ReplicaSpec
+from agentflow.executor.affinity.pool import Pool
+from agentflow.executor.affinity.replica import ReplicaSpec
 from agentflow.executor.models.base import ChatRequest, Message, SessionTag
 from agentflow.testing import ModelledReplica, VirtualLoop
 
