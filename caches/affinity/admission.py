@@ -7,10 +7,11 @@ sessions wait instead, as in ThunderAgent (section 5 of its router) and Continuu
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop
 
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.prompts import Prompt
 
 UNKNOWN = Pause(0.5, 5.0)
 """What a pause is taken to be of which nothing is known."""
@@ -49,34 +50,44 @@ def release_expired(fleet: Fleet, now: float) -> None:
         if session is None or session.busy:
             continue
         if session.keep_until > now:
-            heappush(due, (session.keep_until, name))
-        elif (home := fleet.replicas.get(session.home or "")) is not None:
+            continue  # there is a later entry for it
+        if (home := fleet.replicas.get(session.home or "")) is not None:
             fleet.unpin(home, name)
 
 
 def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
     """Give up the places of younger programs of which nothing runs, until an older job can go on.
 
-    Otherwise all sessions that have a place could wait for each other to grow.
+    Otherwise all sessions that have a place could wait for each other to grow. Nothing is given
+    up in vain.
     """
     if job.session not in replica.pins and replica.flights:
         return False
+    victims = _younger(job, replica, fleet)
+    given: list[tuple[str, Prompt, float]] = []
+    for session in victims:
+        given.append((session.id, *replica.pins.held(session.id)))
+        replica.pins.release(session.id)
+        if fits(job, replica, fleet):
+            return True
+    for held in given:
+        replica.pins.hold(*held)
+    return False
+
+
+def _younger(job: Job, replica: Replica, fleet: Fleet) -> list[Session]:
+    """Sessions that live on a replica idly and began after the one of a job, the last one first."""
     known = fleet.sessions.get(job.session)
     mine = (job.program if known is None else known.program, job.session)
-    running = {flight.job.session for flight in replica.flights.values()}
-    idle = [
+    found = [
         session
         for owner in replica.pins.owners
-        if owner not in running
-        and (session := fleet.sessions.get(str(owner))) is not None
+        if isinstance(owner, str)
+        and (session := fleet.sessions.get(owner)) is not None
         and (session.program, session.id) > mine
+        and not replica.serves(owner)
     ]
-    for session in sorted(idle, key=lambda session: (session.program, session.id), reverse=True):
-        if session.id != job.session:
-            fleet.unpin(replica, session.id)
-            if fits(job, replica, fleet):
-                return True
-    return False
+    return sorted(found, key=lambda session: (session.program, session.id), reverse=True)
 
 
 def room(replica: Replica, block: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from heapq import nsmallest
+from itertools import islice
 
 from agentflow.caches.affinity.admission import fits, make_room, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Replica
@@ -68,55 +69,66 @@ class EarliestCompletion:
         def key(job: Job) -> Rank:
             return rank(job, ahead[job.tenant], fleet, now)
 
-        first = nsmallest(LOOKED_AT, waiting, key)
-        theirs = [job for job in waiting if self._home(job, fleet) in changed]
+        homes = {job: fleet.home(job) for job in waiting}
+        theirs = [j for j, home in homes.items() if home is not None and home.name in changed]
+        homeless = [j for j, home in homes.items() if home is None]
+        first = nsmallest(LOOKED_AT, waiting, key) + nsmallest(LOOKED_AT, homeless, key)
         return sorted({*first, *theirs}, key=key)
 
     def choose(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """Where a job goes now."""
+        if job.optional:
+            return self._idle(job, fleet)
         home = fleet.home(job)
-        at_home = home is not None and self._takes(job, home, fleet, now)
-        soon = STAY * self._quickest * job.output
-        if home is not None and at_home and cost(job, home, fleet, now) <= soon:
-            return home, "home"  # nowhere is it so much faster
-        takers = [r for r in self._others(job, home, fleet) if self._takes(job, r, fleet, now)]
         if home is None:
-            if not takers:
-                return None
-            session = fleet.sessions.get(job.session)
-            fresh = session is None or session.home is None
-            return min(takers, key=partial(_settling, job, fleet, now)), "new" if fresh else "lost"
+            return self._settle(job, fleet, now)
+        open_ = home.able and _accepts(home, now)
+        at_home = open_ and (fits(job, home, fleet) or make_room(job, home, fleet))
+        at_once = cost(job, home, fleet, now)
+        if at_home and at_once <= STAY * self._quickest * job.output:
+            return home, "home"  # nowhere is it so much faster
+        takers = self._takers(job, fleet, now, home)
         if takers:
-            costs = [
-                (cost(job, r, fleet, now), len(r.pins), place) for place, r in enumerate(takers)
-            ]
-            least, _, place = min(costs)
-            if cost(job, home, fleet, now) > STAY * least:
-                return takers[place], "load"
+            best = min(takers, key=lambda r: (cost(job, r, fleet, now), len(r.pins)))
+            if at_once > STAY * cost(job, best, fleet, now):
+                return best, "load"
             if not at_home and not fits(job, home, fleet):
-                return takers[place], "room"
+                return best, "room"
         return (home, "home") if at_home else None
 
-    def _others(self, job: Job, home: Replica | None, fleet: Fleet) -> Iterable[Replica]:
-        """Where a job may go but for its home: what it could not be sent to before is left out."""
-        looked_at = job is not fleet.fresh
-        allowed = set(fleet.usable(job)) if job.avoid else None
-        for replica in self._open:
-            if replica is home or (
-                looked_at and replica.flights and replica.name not in fleet.changed
-            ):
-                continue
-            if allowed is None or replica in allowed:
-                yield replica
-
-    def _home(self, job: Job, fleet: Fleet) -> str | None:
+    def _settle(self, job: Job, fleet: Fleet, now: float) -> Choice:
+        """A place for a job whose session has none."""
+        takers = self._takers(job, fleet, now, None)
+        if not takers:
+            idle = (r for r in self._open if not r.flights and make_room(job, r, fleet))
+            takers = list(islice(idle, 1))
+        if not takers:
+            return None
         session = fleet.sessions.get(job.session)
-        return None if session is None else session.home
+        why = "new" if session is None or session.home is None else "lost"
+        return min(takers, key=partial(_settling, job, fleet, now)), why
 
-    def _takes(self, job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
-        if not (replica.able and _accepts(replica, now)):
-            return False
-        return fits(job, replica, fleet) or make_room(job, replica, fleet)
+    def _idle(self, job: Job, fleet: Fleet) -> Choice:
+        """A place where a job is in nobody's way: at home, or where there is none, anywhere."""
+        home = fleet.home(job)
+        places = self._open if home is None else [home]
+        free = (r for r in places if r.able and not r.flights and fits(job, r, fleet))
+        return next(((r, "home" if r is home else "new") for r in free), None)
+
+    def _takers(self, job: Job, fleet: Fleet, now: float, home: Replica | None) -> list[Replica]:
+        """Where a job fits but for its home; where it did not fit before it does not now."""
+        known = job is not fleet.fresh
+        allowed = set(fleet.usable(job)) if job.avoid else self._open
+        return [
+            replica
+            for replica in self._open
+            if replica is not home
+            and replica in allowed
+            and not (known and replica.flights and replica.name not in fleet.changed)
+            and replica.able
+            and _accepts(replica, now)
+            and fits(job, replica, fleet)
+        ]
 
 
 def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:

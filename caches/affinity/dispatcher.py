@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from heapq import heappush
 
 from agentflow.caches.affinity.admission import UNKNOWN, keep_until, release_expired
@@ -71,7 +71,10 @@ class Dispatcher:
             rates: How fast it is, if that is known.
         """
         blocks = None if capacity is None else capacity / self.fleet.block
-        self.fleet.replicas[name] = Replica(name, Residency(blocks), rates or Rates(), slots=slots)
+        homes = sum(session.home == name for session in self.fleet.sessions.values())
+        self.fleet.replicas[name] = Replica(
+            name, Residency(blocks), rates or Rates(), slots=slots, homes=homes
+        )
         self.fleet.changed.add(name)
         return self._look(now)
 
@@ -85,7 +88,9 @@ class Dispatcher:
         jobs = [flight.job for flight in replica.flights.values()]
         for job in jobs:
             self._sent.pop(job.number)
-            self.fleet.sessions[job.session].busy -= 1
+            session = self.fleet.sessions[job.session]
+            session.busy -= 1
+            self._settle(session, now)
         return jobs
 
     def usable(self, name: str, usable: bool, now: float, *, trial: bool = False) -> list[Send]:
@@ -120,10 +125,9 @@ class Dispatcher:
     def arrive(self, job: Job, now: float) -> list[Send]:
         """A job is to be placed."""
         session = self._session(job)
-        if session.asked and not session.busy:
+        if session.asked and not (session.busy or job.optional):
             self.fleet.grew(job.prompt.tokens - session.asked)
         session.busy += 1
-        session.pause = None
         self.fleet.shares.active(job.tenant, {other.tenant for other in self._waiting.values()})
         self._waiting[job.number] = self.fleet.fresh = job
         return self._look(now)
@@ -163,33 +167,37 @@ class Dispatcher:
             made: Tokens of the reply.
         """
         replica, flight = self._land(number, now)
-        session = self.fleet.sessions[flight.job.session]
-        prompt = flight.job.prompt.tokens if prompt is None else prompt
+        job = flight.job
+        prompt = job.prompt.tokens if prompt is None else prompt
+        computed = flight.uncached if cached is None else max(0.0, prompt - cached)
         if cached is not None:
             self._confirm(replica, flight, cached, prompt)
         if flight.first is not None and made > 1:
             beside = (flight.others + replica.running + 1) / 2
             replica.rates.wrote(made - 1, now - flight.first, beside)
-        session.tokens = prompt + made
-        self._stay(replica, flight, made, now)
-        computed = flight.uncached if cached is None else max(0.0, prompt - cached)
-        session.service += computed + made
-        self.fleet.shares.count(session.tenant, computed, made)
-        kept = made if session.output is None else session.output
-        session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
+        self.fleet.shares.count(job.tenant, computed, made)
+        session = self.fleet.sessions[job.session]
+        if not job.optional:
+            session.tokens, session.since = prompt + made, now
+            session.service += computed + made
+            kept = made if session.output is None else session.output
+            session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
+        self._rest(replica, flight, made if job.returns else None, now)
         return self._look(now)
 
     def failed(self, number: int, now: float) -> list[Send]:
         """An attempt ended without a whole answer; the job is no longer anywhere."""
         replica, flight = self._land(number, now)
-        self._go(replica, flight)
+        self._rest(replica, flight, None, now)
         return self._look(now)
 
     def withdrawn(self, number: int, now: float) -> list[Send]:
         """Nobody wants the answer any more, whether the job waits or was sent."""
         job = self._waiting.pop(number, None)
         if job is not None:
-            self.fleet.sessions[job.session].busy -= 1
+            session = self.fleet.sessions[job.session]
+            session.busy -= 1
+            self._settle(session, now)
             return self._look(now)
         return self.failed(number, now)
 
@@ -199,14 +207,14 @@ class Dispatcher:
         """A session's program is busy with something else, and will be back after it."""
         if (known := self.fleet.sessions.get(session)) is not None:
             known.pause, known.since = pause, now
-            if not known.busy and (home := self.fleet.replicas.get(known.home or "")) is not None:
-                self._keep(known, home, now)
+            self._settle(known, now)
         return self._look(now)
 
     def ended(self, session: str, now: float) -> list[Send]:
         """A session asks nothing more."""
-        if (known := self.fleet.sessions.get(session)) is not None and not known.busy:
-            self._forget(known)
+        if (known := self.fleet.sessions.get(session)) is not None:
+            known.over = True
+            self._settle(known, now)
         return self._look(now)
 
     def tick(self, now: float) -> list[Send]:
@@ -240,7 +248,7 @@ class Dispatcher:
         replica.beginning += 1
         replica.busy_until = max(now, replica.busy_until) + replica.rates.prefill(uncached)
         self._sent[job.number] = replica
-        replica.pins.hold(session.id, job.prompt, job.output)
+        replica.pins.hold(_owner(job), job.prompt, job.output)
         if not job.optional:
             blocks = job.prompt.blocks
             self.fleet.settle(session, replica)
@@ -253,33 +261,42 @@ class Dispatcher:
         replica = self._sent.pop(number)
         flight = replica.flights.pop(number)
         replica.beginning -= flight.first is None
-        session = self.fleet.sessions[flight.job.session]
-        session.busy -= 1
-        session.since = now
+        self.fleet.sessions[flight.job.session].busy -= 1
         self.fleet.changed.add(replica.name)
         self._recount(replica, now)
         return replica, flight
 
-    def _stay(self, replica: Replica, flight: Flight, made: int, now: float) -> None:
-        """A session whose program goes on stays where it is, until more is known."""
-        session = self.fleet.sessions[flight.job.session]
-        if not flight.job.returns or session.busy:
-            self._go(replica, flight)
+    def _rest(self, replica: Replica, flight: Flight, made: int | None, now: float) -> None:
+        """A flight has ended: what it stood on is kept if its session goes on from there.
+
+        Args:
+            replica: Where it was.
+            flight: The flight.
+            made: Tokens that it added to its prompt; None if nothing goes on from it.
+            now: Seconds on the loop's clock.
+        """
+        job, session = flight.job, self.fleet.sessions[flight.job.session]
+        owner = _owner(job)
+        if not any(_owner(other.job) == owner for other in replica.flights.values()):
+            if made is not None and session.home == replica.name:
+                replica.pins.hold(owner, job.prompt, made)
+                session.pause = UNKNOWN
+            else:
+                self.fleet.unpin(replica, owner)
+        self._settle(session, now)
+
+    def _settle(self, session: Session, now: float) -> None:
+        """Something about a session has changed: until when is its place kept, if it has one."""
+        if session.busy:
             return
-        replica.pins.hold(session.id, flight.job.prompt, made)
-        session.pause = UNKNOWN
-        self._keep(session, replica, now)
-
-    def _go(self, replica: Replica, flight: Flight) -> None:
-        """Nothing of a session runs at a replica any more, and nothing is kept for it there."""
-        session = flight.job.session
-        if all(other.job.session != session for other in replica.flights.values()):
-            self.fleet.unpin(replica, session)
-
-    def _keep(self, session: Session, replica: Replica, now: float) -> None:
-        session.keep_until = keep_until(session, replica, now)
-        heappush(self.fleet.expiring, (session.keep_until, session.id))
-        release_expired(self.fleet, now)
+        if session.over:
+            self._forget(session)
+            return
+        home = self.fleet.replicas.get(session.home or "")
+        if home is not None and session.id in home.pins:
+            session.keep_until = keep_until(session, home, now)
+            heappush(self.fleet.expiring, (session.keep_until, session.id))
+            release_expired(self.fleet, now)
 
     def _recount(self, replica: Replica, now: float) -> None:
         """When a replica will have computed what it was sent, from what has not begun."""
@@ -319,3 +336,8 @@ class Dispatcher:
         for replica in self.fleet.replicas.values():
             if session.id in replica.pins:
                 self.fleet.unpin(replica, session.id)
+
+
+def _owner(job: Job) -> Hashable:
+    """Whose place a job takes: its session's, unless it only prepares something."""
+    return job.number if job.optional else job.session

@@ -60,6 +60,7 @@ class Session:
         keep_until: Until when its place at home is kept for it, though nothing of it runs.
         busy: Its requests that wait or run.
         service: Tokens that were computed for it.
+        over: It asks nothing more.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Session:
     keep_until: float = -math.inf
     busy: int = 0
     service: float = 0.0
+    over: bool = False
 
 
 GROWTH = 500.0
@@ -108,6 +110,10 @@ class Pins:
     def owners(self) -> Collection[Hashable]:
         """Whoever pins something."""
         return self._held.keys()
+
+    def held(self, owner: Hashable) -> tuple[Prompt, float]:
+        """On what an owner stands, and the tokens it writes beyond that."""
+        return self._held[owner]
 
     def missing(self, prompt: Prompt) -> int:
         """How many blocks of a prompt are not pinned."""
@@ -194,6 +200,10 @@ class Replica:
         """Whether it may be sent something now."""
         return self.usable and not (self.trial and self.flights)
 
+    def serves(self, session: str) -> bool:
+        """Whether a request of a session is there."""
+        return any(flight.job.session == session for flight in self.flights.values())
+
     @property
     def running(self) -> int:
         """Requests that were sent and have not ended."""
@@ -252,16 +262,16 @@ class Fleet:
         self._turns = min(GROWTH_SEEN, self._turns + 1)
         self.growth += (max(0.0, tokens) - self.growth) / self._turns
 
-    def unpin(self, replica: Replica, session: str) -> None:
-        """A session no longer has a place at a replica."""
-        replica.pins.release(session)
+    def unpin(self, replica: Replica, owner: Hashable) -> None:
+        """A session, or a job on its own, no longer has a place at a replica."""
+        replica.pins.release(owner)
         self.changed.add(replica.name)
 
     def settle(self, session: Session, replica: Replica | None) -> None:
         """A session lives at a replica now, or nowhere any more."""
         if (home := self.replicas.get(session.home or "")) is not None:
             home.homes -= 1
-            if home is not replica:
+            if home is not replica and not home.serves(session.id):
                 self.unpin(home, session.id)
         session.home = None if replica is None else replica.name
         if replica is not None:
