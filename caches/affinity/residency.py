@@ -16,7 +16,7 @@ MOST = 65_536
 
 RESTARTED = 0.25
 """A block that was used within this share of the capacity and is gone was not evicted: the cache
-was emptied."""
+was emptied. If that seems to happen again before so much was used, the capacity is smaller."""
 
 GROWTH = 1.1
 """By how much a capacity was too small when something is there that should not be."""
@@ -42,6 +42,7 @@ class Residency:
         self.capacity = capacity
         self._blocks: OrderedDict[Hashable, int] = OrderedDict()  # to the touch that used it last
         self._touches = 0
+        self._emptied = False
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -96,20 +97,22 @@ class Residency:
             touched: As `touch` said.
         """
         if actual < expected:
-            self._lost(touched)
+            self._lost(touched, expected)
         elif actual > expected and self.capacity is not None:
-            grown = max(self.capacity, len(self._blocks) + actual - expected) * GROWTH
+            grown = max(self.capacity, (len(self._blocks) + actual - expected) * GROWTH)
             self.capacity = grown if self._ceiling is None else min(grown, self._ceiling)
 
     def forget(self) -> None:
         """Nothing is there any more."""
         self._blocks.clear()
 
-    def _lost(self, touched: int) -> None:
-        """Something is gone that was last used by that touch."""
-        newer = sum(touch > touched for touch in self._blocks.values())
+    def _lost(self, touched: int, again: int) -> None:
+        """Something is gone that was last used by that touch; of it, so much was used again."""
+        newer = sum(touch > touched for touch in self._blocks.values()) - again
         capacity = self.capacity if self.capacity is not None else 0.0
-        if newer < capacity * RESTARTED:
+        few = capacity * RESTARTED
+        if newer < few and (len(self._blocks) >= few or not self._emptied):
+            self._emptied = True
             self._drop(self._touches - 1)
             return
         self._drop(touched)
