@@ -29,7 +29,7 @@ TURNS = 24
 CROWD = 0.1
 """Share of a reply's time that each session adds to it that lives at the same replica."""
 
-LOOKED_AT = 32
+LOOKED_AT = 12
 """Jobs that are looked at, those apart whose own replica has room for something."""
 
 QUANTUM = 250_000
