@@ -13,6 +13,7 @@ from agentflow.clock import now
 from agentflow.errors import BackendBusy, BackendError, BackendTimeout, NoReplica
 from agentflow.executor.affinity.alarm import Alarm
 from agentflow.executor.affinity.desk import Desk
+from agentflow.executor.affinity.metrics import Tells
 from agentflow.executor.affinity.replica import Member, is_its_fault, was_unreachable
 from agentflow.executor.models.retry import LONGEST_WAIT
 
@@ -52,6 +53,14 @@ class Care:
         self._alarm.set(now() + SHORTEST_SILENCE)
         if self._alone_since < math.inf or any(m.breaker.state == "open" for m in self._all()):
             self._alarm.set(self._look())
+
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return any(member.streams for member in self._all()) or any(self._desk.waiting())
+
+    def readers(self) -> list[tuple[str, Tells]]:
+        """The members that can be asked how they are, by name."""
+        return [(member.name, member.manners) for member in self._all() if member.connected]
 
     def someone_else(self, member: Member) -> bool:
         """Whether another member may be sent requests."""
@@ -104,6 +113,9 @@ class Care:
         for probe in probes:
             probe.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
+        for member in self._all():
+            if member.connected:
+                await member.manners.aclose()
 
     def _all(self) -> Iterable[Member]:
         return self.members.values()
@@ -113,8 +125,7 @@ class Care:
 
     def _ring(self) -> float | None:
         """Look after the members, unless nothing is under way."""
-        busy = any(member.streams for member in self._all()) or any(self._desk.waiting())
-        return self._look() if busy else None
+        return self._look() if self.is_busy() else None
 
     def _look(self) -> float:
         """Do what time brings; say when to look again."""
@@ -180,10 +191,14 @@ class Care:
     # Members that hang
 
     def _silence_ends(self, member: Member, at: float) -> float:
-        """Give a member up that should have said something; else say when it will be that late."""
+        """Give a member up that should have said something; else say when it will be that late.
+
+        A member that is all there is may be as slow as it likes, unless it is being tried.
+        """
         asked = [stream.asked for stream in member.streams if stream.asked is not None]
         rates = self._rates(member)
-        if not asked or rates is None or not self.someone_else(member):
+        needed = member.breaker.state == "closed" and not self.someone_else(member)
+        if not asked or rates is None or needed:
             return math.inf
         alive = max(stream.alive_at for stream in member.streams)
         silent = max(member.alive_at, alive, min(asked))

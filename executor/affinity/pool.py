@@ -21,7 +21,10 @@ from agentflow.clock import now
 from agentflow.errors import BackendError, BackendUnreachable, DefinitionError, nearest
 from agentflow.executor.affinity.care import PATIENCE, Care
 from agentflow.executor.affinity.desk import Desk
+from agentflow.executor.affinity.dialects import DIALECTS, UNKNOWN, Speaks
 from agentflow.executor.affinity.intake import Intake
+from agentflow.executor.affinity.manners import Manners
+from agentflow.executor.affinity.metrics import Poller, ServerState
 from agentflow.executor.affinity.placing import Placing
 from agentflow.executor.affinity.replica import Member, ReplicaReport, ReplicaSpec
 from agentflow.executor.affinity.stream import PooledStream
@@ -54,6 +57,8 @@ class Pool:
         http: A shared client from `agentflow._http.client`, closed by whoever made it; by
             default the pool makes and closes its own.
         headers: Sent with every request.
+        dialect: What the servers accept beside the API: ``auto`` asks each, a name (such as
+            ``vllm``) or a `Template` says it, and None stands for nothing.
         retry: How often a request is repeated that every replica has failed.
         max_concurrent: Requests in flight at one replica at once; further ones wait.
         patience: Seconds for which requests wait while there is no replica to take them.
@@ -81,6 +86,7 @@ class Pool:
         timeouts: Timeouts | None = None,
         http: Any = None,
         headers: Mapping[str, str] | None = None,
+        dialect: Speaks | str | None = "auto",
         retry: RetryPolicy | None = None,
         max_concurrent: int = 256,
         patience: float = PATIENCE,
@@ -96,6 +102,7 @@ class Pool:
         self._key = api_key
         self._headers = dict(headers or {})
         self._http, self._owns_http = http, http is None
+        self._dialect = _dialect(dialect)
         self._max_concurrent = max_concurrent
         self._chance = random.Random(seed)
         self._turns = Turns(limiter, self.url)
@@ -105,6 +112,7 @@ class Pool:
         self._placing = Placing(
             self._desk, self._care, retry or RetryPolicy(), self.timeouts, self.url
         )
+        self._poller = Poller(self._care.readers, self._told, self._care.is_busy)
         self._connecting = asyncio.Lock()
         self._closed = False
         for spec in specs:
@@ -127,6 +135,7 @@ class Pool:
         await self.connect()
         call, used = self._intake.call(request), Usage(0, 0)
         reserved = await self._turns.take(request)
+        self._poller.wake()
         try:
             stream = await self._placing.begin(call)
             try:
@@ -169,7 +178,7 @@ class Pool:
                     connect = self.timeouts.connect
                     self._http = await asyncio.to_thread(_http.client, connect=connect)
                     for member in self._care.members.values():
-                        member.connect(self._client)
+                        self._connect(member)
         if self._closed:
             raise self._was_closed()
 
@@ -200,6 +209,7 @@ class Pool:
             for stream in list(member.streams):
                 stream.give_up(self._was_closed())
         self._desk.close()
+        await self._poller.aclose()
         await self._care.aclose()
         if self._owns_http and self._http is not None:
             http, self._http = self._http, None
@@ -214,6 +224,9 @@ class Pool:
     def ended(self, session: str) -> None:
         """A session asks nothing more."""
         self._intake.forget(session)
+        for member in self._care.members.values():
+            if member.connected:
+                member.manners.ended(session)
         self._desk.heed(self._desk.dispatcher.ended(session, now()))
 
     # Replicas that come and go
@@ -270,7 +283,7 @@ class Pool:
             raise DefinitionError(f"there are two replicas called {name!r}: give them other names")
         member = Member(name, spec, random.Random(self._chance.random()))
         if self._http is not None:
-            member.connect(self._client)
+            self._connect(member)
         self._care.members[name] = member
         dispatcher = self._desk.dispatcher
         self._desk.heed(dispatcher.join(name, at, slots=spec.slots, capacity=spec.capacity))
@@ -288,21 +301,52 @@ class Pool:
             )
         return member
 
-    def _client(self, spec: ReplicaSpec) -> OpenAIBackend:
-        return OpenAIBackend(
+    def _connect(self, member: Member) -> None:
+        """Make the clients of a member."""
+        spec, fleet = member.spec, self._desk.dispatcher.fleet
+        headers = {**self._headers, **spec.headers}
+        key = self._key if spec.api_key is None else spec.api_key
+        backend = OpenAIBackend(
             spec.url,
             self.name,
-            api_key=self._key if spec.api_key is None else spec.api_key,
+            api_key=key,
             http=self._http,
             timeouts=self.timeouts,
             max_concurrent=self._max_concurrent,
             prices=self.prices,
-            headers={**self._headers, **spec.headers},
+            headers=headers,
             retry=_NO_RETRY,
         )
+        asking = {**headers, "authorization": f"Bearer {key}"} if key else headers
+        dialect = self._dialect if spec.dialect is None else _dialect(spec.dialect)
+        manners = Manners(self._http, spec.url, asking, fleet, member.name, dialect)
+        member.connect(backend, manners)
+
+    def _told(self, name: str, state: ServerState) -> None:
+        """A server has told what it is like."""
+        if name in self._care.members:
+            told = self._desk.dispatcher.observed(
+                name, now(), capacity=state.capacity, slots=state.slots
+            )
+            self._desk.heed(told)
 
     def _was_closed(self) -> BackendError:
         return BackendError(f"{self.url}: the pool of replicas was closed", url=self.url)
+
+
+def _dialect(dialect: Speaks | str | None) -> Speaks | None:
+    """A dialect by its name; None if the server is to be asked."""
+    if dialect == "auto":
+        return None
+    if dialect is None:
+        return UNKNOWN
+    if isinstance(dialect, str):
+        if dialect not in DIALECTS:
+            raise DefinitionError(
+                f"dialect={dialect!r} is not known. {nearest(dialect, list(DIALECTS))}"
+            )
+        return DIALECTS[dialect]
+    return dialect
 
 
 def _spec(replica: str | ReplicaSpec) -> ReplicaSpec:

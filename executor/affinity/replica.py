@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +13,8 @@ from agentflow import _http
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import Breaker
 from agentflow.errors import BackendBusy, BackendError
+from agentflow.executor.affinity.dialects import Speaks
+from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models.base import Usage
 from agentflow.executor.models.client import OpenAIBackend
 
@@ -36,6 +38,7 @@ class ReplicaSpec:
         capacity: Tokens of KV that it holds, if that is known.
         headers: Sent with every request, beside those of the pool.
         api_key: Instead of the pool's.
+        dialect: Instead of the pool's.
     """
 
     url: str
@@ -44,6 +47,7 @@ class ReplicaSpec:
     capacity: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key: str | None = None
+    dialect: Speaks | str | None = None
 
 
 class Member:
@@ -69,6 +73,7 @@ class Member:
         self.name = name
         self.spec = spec
         self._backend: OpenAIBackend | None = None
+        self._manners: Manners | None = None
         self.breaker = Breaker(chance)
         self.draining = False
         self.streams: set[PooledStream] = set()
@@ -83,9 +88,20 @@ class Member:
         assert self._backend is not None, "connect() comes first"
         return self._backend
 
-    def connect(self, make: Callable[[ReplicaSpec], OpenAIBackend]) -> None:
-        """Have a client made for it, if it has none."""
-        self._backend = self._backend or make(self.spec)
+    @property
+    def manners(self) -> Manners:
+        """How it wants to be spoken to."""
+        assert self._manners is not None, "connect() comes first"
+        return self._manners
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be reached, and has been given a client."""
+        return self._backend is not None
+
+    def connect(self, backend: OpenAIBackend, manners: Manners) -> None:
+        """It can be reached from now on."""
+        self._backend, self._manners = backend, manners
 
     def enter(self, stream: PooledStream) -> None:
         """A request is sent there."""
@@ -127,7 +143,7 @@ class Member:
         return ReplicaReport(
             name=self.name,
             url=self.spec.url,
-            server="",
+            server="unknown" if self._manners is None else self._manners.server,
             condition=self.condition(now),
             complaint=self.complaint(now),
             running=replica.running,
@@ -186,7 +202,7 @@ class ReplicaReport:
     Attributes:
         name: Its name.
         url: Its base URL.
-        server: What it runs, as far as is known: ``vllm``, ``llama.cpp``, ...
+        server: What it is, as far as is known; see `probe.Endpoint`.
         condition: See `Condition`.
         complaint: What it failed with last; empty while it is up.
         running: Requests that are there.

@@ -143,12 +143,8 @@ class PooledStream:
         return self._inner
 
     async def _first_piece(self, request: ChatRequest) -> OpenAIStream:
-        placed = self._placed
-        call = self._member.backend.stream(
-            request, started=placed.started, attempts=placed.attempts
-        )
         try:
-            return await self._opening.wait(self._exit.enter_async_context(call), None)
+            return await self._opening.wait(self._send(request), None)
         except Expired:
             assert self._given_up is not None, "nothing else lets the time be over"
             error = self._given_up
@@ -156,6 +152,13 @@ class PooledStream:
             error = failed
         self._failed(error)
         raise error
+
+    async def _send(self, request: ChatRequest) -> OpenAIStream:
+        member, job, placed = self._member, self._job, self._placed
+        dressed = member.manners.request(request, job.session, optional=job.optional)
+        request = await self._exit.enter_async_context(dressed)
+        call = member.backend.stream(request, started=placed.started, attempts=placed.attempts)
+        return await self._exit.enter_async_context(call)
 
     def _ended(self, error: BackendError | None) -> None:
         """The reply has ended; it is called by the stream itself."""

@@ -76,3 +76,9 @@ async def world() -> AsyncIterator[World]:
     made = World()
     yield made
     await made.aclose()
+
+
+@pytest.fixture(scope="session")
+def make_world() -> type[World]:
+    """Makes a world inside a loop of the test's own."""
+    return World
