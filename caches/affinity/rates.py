@@ -5,6 +5,9 @@ from __future__ import annotations
 MEMORY = 0.97
 """Weight that an observation keeps when the next one comes: some thirty count."""
 
+GUESS = 0.1
+"""Weight of each of the two points of a first guess, which it keeps."""
+
 MOST = 1e12
 """Tokens, or seconds, beyond which an observation is none."""
 
@@ -12,8 +15,8 @@ MOST = 1e12
 class Line:
     """A straight line through what was observed lately, neither part of it negative.
 
-    Least squares with exponentially decaying weights; until enough was seen, it leans on a
-    first guess.
+    Least squares with exponentially decaying weights; until enough was seen, and where all that
+    was seen lately is much alike, it leans on a first guess.
 
     Args:
         intercept: First guess of the value at 0.
@@ -21,38 +24,36 @@ class Line:
         typical: Size of an x at which the first guess counts as one observation.
     """
 
-    __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "seen")
+    __slots__ = ("_guess", "_sums")
 
     def __init__(self, intercept: float, slope: float, typical: float) -> None:
-        self.seen = 0
-        self._n, self._x, self._y, self._xx, self._xy = 0.0, 0.0, 0.0, 0.0, 0.0
-        for x in (0.0, typical):
-            self._add(x, intercept + slope * x, 0.25)
-
-    def _add(self, x: float, y: float, weight: float) -> None:
-        self._n += weight
-        self._x += weight * x
-        self._y += weight * y
-        self._xx += weight * x * x
-        self._xy += weight * x * y
+        ends = zip(
+            _terms(0.0, intercept), _terms(typical, intercept + slope * typical), strict=True
+        )
+        self._guess = [GUESS * (low + high) for low, high in ends]
+        self._sums = self._guess
 
     def observe(self, x: float, y: float) -> None:
         """Something took `y` with an `x`; what cannot be is passed over."""
         if not (0.0 <= x <= MOST and 0.0 <= y <= MOST):
             return
-        self.seen += 1
-        for name in ("_n", "_x", "_y", "_xx", "_xy"):
-            setattr(self, name, getattr(self, name) * MEMORY)
-        self._add(x, y, 1.0)
+        sums = zip(self._sums, self._guess, _terms(x, y), strict=True)
+        self._sums = [guess + MEMORY * (kept - guess) + new for kept, guess, new in sums]
 
     def fit(self) -> tuple[float, float]:
         """Intercept and slope."""
-        spread = self._n * self._xx - self._x * self._x
-        slope = (self._n * self._xy - self._x * self._y) / spread if spread > 1e-12 else 0.0
+        n, x, y, xx, xy = self._sums
+        spread = n * xx - x * x
+        slope = (n * xy - x * y) / spread if spread > 1e-12 else 0.0
         if slope <= 0.0:
-            return self._y / self._n, 0.0
-        intercept = (self._y - slope * self._x) / self._n
-        return (intercept, slope) if intercept >= 0.0 else (0.0, self._xy / self._xx)
+            return y / n, 0.0
+        intercept = (y - slope * x) / n
+        return (intercept, slope) if intercept >= 0.0 else (0.0, xy / xx)
+
+
+def _terms(x: float, y: float) -> tuple[float, ...]:
+    """What least squares sum up."""
+    return 1.0, x, y, x * x, x * y
 
 
 class Rates:

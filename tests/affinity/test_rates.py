@@ -96,3 +96,16 @@ def test_what_was_not_written_is_not_a_speed() -> None:
     rates.wrote(0, 10.0, 1.0)
 
     assert rates.decode(1) == pytest.approx(0.05)
+
+
+def test_noise_on_short_prompts_says_nothing_of_long_ones() -> None:
+    chance, costs = random.Random(0), []
+    rates = Rates()
+    for _ in range(1000):
+        tokens = chance.uniform(300, 700)
+        rates.began(tokens, tokens / 20_000 + chance.uniform(0.0, 0.3))
+        costs.append(rates.prefill(50_000))
+
+    free = sum(cost < 0.5 for cost in costs) / len(costs)
+    assert free < 0.25  # it would be half of them, were the first guess forgotten
+    assert max(costs) < 30.0
