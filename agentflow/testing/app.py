@@ -40,6 +40,7 @@ class ChatApp:
         model: A list of answers, or a function.
         serve: How they are served.
         models: Names that ``/v1/models`` lists.
+        owner: Whose they are: servers name their own make there.
 
     Attributes:
         requests: Every chat request, in order of arrival.
@@ -49,11 +50,16 @@ class ChatApp:
     """
 
     def __init__(
-        self, model: Model | Sequence[Answer], serve: Serve, models: Sequence[str]
+        self,
+        model: Model | Sequence[Answer],
+        serve: Serve,
+        models: Sequence[str],
+        owner: str = "agentflow",
     ) -> None:
         self._model = model if callable(model) else in_turn(model)
         self._serve = serve
         self._models = models
+        self._owner = owner
         self.requests: list[Exchange] = []
         self.active = 0
         self.peak = 0
@@ -76,7 +82,7 @@ class ChatApp:
                 await send_whole(sender, 404, error_body(f"there is no {method} {path}", 404))
 
     def _model_list(self) -> bytes:
-        head = {"object": "model", "created": int(wall()), "owned_by": "agentflow"}
+        head = {"object": "model", "created": int(wall()), "owned_by": self._owner}
         models = [{"id": name, **head} for name in self._models]
         return json.dumps({"object": "list", "data": models}).encode()
 

@@ -65,7 +65,9 @@ class ModelledReplica(LocalServer):
         size: int = 1,
         port: int = 0,
     ) -> None:
-        super().__init__(ChatApp(self._answer, self._serve, (name,)), self._receive, port)
+        owner = (server or "agentflow").replace(".", "")
+        app = ChatApp(self._answer, self._serve, (name,), owner)
+        super().__init__(app, self._receive, port)
         self._engine = Engine(serving, size)
         self._front = _FRONTS[server](self._engine, name, priorities=priorities)
         self._model = model if callable(model) else _fill if model is None else in_turn(model)

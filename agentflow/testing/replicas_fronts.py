@@ -143,7 +143,9 @@ class VLLM(Front):
 class SGLang(Front):
     """SGLang: higher priorities go first."""
 
-    fields = frozenset({"rid", "session_params", "priority", "cache_salt", "extra_key"})
+    fields = frozenset(
+        {"rid", "session_id", "session_params", "priority", "cache_salt", "extra_key"}
+    )
 
     def complaint(self, body: Mapping[str, Any]) -> str | None:
         """As SGLang complains."""
