@@ -8,14 +8,18 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agentflow import _http, events
 from agentflow.budgets.budget import Budget
 from agentflow.caches.affinity.jobs import Pause
 from agentflow.clock import now
+from agentflow.context import run_scope
 from agentflow.engine import Engine
 from agentflow.errors import RunCancelled, RunFailed
+from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.affinity.pauses import COMPUTES, WEB, slowest
+from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, ReplyStream
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.models.retry import RetryPolicy
@@ -235,3 +239,32 @@ async def test_sessions_of_different_runs_have_different_names(desk: Any) -> Non
     await asyncio.gather(there.engine.run(numbers, "wheels"), there.engine.run(numbers, "wheels"))
 
     assert len(set(there.sessions)) == 2
+
+
+@workflow
+async def forgets(turns: int) -> None:
+    """Asks with a history that does not grow."""
+    run = run_scope.get()
+    model = MeteredModel(run.host.model(None), run)
+    with Conversation(run, model, "by hand") as conversation:
+        for turn in range(turns):
+            said = {"role": "user", "content": f"It is {turn} o'clock. What now?"}
+            await model.complete(conversation.next(ChatRequest(messages=[said])))
+
+
+async def test_a_prompt_that_does_not_go_on_is_told_and_warned_of_once(desk: Any) -> None:
+    there = desk("a", "b", "c", "d")
+
+    with capture_logs() as logged:
+        await there.engine.run(forgets, 3)
+        await there.engine.run(forgets, 1)
+
+    broken = [event for event in there.events if isinstance(event, events.PrefixBroken)]
+    assert [(event.byte, event.before[:11], event.after[:11]) for event in broken] == [
+        (len("user:\nIt is "), "user:\nIt is", "user:\nIt is")
+    ] * 2
+    assert broken[0].before.endswith("0 o'clock. What now?")
+    assert broken[0].after.endswith("1 o'clock. What now?")
+    assert broken[0].session == there.sessions[0]
+    [warning] = [line for line in logged if line["log_level"] == "warning"]
+    assert (warning["session"], warning["byte"]) == (broken[0].session, broken[0].byte)
