@@ -36,7 +36,12 @@ async def cached(replica: ModelledReplica, **fields: Any) -> int:
 
 KNOWN: dict[Make, dict[str, Any]] = {
     "vllm": {"cache_salt": "tenant", "session_id": "s", "request_id": "r"},
-    "sglang": {"rid": "s_t1", "session_params": {"id": "s"}, "cache_salt": "tenant"},
+    "sglang": {
+        "rid": "s_t1",
+        "session_id": "s",
+        "session_params": {"id": "s"},
+        "cache_salt": "tenant",
+    },
     "llama.cpp": {"id_slot": 0, "cache_prompt": True},
     "openai": {"prompt_cache_key": "s"},
 }
