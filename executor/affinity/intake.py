@@ -68,18 +68,17 @@ class Intake:
         self._broken: OrderedDict[int, tuple[ChatRequest, frozenset[str]]] = OrderedDict()
         self._resize()
 
-    def call(self, request: ChatRequest) -> Call:
-        """What a request is to the pool."""
+    def call(self, request: ChatRequest, *, optional: bool = False) -> Call:
+        """What a request is to the pool; `optional` if it only makes a later one faster."""
         number, at, tag = next(self._numbers), now(), request.session
+        prompt, size = self._chains.prompt(request, None if tag is None else tag.id)
         _, avoid = self._broken.get(id(request), (None, frozenset[str]()))
         left = remaining()
         until = math.inf if left is None else at + left
-        prompt, size = self._chains.prompt(request, None if tag is None else tag.id)
         if tag is None:
             output = min(self._output, request.max_tokens)
-            job = Job(number, f"request {number}", prompt, output, at)
+            job = Job(number, f"request {number}", prompt, output, at, avoid=avoid)
             return Call(request, job, size, until, Placed())
-        until = min(until, math.inf if tag.deadline is None else tag.deadline)
         job = Job(
             number,
             tag.id,
@@ -90,9 +89,11 @@ class Intake:
             tenant=tag.tenant,
             deadline=tag.deadline,
             remaining=tag.remaining,
-            returns=True,
+            returns=not optional,
+            optional=optional,
             avoid=avoid,
         )
+        until = min(until, math.inf if tag.deadline is None else tag.deadline)
         return Call(request, job, size, until, Placed())
 
     def broke(self, request: ChatRequest, replica: str) -> None:

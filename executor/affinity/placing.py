@@ -47,8 +47,7 @@ class Placing:
         """
         while True:
             send = await self._place(call)
-            member = self._care.members[send.replica]
-            stream = PooledStream(call.job, member, self._desk, self._care, replace(call.placed))
+            stream = self._stream(call, send)
             try:
                 await stream.open(call.request)
             except BackendError as failed:
@@ -58,6 +57,26 @@ class Placing:
             call.placed.attempts += 1
             call.error = error
             await self._try_again(call, send.replica, error)
+
+    async def once(self, call: Call) -> PooledStream | None:
+        """The same in one attempt, if there is a replica at once; else None.
+
+        Raises:
+            BackendError: It failed.
+        """
+        send = self._desk.arrive(call.job)
+        if send is None:
+            self._desk.withdraw(call.job)
+            return None
+        self._care.attend()
+        call.placed.started = now()
+        stream = self._stream(call, send)
+        await stream.open(call.request)
+        return stream
+
+    def _stream(self, call: Call, send: Send) -> PooledStream:
+        member = self._care.members[send.replica]
+        return PooledStream(call.job, member, self._desk, self._care, replace(call.placed))
 
     async def _place(self, call: Call) -> Send:
         """Wait until a request may be sent.

@@ -49,3 +49,22 @@ async def test_a_replica_that_refuses_connections_is_not_asked_again(world: Any)
 
     assert {reply.replica for reply in replies} == {"b"}
     assert replies[0].attempts == 2 and replies[1].attempts == 1
+
+
+async def test_what_warms_a_cache_is_sent_where_nothing_waits_for_it(world: Any) -> None:
+    pool = world.pool("a")
+    text = "to be known later " * 300
+    assert (await pool.complete(ask("begin", "s"))).text
+
+    warmed = await pool.warm(ask(text, "s"))
+
+    assert warmed is not None
+    assert (await pool.complete(ask(text, "s"))).usage.cached_tokens > 1000
+
+
+async def test_nothing_is_warmed_where_something_runs(world: Any) -> None:
+    pool = world.pool("a")
+    async with pool.stream(ask()):
+        assert await pool.warm(ask("other", "s")) is None
+
+    assert world.served() == {"a": 1}
