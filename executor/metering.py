@@ -43,6 +43,7 @@ class MeteredModel:
         node: Plan id of the call that uses it, or None.
 
     Attributes:
+        node: As given.
         price: What it costs, or None if that is not known.
         reserved: What is set aside for the call under way.
         spent: USD that its calls have cost so far.
@@ -60,7 +61,7 @@ class MeteredModel:
     def __init__(self, model: Model, run: Run[Any], node: int | None = None) -> None:
         self._model = model
         self._run = run
-        self._node = node
+        self.node = node
         prices: Prices = getattr(model, "prices", None) or Prices()
         self.price = prices.price(model.name, url=getattr(model, "url", ""))
         if self.price is None and run.ledger.left.usd is not None:
@@ -179,7 +180,7 @@ class MeteredModel:
                 str(usd),
                 at - began,
                 used.estimated,
-                self._node,
+                self.node,
                 prefill_equivalents(*tokens, gamma),
                 *placed,
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentflow import events
 from agentflow.caches.affinity.jobs import Pause
+from agentflow.executor.affinity.critical import work_after
 from agentflow.executor.affinity.pauses import expected, slowest
 from agentflow.executor.affinity.prefix import Break, Prefix
 from agentflow.executor.models.base import ChatRequest, KeepsSessions, Message, SessionTag
@@ -70,6 +71,7 @@ class Conversation:
         told: Callable[[Sequence[Message]], Sequence[Message]] = tuple,
     ) -> None:
         self._run = run
+        self._node = model.node
         self._keeper: KeepsSessions | None = model.keeper
         self._told = told
         self._prefix = Prefix()
@@ -97,13 +99,11 @@ class Conversation:
         """
         if (found := self._prefix.extend(request)) is not None:
             self._broken(found)
-        run = self._run
-        tag = SessionTag(self.id, run.tenant, run.began, run.deadline, epoch=self._epoch)
         messages = list(request.messages)
         if closing:
             last = messages[-1]
             messages[-1] = {**last, "content": f"{last['content']}\n\n{closing}"}
-        return replace(request, messages=self._told(messages), session=tag)
+        return replace(request, messages=self._told(messages), session=self._tag())
 
     def begin_anew(self) -> None:
         """The next request begins differently, and is meant to."""
@@ -114,6 +114,11 @@ class Conversation:
         """Calls of these tools run side by side, and the next request waits for all of them."""
         if self._keeper is not None:
             self._keeper.away(self.id, self._pause(tools))
+
+    def _tag(self) -> SessionTag:
+        run = self._run
+        follows = 0.0 if self._keeper is None else work_after(run, self._node)
+        return SessionTag(self.id, run.tenant, run.began, run.deadline, follows, self._epoch)
 
     def _pause(self, tools: Iterable[Tool[..., Any]]) -> Pause | None:
         latencies = self._run.host.services.latencies

@@ -18,7 +18,7 @@ from agentflow.context import run_scope
 from agentflow.engine import Engine
 from agentflow.errors import RunCancelled, RunFailed
 from agentflow.executor.affinity.conversation import Conversation
-from agentflow.executor.affinity.pauses import COMPUTES, WEB, slowest
+from agentflow.executor.affinity.pauses import COMPUTES, MODEL, WEB, slowest
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, ReplyStream
 from agentflow.executor.models.client import OpenAIBackend
@@ -103,6 +103,12 @@ async def compute(n: int) -> int:
 @llm(repairs=2)
 async def number(of: str) -> int:
     """How many are {of}?"""
+    raise AssertionError("the body is not run")
+
+
+@llm
+async def called(thing: str) -> str:
+    """What else is {thing} called?"""
     raise AssertionError("the body is not run")
 
 
@@ -231,6 +237,24 @@ async def test_a_request_says_whose_program_it_belongs_to(desk: Any) -> None:
     assert (first.tenant, first.began, first.deadline) == ("acme", began, None)
     assert (second.tenant, second.began) == ("", began + 3.0)
     assert third.deadline == began + 63.0
+
+
+async def test_a_request_says_how_much_work_follows_it_as_far_as_is_known(desk: Any) -> None:
+    there = desk("rounds", "discs")
+
+    @workflow
+    async def chain() -> str:
+        first = called("wheels")
+        return await look(called(first.ref).ref)
+
+    @workflow
+    async def around() -> str:
+        return await look(chain().ref)
+
+    await there.engine.run(around)
+
+    follows = [request.session.remaining for request in there.model.requests]
+    assert follows == [MODEL.p50 + 2 * WEB.p50, 2 * WEB.p50]
 
 
 async def test_sessions_of_different_runs_have_different_names(desk: Any) -> None:
