@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 
 
 class Alarm:
@@ -24,7 +25,8 @@ class Alarm:
         if at is None or (self._handle is not None and self._handle.when() <= at):
             return
         self.stop()
-        self._handle = asyncio.get_running_loop().call_at(at, self._rang)
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_at(at, self._rang, context=Context())  # it is nobody's own
 
     def stop(self) -> None:
         """Do not ring."""

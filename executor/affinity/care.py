@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
+from contextvars import Context
 
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import SHORTEST_SILENCE, longest_silence
@@ -148,7 +149,8 @@ class Care:
         if due is None or member.name in self._probes:
             return math.inf
         if at >= due:
-            probe = asyncio.get_running_loop().create_task(self._probe(member))
+            loop = asyncio.get_running_loop()
+            probe = loop.create_task(self._probe(member), context=Context())
             self._probes[member.name] = probe
             return math.inf
         return due
@@ -158,7 +160,7 @@ class Care:
         try:
             async with asyncio.timeout(PROBE):
                 alive = await member.backend.answers()
-        except TimeoutError:
+        except Exception:  # noqa: BLE001  # whatever it is, the replica did not answer
             alive = False
         finally:
             del self._probes[member.name]

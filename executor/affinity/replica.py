@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from agentflow import _http
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import Breaker
-from agentflow.errors import BackendBusy, BackendError
+from agentflow.errors import BackendBusy, BackendError, BackendTimeout
 from agentflow.executor.affinity.dialects import Speaks
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models.base import Usage
@@ -253,5 +253,7 @@ def was_unreachable(error: BaseException) -> bool:
 
 def is_its_fault(error: BackendError) -> bool:
     """Whether an error says something of the replica, and not of the request or of its load."""
-    client = error.status is not None and 400 <= error.status < 500 and error.status != 408
-    return not client and not isinstance(error, BackendBusy)
+    if isinstance(error, BackendTimeout):
+        return error.retryable  # else the caller's own time was over
+    rejected = error.status is not None and 400 <= error.status < 500
+    return not rejected and not isinstance(error, BackendBusy)
