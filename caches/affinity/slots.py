@@ -87,8 +87,8 @@ class SlotTable:
         self.slots = [Slot(number) for number in range(self.count)]
         self._files = [f"agentflow-{number}.bin" for number in reversed(range(FILES))]
 
-    def take(self, session: str, next_use: Callable[[str], float], prefill: float) -> Seat | None:
-        """A slot for a request, which is to be given back; None if all are in use.
+    def take(self, session: str, next_use: Callable[[str], float], prefill: float) -> Seat:
+        """A slot for a request, which is to be given back; there has to be a free one.
 
         That of the session if it has one; else one that holds nothing; else that of the session
         which will be back last (Bélády's rule, with expected times). What is lost there is saved
@@ -101,8 +101,6 @@ class SlotTable:
             prefill: Seconds that the server computes a token of a prompt.
         """
         free = [slot for slot in self.slots if not slot.busy]
-        if not free:
-            return None
         if own := [slot for slot in free if slot.session == session]:
             slot = max(own, key=lambda slot: slot.tokens)
             slot.busy = True

@@ -165,9 +165,7 @@ def dialect_of(endpoint: probe.Endpoint) -> Dialect:
 
 
 async def detect(http: Any, url: str, headers: Mapping[str, str]) -> Dialect:
-    """Ask a server what it is, and whether it orders its queue by rank.
-
-    A vLLM server tells the latter only by how it answers: it is sent one request for one token.
+    """Ask a server what it is, and then all that `with_rank` asks.
 
     Args:
         http: A client from `agentflow._http.client`.
@@ -181,9 +179,18 @@ async def detect(http: Any, url: str, headers: Mapping[str, str]) -> Dialect:
         endpoint = await probe.look(http, url, headers)
     except BackendError:
         return UNKNOWN
-    dialect = dialect_of(endpoint)
+    return await with_rank(endpoint, http, headers)
+
+
+async def with_rank(endpoint: probe.Endpoint, http: Any, headers: Mapping[str, str]) -> Dialect:
+    """Ask a server whether it orders its queue by rank, and in which direction.
+
+    vLLM tells that only by how it answers: it is sent one request for one token.
+    """
+    dialect, url = dialect_of(endpoint), endpoint.url
     if dialect is VLLM and endpoint.models:
-        ranked = await probe.accepts(http, url, headers, endpoint.models[0].name, {"priority": 1})
+        model = endpoint.models[0].name
+        ranked = await probe.accepts(http, url, headers, model, {dialect.rank: 1})
         return replace(dialect, by_rank=ranked)
     if dialect is SGLANG:
         said = await probe.facts(http, url, "/get_server_info", headers)

@@ -10,17 +10,31 @@ from typing import Any
 
 from agentflow.caches.affinity.fleet import Fleet
 from agentflow.caches.affinity.slots import SlotTable
-from agentflow.executor.affinity.dialects import LLAMA_CPP, UNKNOWN, Dialect, Speaks, detect
+from agentflow.clock import now
+from agentflow.errors import BackendError, BackendUnreachable
+from agentflow.executor.affinity.dialects import (
+    LLAMA_CPP,
+    UNKNOWN,
+    Dialect,
+    Speaks,
+    dialect_of,
+    with_rank,
+)
 from agentflow.executor.affinity.metrics import Reader, ServerState
 from agentflow.executor.affinity.slots import Slots
+from agentflow.executor.models import probe
 from agentflow.executor.models.base import ChatRequest
+
+MOMENT = 0.5
+"""Seconds that requests wait at most until it is known what the server is."""
 
 
 class Manners:
     """A server's dialect, its slots and its pages.
 
-    It is asked what it is beside the first request to it; until it has answered it is sent
-    nothing that not every server accepts.
+    It is asked what it is when the first request comes, which waits for the answer a moment:
+    tenants are to be kept apart from the beginning. Until it has answered it is sent nothing that
+    not every server accepts.
 
     Args:
         http: A client from `agentflow._http.client`.
@@ -50,6 +64,10 @@ class Manners:
         self._name = name
         self._slots: Slots | None = None
         self._learning: asyncio.Task[None] | None = None
+        self._until = 0.0
+        self._known = asyncio.Event()
+        if not self._asks and self.server != LLAMA_CPP.name:
+            self._known.set()
 
     @property
     def server(self) -> str:
@@ -69,7 +87,8 @@ class Manners:
             session: Name of its session in the fleet.
             optional: It only makes a later one faster.
         """
-        self._begin()
+        if not self._known.is_set():
+            await self._learn_a_moment()
         slots = self._slots
         slot = None if slots is None else await slots.take(session)
         try:
@@ -88,12 +107,6 @@ class Manners:
         """What the server tells of itself; None if nothing is known of servers of its make."""
         return await Reader(*self._where, self.server).state()
 
-    async def learn(self) -> None:
-        """Ask the server what it is, unless it was asked before."""
-        self._begin()
-        if self._learning is not None:
-            await asyncio.shield(self._learning)
-
     async def aclose(self) -> None:
         """Ask nothing more."""
         if self._learning is not None:
@@ -102,18 +115,43 @@ class Manners:
         if self._slots is not None:
             await self._slots.aclose()
 
-    def _begin(self) -> None:
-        if self._learning is None and (self._asks or self.dialect is LLAMA_CPP):
+    async def _learn_a_moment(self) -> None:
+        if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
+            self._until = now() + MOMENT
+        try:
+            async with asyncio.timeout_at(self._until):
+                await self._known.wait()
+        except TimeoutError:
+            pass
 
     async def _learn(self) -> None:
+        endpoint = None
         if self._asks:
-            self.dialect = await detect(*self._where)
+            try:
+                endpoint = await probe.look(*self._where)
+            except BackendError as error:
+                self._ignorant(again=isinstance(error, BackendUnreachable))
+                return
+            self.dialect = dialect_of(endpoint)
         if self.server == LLAMA_CPP.name:
-            state = await self.state()
-            if state is not None and state.slots:
-                table = SlotTable(state.slots)
-                self._slots = Slots(*self._where, table, self._fleet, self._name)
+            self._slots = await self._look_at_slots()
+        self._known.set()
+        if endpoint is not None:
+            http, _, headers = self._where
+            self.dialect = await with_rank(endpoint, http, headers)
+
+    def _ignorant(self, *, again: bool) -> None:
+        """Whoever waits goes on without knowing; the next one may ask again."""
+        self._known.set()
+        if again:
+            self._learning, self._known = None, asyncio.Event()
+
+    async def _look_at_slots(self) -> Slots | None:
+        state = await self.state()
+        if state is None or not state.slots:
+            return None
+        return Slots(*self._where, SlotTable(state.slots), self._fleet, self._name)
 
     def _dressed(self, request: ChatRequest, optional: bool, slot: int | None) -> ChatRequest:
         headers, body = self.dialect.fields(request.session, optional=optional, slot=slot)

@@ -45,17 +45,17 @@ class Slots:
         self._table = table
         self._fleet = fleet
         self._name = name
+        self._free = asyncio.Semaphore(len(table.slots))
         self._erasing: set[asyncio.Task[None]] = set()
 
-    async def take(self, session: str) -> int | None:
-        """A slot for a request of a session, which is to be given back; None if all are in use.
+    async def take(self, session: str) -> int:
+        """A slot for a request of a session, as soon as one is free; it is to be given back.
 
         What the slot held is saved before, and what the session had is restored, where that pays.
         """
+        await self._free.acquire()
         replica = self._fleet.replicas[self._name]
         seat = self._table.take(session, self._next_use, replica.rates.prefill_seconds)
-        if seat is None:
-            return None
         try:
             if seat.save and not await self._act(seat.slot, "save", seat.save):
                 self._table.lost(seat.saved)
@@ -74,6 +74,7 @@ class Slots:
             tokens: Of its prompt and of the reply, as far as that is known.
         """
         self._table.give_back(slot, tokens, now())
+        self._free.release()
 
     def ended(self, session: str) -> None:
         """A session asks nothing more: what the server has of it is erased, in the background."""

@@ -15,7 +15,7 @@ from agentflow.caches.affinity.policies import Sticky
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.slots import FILES, Seat, SlotTable
 from agentflow.executor.affinity.dialects import LLAMA_CPP, UNKNOWN, Template
-from agentflow.executor.affinity.manners import Manners
+from agentflow.executor.affinity.manners import MOMENT, Manners
 from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.testing import Serving
@@ -31,7 +31,6 @@ def held(table: SlotTable) -> list[str]:
 def fill(table: SlotTable, *sessions: str, tokens: int = 1000) -> None:
     for at, session in enumerate(sessions):
         seat = table.take(session, lambda _: 1.0, SLOW)
-        assert seat is not None
         table.give_back(seat.slot, tokens, float(at))
 
 
@@ -63,22 +62,21 @@ def test_of_those_that_are_never_back_the_one_unused_longest_loses_its_slot() ->
 
 
 def test_a_slot_in_use_is_nobody_elses() -> None:
-    table = SlotTable(1)
+    table = SlotTable(2)
     assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
-    assert table.take("b", lambda _: math.inf, SLOW) is None
-    assert table.take("a", lambda _: math.inf, SLOW) is None
+    assert table.take("a", lambda _: 1.0, SLOW) == Seat(1)
     table.give_back(0, 10, 1.0)
-    assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
+    assert table.take("b", lambda _: 0.0, SLOW).slot == 0
 
 
 def test_what_is_wanted_again_is_saved_and_restored() -> None:
     table = SlotTable(1)
     fill(table, "a")
     seat = table.take("b", lambda _: 1.0, SLOW)
-    assert seat is not None and seat.save and seat.saved == "a" and not seat.restore
+    assert seat.save and seat.saved == "a" and not seat.restore
     table.give_back(0, 1000, 1.0)
     back = table.take("a", lambda _: 1.0, SLOW)
-    assert back is not None and back.restore == seat.save and back.saved == "b"
+    assert back.restore == seat.save and back.saved == "b"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,6 @@ def test_files_are_used_again_and_never_more_than_so_many() -> None:
     files = set()
     for number in range(3 * FILES):
         seat = table.take(f"s{number}", lambda _: 1.0, SLOW)
-        assert seat is not None
         files.add(seat.save)
         table.give_back(0, 1000, float(number))
         if number >= FILES:
@@ -178,7 +175,6 @@ class Llama:
 @pytest.fixture
 async def llama(world: Any) -> AsyncIterator[Llama]:
     made = Llama(world)
-    await made.manners.learn()
     yield made
     await made.manners.aclose()
 
@@ -240,16 +236,72 @@ async def test_what_a_session_had_is_erased_when_it_ends(llama: Llama) -> None:
 
 
 @pytest.mark.virtual
-async def test_requests_beyond_the_slots_wait_at_the_server(llama: Llama) -> None:
-    await asyncio.gather(*(llama.turn(session) for session in "abc"))
-    assert sorted(llama.slots()[:2]) == [0, 1] and llama.slots()[2] is None
+async def test_requests_beyond_the_slots_wait_until_one_is_free(llama: Llama) -> None:
+    await asyncio.gather(*(llama.turn(session) for session in "abcd"))
+    assert sorted(llama.slots()) == [0, 0, 1, 1]
 
 
 @pytest.mark.virtual
-async def test_until_a_server_has_said_what_it_is_it_is_sent_nothing_more(world: Any) -> None:
+async def test_a_request_that_is_given_up_leaves_its_slot_to_the_next(llama: Llama) -> None:
+    waiting = [asyncio.ensure_future(llama.turn(session)) for session in "abcd"]
+    await asyncio.sleep(0.01)
+    for request in waiting[:3]:  # two run, one waits
+        request.cancel()
+    await waiting[3]
+    assert await llama.turn("d") > 0.4
+
+
+# What a server is
+
+
+@pytest.mark.virtual
+async def test_the_first_request_waits_until_a_server_has_said_what_it_is(world: Any) -> None:
+    llama = Llama(world, dialect=None)
+    await llama.turn("a")
+    assert llama.slots() == [0] and llama.manners.server == "llama.cpp"
+    await llama.manners.aclose()
+
+
+@pytest.mark.virtual
+async def test_it_does_not_wait_for_long(world: Any) -> None:
+    llama = Llama(world, dialect=None)
+    answer = llama.server.transport
+
+    class Slow:
+        async def handle_async_request(self, request: Any) -> Any:
+            if request.method == "GET":
+                await asyncio.sleep(5.0)
+            return await answer().handle_async_request(request)
+
+    llama.server.transport = Slow
+    now = asyncio.get_running_loop().time
+    began = now()
+    async with llama.manners.request(ChatRequest(messages=[]), "s"):
+        assert now() - began == pytest.approx(MOMENT)
+    began = now()
+    async with llama.manners.request(ChatRequest(messages=[]), "s") as dressed:
+        assert now() == began and dressed.extra_body is None
+    await llama.manners.aclose()
+
+
+@pytest.mark.virtual
+async def test_a_server_that_was_down_is_asked_again(world: Any) -> None:
+    llama = Llama(world, dialect=None)
+    llama.server.kill()
+    async with llama.manners.request(ChatRequest(messages=[]), "s") as dressed:
+        assert dressed.extra_body is None
+    await llama.server.restart()
+    await llama.turn("a")
+    assert llama.slots() == [0]
+    await llama.manners.aclose()
+
+
+@pytest.mark.virtual
+async def test_what_the_user_says_a_server_speaks_is_not_asked_for(world: Any) -> None:
     llama = Llama(world, dialect=Template(body={"user": "{session}"}))
     await llama.turn("a")
     assert llama.server.requests[0].body["user"] == "a"
+    assert "id_slot" not in llama.server.requests[0].body
 
     llama = Llama(world, dialect=UNKNOWN)
     await llama.turn("a")
