@@ -22,6 +22,7 @@ from affinity_decisions import thinking
 from affinity_fairness import fairness
 from affinity_report import Found
 from affinity_rivals import HASH, LEAST, OURS, POLICIES, SAGA, TABLE
+from affinity_traces import Fleet, read
 from affinity_wire import COMPARED, agreement
 
 PARTS = ("closed", "sweep", "trace", "tenants", "pool", "decisions")
@@ -30,10 +31,11 @@ REPLICAS = (2, 4, 8, 16)
 MEMORY = (0.10, 0.25, 0.50, 1.00)
 SEEDS, SEEDS_ELSEWHERE = 5, 3
 MOVES = 1500
-"""Moves that hindsight tries on the fleet of which the regret is told."""
+"""Moves that hindsight tries."""
 
-REGRET = (8, 0.10)
-SATURATED = (8, 0.50)
+CLOSER = (8, 0.10)
+"""The fleet that is looked at more closely: with hindsight, and saturated."""
+
 QUICK_CELLS = ((8, 0.10), (8, 1.00))
 
 
@@ -82,14 +84,21 @@ def closed(given: argparse.Namespace, pool: Executor, swept: bool) -> dict[str, 
 
 def traces(given: argparse.Namespace, pool: Executor) -> list[Cell]:
     """Recorded requests, on every fleet."""
-    grid = QUICK_CELLS if given.quick else [(r, m) for r in REPLICAS for m in MEMORY]
     moves = MOVES // 10 if given.quick else MOVES
     runs = [
-        pool.submit(cell, path, *fleet, moves * (fleet == REGRET), fleet == SATURATED)
+        pool.submit(cell, path, *fleet, moves if fleet == CLOSER else 0)
         for path in given.trace
-        for fleet in grid
+        for fleet in fleets(path, given.quick)
     ]
     return [run.result() for run in runs]
+
+
+def fleets(path: str, quick: bool) -> list[tuple[int, float]]:
+    """Replicas and KV, leaving out what has room for no more than the longest request either way."""
+    trace = read(path)
+    grid = QUICK_CELLS if quick else [(r, m) for r in REPLICAS for m in MEMORY]
+    sizes = {(r, Fleet(r, m).serving(trace).capacity): (r, m) for r, m in reversed(grid)}
+    return sorted(sizes.values())
 
 
 def main() -> None:

@@ -90,13 +90,13 @@ def _read(path: str) -> Trace:
     return read(path)
 
 
-def cell(path: str, replicas: int, memory: float, moves: int = 0, saturate: bool = False) -> Cell:
-    """All policies on one fleet; `moves` says how long hindsight searches."""
+def cell(path: str, replicas: int, memory: float, moves: int = 0) -> Cell:
+    """All policies on one fleet; with `moves` for hindsight, it is saturated as well."""
     trace, fleet = _read(path), Fleet(replicas, memory)
     blocks = fleet.serving(trace).capacity // trace.block
     times = pace(trace, fleet, LOAD)
     sent = {name: _sent(trace, fleet, name, times, blocks) for name in POLICIES}
-    names = (OURS, LEAST, TABLE) if saturate else ()
+    names = (OURS, LEAST, TABLE) if moves else ()
     return Cell(
         trace.name, replicas, memory, blocks * replicas / trace.working_set, times, trace.tokens,
         ceiling(trace.accesses) * trace.block,

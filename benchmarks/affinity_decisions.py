@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from time import thread_time
 from typing import Any
 
 from affinity_agents import Agent, Played, Setting, lives, serving
 from affinity_rivals import OURS, POLICIES
 from affinity_scoring import quantile
 from affinity_simulator import Simulation
-from harness import monotonic
 
 from agentflow.caches.affinity.dispatcher import Dispatcher
 
@@ -20,7 +20,7 @@ CALLS = ("arrive", "began", "finished", "away", "ended", "tick")
 
 @dataclass(frozen=True)
 class Thinking:
-    """Seconds of the dispatcher's calls."""
+    """Seconds of the processor for one call of the dispatcher."""
 
     sessions: int
     replicas: int
@@ -54,9 +54,9 @@ def timed(dispatcher: Dispatcher, name: str, took: list[float]) -> None:
 
     @wraps(method)
     def call(*args: Any, **more: Any) -> Any:
-        began = monotonic()
+        began = thread_time()
         result = method(*args, **more)
-        took.append(monotonic() - began)
+        took.append(thread_time() - began)
         return result
 
     setattr(dispatcher, name, call)

@@ -38,10 +38,10 @@ class Fairness:
     mean: dict[str, float]
 
 
-def fairness(name: str, seed: int = 0) -> Fairness:
+def fairness(name: str, setting: Setting = SETTING, seed: int = 0) -> Fairness:
     """One policy."""
-    agents = lives(SETTING, seed)
-    played = play(SETTING, POLICIES[name], seed)
+    agents = lives(setting, seed)
+    played = play(setting, POLICIES[name], seed)
     tenants = sorted({life.tenant for life in agents})
     took: dict[str, list[float]] = defaultdict(list)
     for life in agents:
@@ -49,7 +49,7 @@ def fairness(name: str, seed: int = 0) -> Fairness:
     return Fairness(
         _shares(played.served, tenants),
         max(_ahead(played.served, *pair) for pair in combinations(tenants, 2)),
-        QUANTA * serving(SETTING, agents).capacity * SETTING.replicas,
+        QUANTA * serving(setting, agents).capacity * setting.replicas,
         {tenant: sum(its) / len(its) for tenant, its in took.items()},
     )
 
