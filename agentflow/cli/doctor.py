@@ -113,7 +113,7 @@ async def _examine(endpoint: Endpoint) -> Findings:
         if found.model:
             await _measure(backend, found)
         if not endpoint.stand_in:
-            found.offers = await offers(settings.base_url, settings.api_key, found.server)
+            found.offers = await offers(offered, settings.api_key)
     except BackendError as error:
         found.trouble = str(error)
     finally:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agentflow import _http
-from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, detect
+from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, with_rank
 from agentflow.executor.affinity.metrics import Reader, ServerState
+from agentflow.executor.models.probe import Endpoint
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,18 @@ class Offers:
         yield "metrics", ", ".join(self.metrics) or "none are offered"
 
 
-async def offers(url: str, api_key: str, server: str) -> Offers:
+async def offers(endpoint: Endpoint, api_key: str) -> Offers:
     """Ask a server what it offers.
 
     Args:
-        url: Its base URL.
+        endpoint: What it is.
         api_key: Empty if it asks for none.
-        server: Its make; see `agentflow.executor.models.probe.Endpoint`.
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     async with _http.client() as http:
-        dialect = await detect(http, url, headers)
-        state = await Reader(http, url, headers, server).state() or ServerState()
+        dialect = await with_rank(endpoint, http, headers)
+        reader = Reader(http, endpoint.url, headers, endpoint.server)
+        state = await reader.state() or ServerState()
     told = {name: value for name, value in asdict(state).items() if value is not None}
     return Offers(dialect.name, _accepted(dialect), told)
 
