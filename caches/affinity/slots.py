@@ -70,6 +70,7 @@ class SlotTable:
 
     Args:
         count: How many it has.
+        label: Part of the names of files, so that servers can save in one folder.
         saves: Whether it can save and restore them.
 
     Attributes:
@@ -77,6 +78,7 @@ class SlotTable:
     """
 
     count: int
+    label: str = "slots"
     saves: bool = True
     slots: list[Slot] = field(init=False)
     _swap: float = SWAP
@@ -85,9 +87,11 @@ class SlotTable:
 
     def __post_init__(self) -> None:
         self.slots = [Slot(number) for number in range(self.count)]
-        self._files = [f"agentflow-{number}.bin" for number in reversed(range(FILES))]
+        self._files = [f"agentflow-{self.label}-{number}.bin" for number in reversed(range(FILES))]
 
-    def take(self, session: str, next_use: Callable[[str], float], prefill: float) -> Seat:
+    def take(
+        self, session: str, next_use: Callable[[str], float], compute: Callable[[int], float]
+    ) -> Seat:
         """A slot for a request, which is to be given back; there has to be a free one.
 
         That of the session if it has one; else one that holds nothing; else that of the session
@@ -98,7 +102,7 @@ class SlotTable:
         Args:
             session: Whose request it is.
             next_use: Seconds until a session will probably ask again; infinite for never.
-            prefill: Seconds that the server computes a token of a prompt.
+            compute: Seconds to compute so many tokens of a prompt.
         """
         free = [slot for slot in self.slots if not slot.busy]
         if own := [slot for slot in free if slot.session == session]:
@@ -106,7 +110,7 @@ class SlotTable:
             slot.busy = True
             return Seat(slot.number)
         slot = max(free, key=lambda slot: (self._rest(slot, next_use), -slot.used, -slot.number))
-        seat = self._seat(slot, session, next_use, prefill)
+        seat = self._seat(slot, session, next_use, compute)
         slot.session, slot.tokens = session, 0
         slot.busy = True
         return seat
@@ -139,12 +143,17 @@ class SlotTable:
         return next_use(slot.session) if slot.session else math.inf
 
     def _seat(
-        self, slot: Slot, session: str, next_use: Callable[[str], float], prefill: float
+        self,
+        slot: Slot,
+        session: str,
+        next_use: Callable[[str], float],
+        compute: Callable[[int], float],
     ) -> Seat:
         restore = self._saved[session].file if session in self._saved else ""
         victim = slot.session
         returns = bool(victim) and next_use(victim) < math.inf
-        if not (returns and slot.tokens and self.saves and 2 * self._swap < prefill):
+        pays = 2 * self._swap * slot.tokens < compute(slot.tokens)
+        if not (self.saves and returns and slot.tokens and pays):
             return Seat(slot.number, restore=restore)
         if (file := self._file(victim)) is None:
             return Seat(slot.number, restore=restore)

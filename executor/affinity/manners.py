@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from agentflow.caches.affinity.fleet import Fleet
@@ -151,7 +152,9 @@ class Manners:
         state = await self.state()
         if state is None or not state.slots:
             return None
-        return Slots(*self._where, SlotTable(state.slots), self._fleet, self._name)
+        _, url, _ = self._where
+        label = blake2b(url.encode(), digest_size=4).hexdigest()
+        return Slots(*self._where, SlotTable(state.slots, label), self._fleet, self._name)
 
     def _dressed(self, request: ChatRequest, optional: bool, slot: int | None) -> ChatRequest:
         headers, body = self.dialect.fields(request.session, optional=optional, slot=slot)

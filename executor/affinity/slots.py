@@ -17,6 +17,10 @@ PATIENCE = 10.0
 """Seconds that saving, restoring or erasing a slot may take."""
 
 
+_CANNOT = (404, 405, 501)
+"""What a server answers that cannot save: it was started without ``--slot-save-path``."""
+
+
 class Slots:
     """The slots of one server.
 
@@ -55,7 +59,7 @@ class Slots:
         """
         await self._free.acquire()
         replica = self._fleet.replicas[self._name]
-        seat = self._table.take(session, self._next_use, replica.rates.prefill_seconds)
+        seat = self._table.take(session, self._next_use, replica.rates.prefill)
         try:
             if seat.save and not await self._act(seat.slot, "save", seat.save):
                 self._table.lost(seat.saved)
@@ -104,24 +108,29 @@ class Slots:
         """Do something with a slot; whether it was done."""
         began = now()
         address = f"{self._address}{slot}?action={action}"
-        body = {"filename": file} if file else {}
         try:
             async with asyncio.timeout(PATIENCE):
-                response = await self._http.post(address, headers=self._headers, json=body)
-            said = response.json() if response.status_code == 200 else None
-        except (TimeoutError, ValueError):
-            said = None
+                response = await self._http.post(
+                    address, headers=self._headers, json={"filename": file} if file else {}
+                )
+        except TimeoutError:
+            return False
         except Exception as error:
             if failures.from_exception(error, self._url) is None:
                 raise
-            said = None
-        if not isinstance(said, dict):
-            self._refused(action)
             return False
-        moved = said.get("n_saved", said.get("n_restored", 0))
-        self._table.swapped(moved if isinstance(moved, int) else 0, now() - began)
+        if response.status_code in _CANNOT and action == "save":
+            self._table.saves = False
+        if response.status_code != 200:
+            return False
+        self._table.swapped(_moved(response), now() - began)
         return True
 
-    def _refused(self, action: str) -> None:
-        if action == "save":  # it was started without --slot-save-path
-            self._table.saves = False
+
+def _moved(response: Any) -> int:
+    """How many tokens a server says that it has saved or restored."""
+    try:
+        said = response.json()
+        return int(said.get("n_saved", said.get("n_restored", 0)))
+    except (ValueError, TypeError, AttributeError):
+        return 0

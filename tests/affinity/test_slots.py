@@ -20,8 +20,15 @@ from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.testing import Serving
 
-SLOW, FAST = 1e-3, 1e-6
-"""Seconds to compute a token: slower and faster than saving and restoring it."""
+
+def slow(tokens: int) -> float:
+    """Seconds to compute tokens: more than to save and restore them."""
+    return tokens * 1e-3
+
+
+def fast(tokens: int) -> float:
+    """Less."""
+    return tokens * 1e-6
 
 
 def held(table: SlotTable) -> list[str]:
@@ -30,70 +37,70 @@ def held(table: SlotTable) -> list[str]:
 
 def fill(table: SlotTable, *sessions: str, tokens: int = 1000) -> None:
     for at, session in enumerate(sessions):
-        seat = table.take(session, lambda _: 1.0, SLOW)
+        seat = table.take(session, lambda _: 1.0, slow)
         table.give_back(seat.slot, tokens, float(at))
 
 
 def test_a_session_has_the_slot_that_holds_it() -> None:
     table = SlotTable(2)
     fill(table, "a", "b")
-    assert table.take("b", lambda _: 1.0, SLOW) == Seat(1)
-    assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
+    assert table.take("b", lambda _: 1.0, slow) == Seat(1)
+    assert table.take("a", lambda _: 1.0, slow) == Seat(0)
 
 
 def test_an_empty_slot_is_taken_before_another_session_loses_its_own() -> None:
     table = SlotTable(3)
     fill(table, "a", "b")
-    assert table.take("c", lambda _: 1e9, SLOW) == Seat(2)
+    assert table.take("c", lambda _: 1e9, slow) == Seat(2)
 
 
 def test_whoever_is_back_last_loses_its_slot() -> None:
     table = SlotTable(3, saves=False)
     fill(table, "a", "b", "c")
     back = {"a": 1.0, "b": 50.0, "c": 2.0}
-    assert table.take("d", back.__getitem__, SLOW) == Seat(1)
+    assert table.take("d", back.__getitem__, slow) == Seat(1)
     assert held(table) == ["a", "d", "c"]
 
 
 def test_of_those_that_are_never_back_the_one_unused_longest_loses_its_slot() -> None:
     table = SlotTable(2, saves=False)
     fill(table, "a", "b")
-    assert table.take("c", lambda _: math.inf, SLOW) == Seat(0)
+    assert table.take("c", lambda _: math.inf, slow) == Seat(0)
 
 
 def test_a_slot_in_use_is_nobody_elses() -> None:
     table = SlotTable(2)
-    assert table.take("a", lambda _: 1.0, SLOW) == Seat(0)
-    assert table.take("a", lambda _: 1.0, SLOW) == Seat(1)
+    assert table.take("a", lambda _: 1.0, slow) == Seat(0)
+    assert table.take("a", lambda _: 1.0, slow) == Seat(1)
     table.give_back(0, 10, 1.0)
-    assert table.take("b", lambda _: 0.0, SLOW).slot == 0
+    assert table.take("b", lambda _: 0.0, slow).slot == 0
 
 
 def test_what_is_wanted_again_is_saved_and_restored() -> None:
     table = SlotTable(1)
     fill(table, "a")
-    seat = table.take("b", lambda _: 1.0, SLOW)
+    seat = table.take("b", lambda _: 1.0, slow)
     assert seat.save and seat.saved == "a" and not seat.restore
     table.give_back(0, 1000, 1.0)
-    back = table.take("a", lambda _: 1.0, SLOW)
+    back = table.take("a", lambda _: 1.0, slow)
     assert back.restore == seat.save and back.saved == "b"
 
 
 @pytest.mark.parametrize(
-    ("saves", "next_use", "prefill", "tokens"),
+    ("saves", "next_use", "compute", "tokens"),
     [
-        (False, 1.0, SLOW, 1000),  # the server cannot
-        (True, math.inf, SLOW, 1000),  # nobody will want it
-        (True, 1.0, FAST, 1000),  # computing it again is faster
-        (True, 1.0, SLOW, 0),  # there is nothing
+        (False, 1.0, slow, 1000),  # the server cannot
+        (True, math.inf, slow, 1000),  # nobody will want it
+        (True, 1.0, fast, 1000),  # computing it again is faster
+        (True, 1.0, slow, 0),  # there is nothing
     ],
 )
 def test_nothing_is_saved_where_it_does_not_pay(
-    saves: bool, next_use: float, prefill: float, tokens: int
+    saves: bool, next_use: float, compute: Any, tokens: int
 ) -> None:
-    table = SlotTable(1, saves)
+    table = SlotTable(1, saves=saves)
     fill(table, "a", tokens=tokens)
-    assert table.take("b", lambda _: next_use, prefill) == Seat(0)
+    assert table.take("b", lambda _: next_use, compute) == Seat(0)
 
 
 def test_whether_saving_pays_is_learnt() -> None:
@@ -101,14 +108,14 @@ def test_whether_saving_pays_is_learnt() -> None:
     for _ in range(50):
         table.swapped(1000, 10.0)
     fill(table, "a")
-    assert table.take("b", lambda _: 1.0, SLOW) == Seat(0)
+    assert table.take("b", lambda _: 1.0, slow) == Seat(0)
 
 
 def test_files_are_used_again_and_never_more_than_so_many() -> None:
     table = SlotTable(1)
     files = set()
     for number in range(3 * FILES):
-        seat = table.take(f"s{number}", lambda _: 1.0, SLOW)
+        seat = table.take(f"s{number}", lambda _: 1.0, slow)
         files.add(seat.save)
         table.give_back(0, 1000, float(number))
         if number >= FILES:
@@ -121,7 +128,7 @@ def test_the_slot_of_a_session_that_ends_is_free_to_be_erased() -> None:
     fill(table, "a", "b")
     assert table.end("b") == 1 and held(table) == ["a", ""]
     assert table.end("b") is None
-    table.take("a", lambda _: 1.0, SLOW)
+    table.take("a", lambda _: 1.0, slow)
     assert table.end("a") is None  # it is in use
 
 
