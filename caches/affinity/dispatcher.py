@@ -182,7 +182,8 @@ class Dispatcher:
             session.service += computed + made
             kept = made if session.output is None else session.output
             session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
-        self._rest(replica, flight, made if job.returns else None, now)
+        stays = job.returns and not job.optional
+        self._rest(replica, flight, made if stays else None, now)
         return self._look(now)
 
     def failed(self, number: int, now: float) -> list[Send]:

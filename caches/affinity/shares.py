@@ -25,7 +25,7 @@ class Shares:
     """
 
     served: dict[str, float] = field(default_factory=dict)
-    _last: str = ""
+    _last: str = field(default="", init=False, repr=False)
 
     def active(self, tenant: str, others: set[str]) -> None:
         """A tenant has something waiting again: what it did not use before is not saved up.
