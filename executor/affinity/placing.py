@@ -15,6 +15,7 @@ from agentflow.executor.affinity.intake import Call
 from agentflow.executor.affinity.stream import PooledStream
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import Timeouts
+from agentflow.executor.models.turns import Turns
 
 _STAYED = ("new", "home")
 
@@ -27,16 +28,24 @@ class Placing:
         care: Knows how they fare.
         retry: How often a request is repeated that every replica has failed.
         timeouts: Limits on waiting.
+        turns: Every further attempt takes one.
         url: Of the pool, for messages.
     """
 
     def __init__(
-        self, desk: Desk, care: Care, retry: RetryPolicy, timeouts: Timeouts, url: str
+        self,
+        desk: Desk,
+        care: Care,
+        retry: RetryPolicy,
+        timeouts: Timeouts,
+        turns: Turns,
+        url: str,
     ) -> None:
         self._desk = desk
         self._care = care
         self._retry = retry
         self._timeouts = timeouts
+        self._turns = turns
         self._url = url
 
     async def begin(self, call: Call) -> PooledStream:
@@ -57,6 +66,7 @@ class Placing:
             call.placed.attempts += 1
             call.error = error
             await self._try_again(call, send.replica, error)
+            await self._turns.again()
 
     async def once(self, call: Call) -> PooledStream | None:
         """The same in one attempt, if there is a replica at once; else None.

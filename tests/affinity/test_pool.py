@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from agentflow.clock import now
 from agentflow.executor.models.base import ChatRequest, SessionTag, TextPiece, Usage
+from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.testing import Fault
 
 pytestmark = pytest.mark.virtual
 
@@ -51,6 +54,17 @@ async def test_a_replica_that_refuses_connections_is_not_asked_again(world: Any)
     assert replies[0].attempts == 2 and replies[1].attempts == 1
 
 
+async def test_all_replicas_together_keep_to_the_rate_limit(world: Any) -> None:
+    pool = world.pool(limiter=RateLimiter(requests_per_minute=60, burst=1))
+    world["a"].fail(Fault.status(500), times=1)
+
+    replies = [await pool.complete(ask(f"{i}")) for i in range(3)]
+
+    assert replies[0].attempts == 2
+    assert sum(world.served().values()) == 4
+    assert now() >= 3.0
+
+
 async def test_what_warms_a_cache_is_sent_where_nothing_waits_for_it(world: Any) -> None:
     pool = world.pool("a")
     text = "to be known later " * 300
@@ -68,3 +82,13 @@ async def test_nothing_is_warmed_where_something_runs(world: Any) -> None:
         assert await pool.warm(ask("other", "s")) is None
 
     assert world.served() == {"a": 1}
+
+
+async def test_requests_of_no_session_leave_none_behind(world: Any) -> None:
+    pool = world.pool()
+    await pool.complete(ask())
+    await pool.complete(ask(session="s"))
+
+    assert list(pool._desk.dispatcher.fleet.sessions) == ["s"]
+    pool.ended("s")
+    assert not pool._desk.dispatcher.fleet.sessions
