@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agentflow.context import Context
     from agentflow.engine import Engine
     from agentflow.errors import AgentflowError
+    from agentflow.executor.affinity.pool import Pool
     from agentflow.executor.run import Run
     from agentflow.executor.services import Limits
     from agentflow.executor.strategies.task import Task
@@ -56,6 +57,7 @@ _HOME = {
     "MonteCarlo": "budgets.allocation.montecarlo",
     "Outcome": "tools.values",
     "Plan": "planner.plan",
+    "Pool": "executor.affinity.pool",
     "Prices": "budgets.prices",
     "Run": "executor.run",
     "Speculation": "caches.speculation.policy",
@@ -95,6 +97,7 @@ __all__ = [
     "MonteCarlo",
     "Outcome",
     "Plan",
+    "Pool",
     "Prices",
     "Run",
     "Speculation",

@@ -11,6 +11,7 @@ from heapq import heappop
 
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.ordering import seniority
 from agentflow.caches.affinity.prompts import Prompt
 
 UNKNOWN = Pause(0.5, 5.0)
@@ -76,18 +77,17 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
 
 
 def _younger(job: Job, replica: Replica, fleet: Fleet) -> list[Session]:
-    """Sessions that live on a replica idly and began after the one of a job, the last one first."""
-    known = fleet.sessions.get(job.session)
-    mine = (job.program if known is None else known.program, job.session)
+    """Sessions that live on a replica idly and make place for a job's, the youngest first."""
+    own = fleet.sessions[job.session]
     found = [
         session
         for owner in replica.pins.owners
         if isinstance(owner, str)
         and (session := fleet.sessions.get(owner)) is not None
-        and (session.program, session.id) > mine
+        and seniority(session) > seniority(own)
         and not replica.serves(owner)
     ]
-    return sorted(found, key=lambda session: (session.program, session.id), reverse=True)
+    return sorted(found, key=seniority, reverse=True)
 
 
 def room(replica: Replica, block: float) -> float:

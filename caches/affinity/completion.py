@@ -64,7 +64,7 @@ class EarliestCompletion:
         if not changed:
             return () if fleet.fresh is None else (fleet.fresh,)
         tenants = {job.tenant for job in waiting}
-        ahead = fleet.shares.ahead(tenants, 2 * (fleet.capacity or QUANTUM / 2))
+        ahead = fleet.shares.ahead(tenants, fleet.capacity or QUANTUM)
 
         def key(job: Job) -> Rank:
             return rank(job, ahead[job.tenant], fleet, now)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from agentflow.caches.affinity.fleet import Fleet
+from agentflow.caches.affinity.fleet import Fleet, Session
 from agentflow.caches.affinity.jobs import Job
 
-Rank = tuple[bool, int, bool, float, float, float, int]
+Rank = tuple[bool, int, bool, float, float, float, str, int]
 """What jobs are sorted by; the least goes first."""
 
 URGENT = 0.5
@@ -27,18 +27,18 @@ def rank(job: Job, ahead: int, fleet: Fleet, now: float) -> Rank:
         now: Seconds on the loop's clock.
     """
     session = fleet.sessions.get(job.session)
-    program, service = job.program, 0.0
-    if session is not None:
-        program, service = session.program, session.service
-    return (
-        job.optional,
-        ahead,
-        not urgent(job, now),
-        program,
-        -job.remaining,
-        service,
-        job.number,
-    )
+    program, further, name = seniority(session) if session else (job.program, 0.0, job.session)
+    late = not urgent(job, now)
+    return job.optional, ahead, late, program, -job.remaining, further, name, job.number
+
+
+def seniority(session: Session) -> tuple[float, float, str]:
+    """The older program before the younger; of those as old, what is further along goes on.
+
+    Where all wait for memory, the least attained service first (Autellix) has all advance side by
+    side and evict each other.
+    """
+    return session.program, -session.service, session.id
 
 
 def urgent(job: Job, now: float) -> bool:
