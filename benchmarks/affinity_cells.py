@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
 
-from affinity_bounds import Access, belady, ceiling
+from affinity_bounds import Access, belady, ceiling, lru
 from affinity_hindsight import Search, Visit, along
 from affinity_rivals import LEAST, OURS, POLICIES, TABLE
 from affinity_scoring import quantile
 from affinity_simulator import Served
 from affinity_traces import SATURATED, Fleet, Trace, findable, pace, read, send
+
+STARTS = 5
+"""How often sessions that start at random are started."""
 
 LOAD = 0.7
 """Requests, of those the fleet could serve if each went where the fewest are."""
@@ -64,7 +67,7 @@ class Cell:
     Attributes:
         memory: KV of all replicas over the working set: no less than the longest request needs.
         pace: By what the times of the trace were multiplied.
-        tokens: Of all prompts.
+        tokens: Of all prompts; here and below, of all starts together.
         ceiling: Of these, what a cache finds that forgets nothing.
         belady: What one finds that is as large as all of them, and knows the future.
         best: What the best assignment of sessions finds that was searched for; 0 if none was.
@@ -85,23 +88,31 @@ class Cell:
     ends: dict[str, float]
 
 
-@lru_cache(maxsize=2)
-def _read(path: str) -> Trace:
-    return read(path)
+@lru_cache(maxsize=8)
+def _read(path: str, seed: int) -> Trace:
+    return read(path, seed)
+
+
+def _all(path: str) -> list[Trace]:
+    """A trace; if its sessions start at random, several times."""
+    first = _read(path, 0)
+    return [first, *(_read(path, seed) for seed in range(1, STARTS if first.agents else 1))]
 
 
 def cell(path: str, replicas: int, memory: float, moves: int = 0) -> Cell:
     """All policies on one fleet; with `moves` for hindsight, it is saturated as well."""
-    trace, fleet = _read(path), Fleet(replicas, memory)
+    traces, fleet = _all(path), Fleet(replicas, memory)
+    trace = traces[0]
     blocks = fleet.serving(trace).capacity // trace.block
-    times = pace(trace, fleet, LOAD)
-    sent = {name: _sent(trace, fleet, name, times, blocks) for name in POLICIES}
+    paces = [pace(each, fleet, LOAD) for each in traces]
+    sent = {name: _sent(traces, fleet, name, paces, blocks) for name in POLICIES}
     names = (OURS, LEAST, TABLE) if moves else ()
     return Cell(
-        trace.name, replicas, memory, blocks * replicas / trace.working_set, times, trace.tokens,
-        ceiling(trace.accesses) * trace.block,
-        belady(trace.accesses, blocks * replicas) * trace.block,
-        _searched(trace, fleet, sent, blocks, moves) if moves else 0,
+        trace.name, replicas, memory, blocks * replicas / trace.working_set, fmean(paces),
+        sum(each.tokens for each in traces),
+        sum(ceiling(each.accesses) for each in traces) * trace.block,
+        sum(belady(each.accesses, blocks * replicas) for each in traces) * trace.block,
+        _searched(traces, fleet, sent, blocks, moves) if moves else 0,
         sent,
         {name: send(trace, fleet, POLICIES[name], SATURATED).now for name in names},
     )  # fmt: skip
@@ -111,26 +122,37 @@ def _visits(trace: Trace) -> list[Visit]:
     return [Visit(r.session, Access(findable(r, trace.block))) for r in trace.requests]
 
 
-def _sent(trace: Trace, fleet: Fleet, name: str, times: float, blocks: int) -> Sent:
-    served = send(trace, fleet, POLICIES[name], times).served
+def _sent(
+    traces: Sequence[Trace], fleet: Fleet, name: str, paces: Sequence[float], blocks: int
+) -> Sent:
+    served: list[Served] = []
+    work: list[float] = []
+    own = aged = 0
+    for trace, times in zip(traces, paces, strict=True):
+        its = send(trace, fleet, POLICIES[name], times).served
+        served += its
+        work += _work(its)
+        if name in (OURS, TABLE):
+            visits, whither = _visits(trace), _in_order(trace, its)
+            own += along(visits, whither, blocks, belady) * trace.block
+            aged += along(visits, whither, blocks, lru) * trace.block
+    return Sent(
+        sum(its.cached for its in served),
+        own,
+        aged,
+        Waits.of([its.first - its.arrived for its in served]),
+        Waits.of([its.finished - its.arrived for its in served]),
+        Waits.of(work),
+        fmean(its.why not in ("new", "home") for its in served),
+    )
+
+
+def _work(served: Sequence[Served]) -> list[float]:
+    """Seconds of the answers of each session, together."""
     work: dict[str, float] = defaultdict(float)
     for its in served:
         work[its.ask.session] += its.finished - its.arrived
-    whither = _in_order(trace, served)
-    visits = _visits(trace)
-    parts: dict[str, list[Access]] = defaultdict(list)
-    for visit, replica in zip(visits, whither, strict=True):
-        parts[replica].append(visit.access)
-    known = name in (OURS, TABLE)
-    return Sent(
-        sum(its.cached for its in served),
-        sum(belady(part, blocks) for part in parts.values()) * trace.block if known else 0,
-        along(visits, whither, blocks) * trace.block if known else 0,
-        Waits.of([its.first - its.arrived for its in served]),
-        Waits.of([its.finished - its.arrived for its in served]),
-        Waits.of(list(work.values())),
-        fmean(its.why not in ("new", "home") for its in served),
-    )
+    return list(work.values())
 
 
 def _in_order(trace: Trace, served: Sequence[Served]) -> list[str]:
@@ -142,11 +164,13 @@ def _in_order(trace: Trace, served: Sequence[Served]) -> list[str]:
     return [next(turns[its.session]).replica for its in trace.requests]
 
 
-def _searched(trace: Trace, fleet: Fleet, sent: dict[str, Sent], blocks: int, moves: int) -> int:
+def _searched(
+    traces: Sequence[Trace], fleet: Fleet, sent: dict[str, Sent], blocks: int, moves: int
+) -> int:
     """The best of what the policies found and what a search from their homes finds."""
-    visits = _visits(trace)
-    names = [f"r{index}" for index in range(fleet.replicas)]
-    served = send(trace, fleet, POLICIES[TABLE], 1.0).served
-    home = {its.ask.session: its.replica for its in served}
-    found = Search(visits, names, blocks, home).improve(moves) * trace.block
+    names, found = [f"r{index}" for index in range(fleet.replicas)], 0
+    for trace in traces:
+        served = send(trace, fleet, POLICIES[TABLE], 1.0).served
+        home = {its.ask.session: its.replica for its in served}
+        found += Search(_visits(trace), names, blocks, home).improve(moves) * trace.block
     return max(found, *(its.lru for its in sent.values()), *(its.cached for its in sent.values()))

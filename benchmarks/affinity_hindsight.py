@@ -8,7 +8,7 @@ tried.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -93,9 +93,14 @@ class Search:
         return lru((v.access for v in self.visits if home[v.session] == name), self.capacity)
 
 
-def along(visits: Sequence[Visit], served: Sequence[str], capacity: int) -> int:
+def along(
+    visits: Sequence[Visit],
+    served: Sequence[str],
+    capacity: int,
+    cache: Callable[[list[Access], int], int] = lru,
+) -> int:
     """Blocks found if each request goes where some policy sent it, in the order of the trace."""
-    parts: dict[Hashable, list[Access]] = defaultdict(list)
+    parts: dict[str, list[Access]] = defaultdict(list)
     for visit, name in zip(visits, served, strict=True):
         parts[name].append(visit.access)
-    return sum(lru(part, capacity) for part in parts.values())
+    return sum(cache(part, capacity) for part in parts.values())

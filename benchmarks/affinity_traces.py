@@ -71,7 +71,7 @@ def findable(its: Recorded, block: int) -> tuple[Any, ...]:
     return tuple(its.prompt.blocks[: (its.prompt.tokens - 1) // block])
 
 
-def read(path: str, limit: int | None = None) -> Trace:
+def read(path: str, seed: int = 0) -> Trace:
     """A trace: JSON lines, compressed or not.
 
     A line is ``{id, t_ms, input, output, session, hash_ids}`` with chained blocks of 512 tokens, or
@@ -83,8 +83,8 @@ def read(path: str, limit: int | None = None) -> Trace:
     with opened(path, "rt", encoding="utf-8") as file:
         lines = [json.loads(line) for line in file if line.strip()]
     in_chars = "input_chars" in lines[0]
-    requests = _in_chars(lines) if in_chars else _in_tokens(lines)
-    ordered = sorted(requests, key=lambda its: its.at)[:limit]
+    requests = _in_chars(lines, seed) if in_chars else _in_tokens(lines)
+    ordered = sorted(requests, key=lambda its: its.at)
     block = TOKENS // CHARS if in_chars else TOKENS
     return Trace(Path(path).name.partition(".")[0], tuple(ordered), block, in_chars)
 
@@ -96,9 +96,9 @@ def _in_tokens(lines: Iterable[dict[str, Any]]) -> Iterator[Recorded]:
         yield Recorded(line["t_ms"] / 1e3, str(line["session"]), prompt, max(1, line["output"]))
 
 
-def _in_chars(lines: Iterable[dict[str, Any]]) -> Iterator[Recorded]:
+def _in_chars(lines: Iterable[dict[str, Any]], seed: int) -> Iterator[Recorded]:
     begun: dict[str, float] = {}
-    random, clock = Random(1), 0.0
+    random, clock = Random(seed), 0.0
     for line in lines:
         name, at = line["session"], line["t_ms"] / 1e3
         if name not in begun:
