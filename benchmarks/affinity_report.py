@@ -16,7 +16,7 @@ from affinity_fairness import Fairness
 from affinity_llama import Llama
 from affinity_rivals import HASH, LEAST, OURS, TABLE
 from affinity_scoring import Figures, together
-from affinity_wire import Agreement
+from affinity_wire import Way
 from harness import Goal
 
 GAP = 0.01
@@ -42,7 +42,7 @@ class Found:
     closed: dict[str, Runs] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     fair: dict[str, Fairness] = field(default_factory=dict)
-    wire: dict[str, Agreement] = field(default_factory=dict)
+    wire: dict[str, tuple[Way, Way]] = field(default_factory=dict)
     thinking: Thinking | None = None
     llama: Llama | None = None
 
@@ -186,11 +186,11 @@ def fair(found: dict[str, Fairness]) -> str:
     return harness.table(headings, lines)
 
 
-def wire(found: dict[str, Agreement]) -> str:
+def wire(found: dict[str, tuple[Way, Way]]) -> str:
     """The table of the simulator and the pool."""
     lines = [
-        [name, its.simulated, its.real, _percent(its.simulated_cached), _percent(its.real_cached)]
-        for name, its in found.items()
+        [name, model.seconds, real.seconds, _percent(model.cached), _percent(real.cached)]
+        for name, (model, real) in found.items()
     ]
     headings = ("policy", "simulated, s", "pool, s", "simulated: cached, %", "pool: cached, %")
     return harness.table(headings, lines)
@@ -245,7 +245,7 @@ def goals(found: Found) -> Iterator[Goal]:
         part = found.fair[OURS].ahead / found.fair[OURS].bound
         yield Goal("a tenant ahead of another, of the bound", _percent(part), 100, "%")
     if found.wire:
-        off = max(abs(its.simulated / its.real - 1) for its in found.wire.values())
+        off = max(abs(model.seconds / real.seconds - 1) for model, real in found.wire.values())
         yield Goal("the simulator's sessions, off the pool's at most", _percent(off), 5, "%")
     if found.thinking is not None:
         yield Goal("a decision, p99", 1e3 * found.thinking.p99, 1, "ms")
@@ -298,7 +298,7 @@ def results(found: Found) -> dict[str, Any]:
         },
         "traces": [asdict(cell) for cell in found.cells],
         "tenants": {name: asdict(its) for name, its in found.fair.items()},
-        "pool": {name: asdict(its) for name, its in found.wire.items()},
+        "pool": {name: [asdict(way) for way in ways] for name, ways in found.wire.items()},
         "thinking": None if found.thinking is None else asdict(found.thinking),
         "llama": None if found.llama is None else affinity_llama.results(found.llama),
     }

@@ -128,7 +128,7 @@ class Simulation:
         return sum(station.busy for station in self.stations.values())
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Have something done later."""
+        """Have something done later, or now if that is past."""
         heappush(self._agenda, (when, next(self._numbers), action))
 
     def ask(self, ask: Ask, then: Callable[[Served], None]) -> None:

@@ -162,8 +162,7 @@ class _Talk:
     def answered(self, served: Served) -> None:
         if self.left:
             self.next = next(self.coming)
-            when = max(self.simulation.now, self.pace * self.next.at)
-            self.simulation.at(when, self.turn)
+            self.simulation.at(self.pace * self.next.at, self.turn)
         elif self.agents:
             self.simulation.ended(served.ask.session)
 

@@ -27,13 +27,18 @@ COMPARED = (LEAST, TABLE, OURS)
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """A policy by the simulator and through the pool: seconds of a session, tokens cached."""
+class Way:
+    """A policy by the simulator or through the pool.
 
-    simulated: float
-    real: float
-    simulated_cached: float
-    real_cached: float
+    Attributes:
+        seconds: Of a session, in the mean.
+        prompts: Tokens of all prompts.
+        cached: Share of these that servers had.
+    """
+
+    seconds: float
+    prompts: int
+    cached: float
 
 
 class Hosts:
@@ -55,23 +60,20 @@ class Hosts:
         return None
 
 
-def agreement(name: str, seed: int = 0) -> Agreement:
-    """One policy, both ways."""
-    played = play(SETTING, POLICIES[name], seed)
+def agreement(name: str, setting: Setting = SETTING) -> tuple[Way, Way]:
+    """One policy by the simulator, and through the pool."""
+    played = play(setting, POLICIES[name], 0)
     prompts = sum(its.ask.prompt.tokens for its in played.served)
+    cached = sum(its.cached for its in played.served) / prompts
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        took, cached = runner.run(_through_the_pool(name, seed))
-    return Agreement(
-        fmean(played.took.values()), fmean(took),
-        sum(its.cached for its in played.served) / prompts, cached,
-    )  # fmt: skip
+        real = runner.run(_through_the_pool(name, setting))
+    return Way(fmean(played.took.values()), prompts, cached), real
 
 
-async def _through_the_pool(name: str, seed: int) -> tuple[list[float], float]:
-    """Seconds of each session, and the share of prompt tokens that servers had."""
-    agents = lives(SETTING, seed)
-    each = serving(SETTING, agents)
-    replicas = {f"r{index}": ModelledReplica(each, size=8) for index in range(SETTING.replicas)}
+async def _through_the_pool(name: str, setting: Setting) -> Way:
+    agents = lives(setting, 0)
+    each = serving(setting, agents)
+    replicas = {f"r{index}": ModelledReplica(each, size=8) for index in range(setting.replicas)}
     async with AsyncExitStack() as stack:
         http = _http.client(transport=Hosts(replicas))
         stack.push_async_callback(http.aclose)
@@ -83,7 +85,8 @@ async def _through_the_pool(name: str, seed: int) -> tuple[list[float], float]:
             stack.push_async_callback(replica.aclose)
         took = await asyncio.gather(*(_session(pool, life) for life in agents))
         engines = [replica.engine for replica in replicas.values()]
-    return took, sum(its.hits for its in engines) / sum(its.queries for its in engines)
+    prompts = sum(its.queries for its in engines)
+    return Way(fmean(took), prompts, sum(its.hits for its in engines) / prompts)
 
 
 async def _session(pool: Pool, life: Life) -> float:

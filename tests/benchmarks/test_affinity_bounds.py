@@ -87,11 +87,14 @@ def test_hindsight_separates_those_who_are_in_each_others_way() -> None:
     assert search.home["a"] != search.home["b"]
 
 
-def test_hindsight_does_not_send_everybody_to_one_replica() -> None:
-    visits = [*two_pairs(), *(Visit(f"{n}", request("x")) for n in range(10))]
+def test_hindsight_does_not_leave_one_replica_with_all_the_work() -> None:
+    talk = [Visit("talk", request("abc")) for _ in range(6)]
+    others = [Visit(f"{n}", request(3 * chr(200 + n))) for n in range(30)]
+    visits = [visit for n in range(6) for visit in (talk[n], *others[5 * n : 5 * n + 5])]
     homes = {visit.session: f"r{index % 2}" for index, visit in enumerate(visits)}
-    search = Search(visits, ["r0", "r1"], 6, homes)
-    search.improve(300)
+    search = Search(visits, ["r0", "r1"], 8, {**homes, "talk": "r0"})
+    before = search.found
+    assert search.improve(500) > before
     loads = dict.fromkeys(("r0", "r1"), 0)
     for visit in visits:
         loads[search.home[visit.session]] += len(visit.access.prompt)

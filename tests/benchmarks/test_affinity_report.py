@@ -15,7 +15,7 @@ from affinity_contest import AMPLE, FROZEN, ONE, run
 from affinity_decisions import thinking
 from affinity_fairness import fairness
 from affinity_rivals import HASH, LEAST, OURS, POLICIES, TABLE
-from affinity_wire import Agreement
+from affinity_wire import Way
 from harness import Goal
 
 SMALL = Setting(agents=16, replicas=2, window=10.0, turns=(3, 6))
@@ -48,7 +48,7 @@ def found(crowded: Cell) -> report.Found:
         for name in (FROZEN, ONE, AMPLE)
     }
     fair = {OURS: fairness(OURS, tenants)}
-    wire = {OURS: Agreement(10.0, 9.5, 0.9, 0.9)}
+    wire = {OURS: (Way(10.0, 1000, 0.9), Way(9.5, 1000, 0.9))}
     return report.Found(closed, [crowded], fair, wire, thinking(24, 4))
 
 

@@ -148,6 +148,13 @@ def test_knowing_the_future_finds_no_less_than_what_was_found() -> None:
     assert found.cached <= foreseen(SMALL, agents, played) <= found.ceiling + 1e-9
 
 
+def test_agents_wait_for_their_tools() -> None:
+    slow = replace(SMALL, slower=100.0)
+    took = play(slow, POLICIES[LEAST], 1).took
+    for life in lives(slow, 1):
+        assert took[life.index] > sum(turn.pause for turn in life.turns[:-1])
+
+
 def test_figures_are_compared_seed_by_seed() -> None:
     runs = {name: [run(SMALL, name, seed) for seed in (1, 2)] for name in (HASH, TABLE, OURS)}
     rival = sticky(runs)
@@ -278,10 +285,14 @@ def test_a_tenant_is_ahead_only_while_another_waits() -> None:
     assert _ahead([*waits, *beside], "b", "a") == 300.0
 
 
-def test_the_pool_does_what_the_simulator_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    import affinity_wire
+def test_what_a_tenant_got_another_time_does_not_count() -> None:
+    first = [served("b", 0.0, 5.0, 5.5, 5), served("a", 0.0, 4.0, 3.0, 100)]
+    later = [served("b", 10.0, 15.0, 15.5, 5), served("a", 10.0, 14.0, 13.0, 100)]
+    assert _ahead([*first, *later], "a", "b") == 100.0
 
-    monkeypatch.setattr(affinity_wire, "SETTING", replace(SMALL, agents=8))
-    its = agreement(OURS)
-    assert its.simulated == pytest.approx(its.real, rel=0.1)
-    assert its.simulated_cached == pytest.approx(its.real_cached, abs=0.05)
+
+def test_the_pool_does_what_the_simulator_says() -> None:
+    simulated, real = agreement(OURS, replace(SMALL, agents=8))
+    assert simulated.seconds == pytest.approx(real.seconds, rel=0.1)
+    assert simulated.prompts == pytest.approx(real.prompts, rel=0.01)
+    assert simulated.cached == pytest.approx(real.cached, abs=0.05)
