@@ -2,10 +2,11 @@
 # A bare machine needs make, Python 3.11 or newer and the network.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench peers clean
+.PHONY: help demo test check bench peers llama clean
 
 VENV := .venv
 PEERS := .venv-peers
+LLAMA := .venv-llama
 RUN := $(VENV)/bin/python
 
 # The newest Python that starts and is new enough; PYTHON=... on the command line wins.
@@ -47,6 +48,9 @@ bench: $(VENV)/.core ## measure overhead and planning latency, the short way
 peers: $(PEERS)/.ready ## install the engines that benchmarks/overhead.py compares with
 	@echo "benchmarks/overhead.py now measures the engines in $(PEERS) too"
 
+llama: $(LLAMA)/.ready ## build llama.cpp's server and a tiny model for benchmarks/affinity_llama.py
+	@echo "benchmarks/affinity_llama.py now runs with the server in $(LLAMA)"
+
 clean: ## remove builds and caches (the virtual environments stay)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
@@ -74,4 +78,13 @@ $(PEERS)/.ready: pyproject.toml | $(PEERS)/bin/python
 	@echo "installing the peers in $(PEERS) (about 300 MB)"
 	@$(PEERS)/bin/python $(INSTALL) "pip>=25.1"
 	@$(PEERS)/bin/python $(INSTALL) --group peers
+	@touch $@
+
+$(LLAMA)/bin/python:
+	$(call CREATE,$(LLAMA))
+
+$(LLAMA)/.ready: benchmarks/llama/build.sh benchmarks/llama/make_model.py | $(LLAMA)/bin/python
+	@echo "building llama.cpp's server in $(LLAMA) (a download of 77 MB, 5 minutes or more)"
+	@$(LLAMA)/bin/python $(INSTALL) "pip>=25.1" gguf numpy
+	@benchmarks/llama/build.sh $(LLAMA)
 	@touch $@

@@ -106,7 +106,9 @@ class Manners:
 
     async def state(self) -> ServerState | None:
         """What the server tells of itself; None if nothing is known of servers of its make."""
-        return await Reader(*self._where, self.server).state()
+        if not self._known.is_set():
+            await self._learn_a_moment()
+        return await self._reader.state()
 
     async def aclose(self) -> None:
         """Ask nothing more."""
@@ -148,8 +150,12 @@ class Manners:
         if again:
             self._learning, self._known = None, asyncio.Event()
 
+    @property
+    def _reader(self) -> Reader:
+        return Reader(*self._where, self.server)
+
     async def _look_at_slots(self) -> Slots | None:
-        state = await self.state()
+        state = await self._reader.state()
         if state is None or not state.slots:
             return None
         _, url, _ = self._where

@@ -271,8 +271,8 @@ class Tells(Protocol):
 class Poller:
     """Looks at servers now and then, while there is something to do.
 
-    It delays nobody: the looks run beside the requests, at most one at a time, and what goes wrong
-    with one is forgotten.
+    It delays nobody: the looks run beside the requests, and what goes wrong with one is forgotten.
+    A round looks at all of them at once and ends before the next one begins.
 
     Args:
         readers: Whom to look at, by name; asked before every round.
@@ -307,7 +307,9 @@ class Poller:
 
     async def _look(self) -> None:
         while self._busy():
-            for name, reader in list(self._readers()):
-                if (state := await reader.state()) is not None:
-                    self._told(name, state)
+            await asyncio.gather(*(self._look_at(*each) for each in list(self._readers())))
             await asyncio.sleep(self._period)
+
+    async def _look_at(self, name: str, reader: Tells) -> None:
+        if (state := await reader.state()) is not None:
+            self._told(name, state)

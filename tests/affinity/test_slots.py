@@ -292,6 +292,16 @@ async def test_it_does_not_wait_for_long(world: Any) -> None:
 
 
 @pytest.mark.virtual
+async def test_what_it_tells_of_itself_is_read_as_soon_as_it_is_known_what_it_is(
+    world: Any,
+) -> None:
+    llama = Llama(world, dialect=None)
+    state = await llama.manners.state()
+    assert state is not None and state.capacity == SERVING.capacity
+    await llama.manners.aclose()
+
+
+@pytest.mark.virtual
 async def test_a_server_that_was_down_is_asked_again(world: Any) -> None:
     llama = Llama(world, dialect=None)
     llama.server.kill()
