@@ -271,11 +271,21 @@ async def test_servers_are_looked_at_in_rounds_while_there_is_something_to_do() 
     await poller.aclose()
 
 
+async def test_a_server_that_does_not_answer_delays_no_look_at_another() -> None:
+    servers = {"a": Counting(wait=60.0), "b": Counting()}
+    told: list[str] = []
+    poller = Poller(servers.items, lambda name, _: told.append(name), lambda: True)
+    poller.wake()
+    await asyncio.sleep(1.0)
+    assert told == ["b"]
+    await poller.aclose()
+
+
 async def test_closing_ends_a_look_in_the_middle() -> None:
     server = Counting(wait=3600.0)
     poller = Poller(lambda: [("a", server)], lambda *_: pytest.fail("told"), lambda: True)
     poller.wake()
-    await asyncio.sleep(0.0)
+    await asyncio.sleep(1.0)
     await poller.aclose()
     assert server.looks == 1
 
