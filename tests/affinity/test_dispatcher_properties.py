@@ -205,7 +205,7 @@ class Story:
             if self.waiting:
                 wake = self.dispatcher.wake_at
                 assert wake is not None or self.sent, "nothing will ever look again"
-                self.now = max(self.now + 1.0, wake or self.now)
+                self.now = max(self.now + 10.0, wake or self.now)
                 self.heed(self.dispatcher.tick(self.now))
             self.check()
 

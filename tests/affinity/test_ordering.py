@@ -64,11 +64,12 @@ def test_of_one_program_the_longest_way_to_go_is_first() -> None:
     assert order(job(1, remaining=1.0), job(2, remaining=5.0)) == [2, 1]
 
 
-def test_least_attained_service_breaks_ties() -> None:
+def test_of_programs_as_old_what_is_further_along_goes_on() -> None:
     fleet = Fleet(64)
+    fleet.sessions["fresh"] = Session("fresh", program=0.0)
     fleet.sessions["served"] = Session("served", program=0.0, service=5000.0)
 
-    assert order(job(1, session="served"), job(2), fleet=fleet) == [2, 1]
+    assert order(job(1, session="fresh"), job(2, session="served"), fleet=fleet) == [2, 1]
 
 
 def test_what_is_optional_comes_last() -> None:

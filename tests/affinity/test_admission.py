@@ -1,0 +1,190 @@
+"""How long a session's place is kept, and who has room."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.caches.affinity.admission import fits, keep_until, make_room, room
+from agentflow.caches.affinity.fleet import Fleet, Replica, Session
+from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.prompts import Prompt
+from agentflow.caches.affinity.rates import Rates
+from agentflow.caches.affinity.residency import Residency
+
+BLOCK = 64
+Z95 = 1.6448536269514722
+
+
+def integrated(pause: Pause, elapsed: float) -> float:
+    """The mean rest of a log-normal pause, by summing up how often it lasts longer."""
+    mu, sigma = math.log(pause.p50), math.log(pause.p95 / pause.p50) / Z95
+
+    def lasts(seconds: float) -> float:
+        return 0.5 * math.erfc((math.log(seconds) - mu) / sigma / math.sqrt(2.0))
+
+    ratio, total, at = 1.0005, 0.0, max(elapsed, pause.p50 * 1e-6)
+    while lasts(at) > 1e-15:
+        total += lasts(at * math.sqrt(ratio)) * at * (ratio - 1.0)
+        at *= ratio
+    return total / (lasts(elapsed) if elapsed > 0 else 1.0)
+
+
+@pytest.mark.parametrize("pause", [Pause(0.18, 2.4), Pause(0.85, 4.5), Pause(10.0, 20.0)])
+@pytest.mark.parametrize("part", [0.0, 0.1, 1.0, 3.0])
+def test_the_rest_of_a_pause_is_the_mean_of_what_can_follow(pause: Pause, part: float) -> None:
+    elapsed = part * pause.p50
+
+    assert pause.remaining(elapsed) == pytest.approx(integrated(pause, elapsed), rel=1e-3)
+
+
+def test_a_steady_pause_passes() -> None:
+    pause = Pause(10.0, 10.0)
+
+    assert pause.remaining(4.0) == pytest.approx(6.0, rel=0.01)
+
+
+def test_the_longer_a_wide_pause_lasts_the_longer_it_will() -> None:
+    pause = Pause(0.2, 20.0)
+
+    rests = [pause.remaining(elapsed) for elapsed in (2.0, 20.0, 200.0, 2000.0)]
+
+    assert rests == sorted(rests)
+
+
+extremes = st.one_of(
+    st.floats(min_value=0.0), st.just(0.0), st.just(math.inf), st.floats(1e-3, 1e3)
+)
+
+
+@given(extremes, extremes, st.floats(-1.0, 1e12))
+def test_the_rest_of_any_pause_is_a_number_and_not_negative(
+    p50: float, p95: float, elapsed: float
+) -> None:
+    assert Pause(p50, p95).remaining(elapsed) >= 0.0
+
+
+def talk(name: str, blocks: int) -> Prompt:
+    return Prompt(tuple((name, index) for index in range(blocks)), BLOCK * blocks)
+
+
+def job(session: str, blocks: int, program: float = 0.0, output: float = 0.0) -> Job:
+    return Job(1, session, talk(session, blocks), output, 0.0, program)
+
+
+def living(
+    *sessions: tuple[str, int, float], capacity: float | None = 100
+) -> tuple[Fleet, Replica]:
+    """A replica of so many blocks where sessions (name, blocks, program) live idly."""
+    fleet, replica = Fleet(BLOCK), Replica("a", Residency(capacity), Rates(prefill=1000.0))
+    fleet.growth = 0.0
+    fleet.replicas["a"] = replica
+    for name, blocks, program in sessions:
+        fleet.sessions[name] = Session(name, program, home="a", tokens=BLOCK * blocks)
+        replica.pins.hold(name, talk(name, blocks), 0.0)
+    return fleet, replica
+
+
+def kept(tokens: int, pause: Pause | None, others: int = 0) -> float:
+    _, replica = living(*((f"other {number}", 1, 0.0) for number in range(others)))
+    session = Session("s", 0.0, tokens=tokens, pause=pause, since=50.0)
+    return keep_until(session, replica, 50.0)
+
+
+def test_a_place_is_kept_while_the_pause_is_shorter_than_computing_again() -> None:
+    assert kept(10_000, Pause(0.5, 2.0)) > 52.0  # ten seconds to compute
+    assert kept(100, Pause(0.5, 2.0)) == 50.0
+    assert kept(10_000, Pause(100.0, 200.0)) == 50.0
+
+
+def test_a_place_is_kept_longer_where_more_would_wait_for_it() -> None:
+    alone, crowded = kept(1000, Pause(0.5, 2.0)), kept(1000, Pause(0.5, 2.0), others=20)
+
+    assert alone < crowded
+
+
+def test_a_pause_that_lasts_far_beyond_what_was_expected_costs_the_place() -> None:
+    pause = Pause(0.5, 2.0)
+
+    assert kept(10_000, pause) < 50.0 + 100 * pause.p95
+
+
+def test_room_is_what_is_not_pinned_and_not_being_written() -> None:
+    _, replica = living(("x", 30, 0.0), ("y", 20, 0.0))
+    replica.pins.hold("y", talk("y", 20), 100.0)
+
+    assert room(replica, BLOCK) == 50 * BLOCK - 100.0
+
+
+def test_where_the_capacity_is_not_known_everything_fits() -> None:
+    fleet, replica = living(("x", 10_000, 0.0), capacity=None)
+
+    assert fits(job("y", 10_000), replica, fleet)
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(40, True), (41, False)])
+def test_a_job_fits_beside_what_lives_there_up_to_the_last_block(
+    blocks: int, expected: bool
+) -> None:
+    fleet, replica = living(("x", 60, 0.0))
+
+    assert fits(job("y", blocks), replica, fleet) is expected
+
+
+def test_the_reply_needs_room_too() -> None:
+    fleet, replica = living(("x", 60, 0.0))
+
+    assert fits(job("y", 39, output=64.0), replica, fleet)
+    assert not fits(job("y", 40, output=1.0), replica, fleet)
+
+
+def test_blocks_that_are_shared_need_no_second_room() -> None:
+    fleet, replica = living(("x", 60, 0.0))
+    grown = Job(1, "y", talk("x", 100), 0.0, 0.0)
+
+    assert fits(grown, replica, fleet)
+
+
+def test_who_joins_leaves_room_for_those_to_grow_who_live_there() -> None:
+    fleet, replica = living(("x", 60, 0.0))
+    fleet.growth = 2.0 * BLOCK
+
+    assert not fits(job("y", 35), replica, fleet)
+    assert fits(job("x", 95), replica, fleet)  # it is one of them
+
+
+def test_alone_even_what_is_larger_than_the_replica_fits() -> None:
+    fleet, replica = living()
+
+    assert fits(job("y", 1000), replica, fleet)
+
+
+def mine(fleet: Fleet, blocks: int, program: float) -> Job:
+    """A job of a session that lives nowhere yet."""
+    fleet.sessions["mine"] = Session("mine", program)
+    return job("mine", blocks, program)
+
+
+def test_an_older_program_takes_the_places_of_the_youngest_and_no_more_than_it_needs() -> None:
+    fleet, replica = living(("young", 30, 9.0), ("middle", 30, 5.0), ("old", 30, 1.0))
+
+    assert make_room(mine(fleet, 35, program=2.0), replica, fleet)
+    assert set(replica.pins.owners) == {"middle", "old"}
+
+
+def test_no_place_is_given_up_in_vain() -> None:
+    fleet, replica = living(("young", 30, 9.0), ("old", 60, 1.0))
+    before = room(replica, BLOCK)
+
+    assert not make_room(mine(fleet, 50, program=2.0), replica, fleet)
+    assert set(replica.pins.owners) == {"young", "old"}
+    assert room(replica, BLOCK) == before
+
+
+def test_a_younger_program_takes_nobodys_place() -> None:
+    fleet, replica = living(("old", 90, 1.0))
+
+    assert not make_room(mine(fleet, 50, program=2.0), replica, fleet)
