@@ -63,6 +63,13 @@ class Care:
         """The members that can be asked how they are, by name."""
         return [(member.name, member.manners) for member in self._all() if member.connected]
 
+    def make_way(self, members: Iterable[Member]) -> None:
+        """A request needs the place of what is optional there."""
+        for member in members:
+            for stream in [stream for stream in member.streams if stream.optional]:
+                url = member.spec.url
+                stream.give_up(BackendError(f"{url}: a request needs the place", url=url))
+
     def someone_else(self, member: Member) -> bool:
         """Whether another member may be sent requests."""
         at = now()
@@ -223,6 +230,7 @@ class Care:
             url=url,
         )
         member.breaker.failed(at, at, str(error), gone=True)
+        member.tally.failures += len(streams)
         self.review(member)
         for stream in streams:
             stream.give_up(error)

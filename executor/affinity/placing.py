@@ -99,7 +99,9 @@ class Placing:
         send = self._desk.arrive(call.job)
         self._care.attend()
         if send is None:
+            self._care.make_way(self._care.members.values())
             send = await self._wait(call, asked)
+        self._care.make_way([self._care.members[send.replica]])
         at = now()
         placed.held += at - asked
         placed.started = placed.started or at

@@ -17,6 +17,7 @@ from agentflow.caches.affinity.completion import EarliestCompletion
 from agentflow.caches.affinity.dispatcher import Dispatcher
 from agentflow.caches.affinity.jobs import Pause
 from agentflow.caches.affinity.policies import Policy
+from agentflow.caches.affinity.warming import pays
 from agentflow.clock import now
 from agentflow.errors import BackendError, BackendUnreachable, DefinitionError, nearest
 from agentflow.executor.affinity.care import PATIENCE, Care
@@ -232,13 +233,16 @@ class Pool:
         """Make a request that only makes a later one faster, where nothing has to wait for it.
 
         Returns:
-            The reply; None if there is no such place now.
+            The reply; None if there is no such place now, or it does not pay.
 
         Raises:
-            BackendError: The call failed.
+            BackendError: The call failed, or gave way to another.
         """
         await self.connect()
-        stream = await self._placing.once(self._intake.call(request, optional=True))
+        call = self._intake.call(request, optional=True)
+        if not pays(call.job, self._desk.dispatcher.fleet, now()):
+            return None
+        stream = await self._placing.once(call)
         if stream is None:
             return None
         try:

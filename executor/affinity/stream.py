@@ -119,12 +119,17 @@ class PooledStream:
         self._desk.heed(self._desk.dispatcher.began(self._job.number, now()))
         self._inner.on_end(self._ended)
 
+    @property
+    def optional(self) -> bool:
+        """Whether it only makes a later reply faster."""
+        return self._job.optional
+
     def give_up(self, error: BackendError) -> None:
-        """Break it off; whoever reads it has the error."""
+        """Break it off, which is not the replica's fault; whoever reads it has the error."""
+        self._given_up = error
         if self._inner is not None:
             self._inner.break_off(error)
         else:
-            self._given_up = error
             self._opening.expire()
 
     async def aclose(self) -> None:
@@ -173,7 +178,8 @@ class PooledStream:
     def _failed(self, error: BackendError) -> None:
         self._landed = True
         self._desk.heed(self._desk.dispatcher.failed(self._job.number, now()))
-        self._care.failed(self._member, error, self._sent)
+        if error is not self._given_up:
+            self._care.failed(self._member, error, self._sent)
 
     def _finished(self, reply: Reply) -> None:
         used, placed = reply.usage, self._placed

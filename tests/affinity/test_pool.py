@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from agentflow.caches.affinity.jobs import Pause
 from agentflow.clock import now
+from agentflow.errors import BackendError
 from agentflow.executor.models.base import ChatRequest, SessionTag, TextPiece, Usage
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.testing import Fault
@@ -68,7 +71,8 @@ async def test_all_replicas_together_keep_to_the_rate_limit(world: Any) -> None:
 async def test_what_warms_a_cache_is_sent_where_nothing_waits_for_it(world: Any) -> None:
     pool = world.pool("a")
     text = "to be known later " * 300
-    assert (await pool.complete(ask("begin", "s"))).text
+    await pool.complete(ask("begin", "s"))
+    pool.away("s", Pause(10.0, 20.0))
 
     warmed = await pool.warm(ask(text, "s"))
 
@@ -82,6 +86,30 @@ async def test_nothing_is_warmed_where_something_runs(world: Any) -> None:
         assert await pool.warm(ask("other", "s")) is None
 
     assert world.served() == {"a": 1}
+
+
+async def test_nothing_is_warmed_for_who_is_back_at_once(world: Any) -> None:
+    pool = world.pool("a")
+    await pool.complete(ask("begin", "s"))
+    pool.away("s", Pause(0.01, 0.02))
+
+    assert await pool.warm(ask("to be known later " * 300, "s")) is None
+
+
+async def test_what_only_warms_gives_way_to_a_request(world: Any) -> None:
+    pool = world.pool("a")
+    await pool.complete(ask("begin", "s"))
+    pool.away("s", Pause(100.0, 200.0))
+    warming = asyncio.create_task(pool.warm(ask("to be known later " * 5_000, "s")))
+    await asyncio.sleep(0.1)
+    began = now()
+
+    await pool.complete(ask("other"))
+
+    with pytest.raises(BackendError, match="needs the place"):
+        await warming
+    assert now() - began < 0.3  # the prompt alone would have taken 2 s
+    assert (pool.replicas[0].failures, pool.replicas[0].running) == (0, 0)
 
 
 async def test_requests_of_no_session_leave_none_behind(world: Any) -> None:
