@@ -131,6 +131,22 @@ def test_models_share_a_budget_and_runs_teach_the_next_ones(
     assert shown.count("likely: ") == shown.count("of $0.004, saved $") == 3
 
 
+def test_conversations_go_where_their_beginning_is_and_outlive_a_replica(
+    example: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = example("replicas")
+
+    sticky, earliest, one_dies = run_virtual(module.main()).values()
+
+    answers = tuple(f"Report {number} has 6 pages." for number in range(module.AGENTS))
+    assert sticky.answers == earliest.answers == one_dies.answers == answers
+    assert earliest.seconds < 0.9 * sticky.seconds
+    assert earliest.cached / earliest.prompts > 1.2 * sticky.cached / sticky.prompts
+    assert sticky.moves == ()
+    assert "lost" in one_dies.moves
+    assert " lost" in capsys.readouterr().out.splitlines()[-1]
+
+
 async def _get(port: int, path: str) -> Any:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nhost: here\r\n\r\n".encode())
