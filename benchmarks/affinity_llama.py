@@ -21,7 +21,7 @@ from typing import Any
 
 import harness
 from affinity_calibration import calibrate
-from affinity_rivals import OURS, Home, RoundRobin
+from affinity_rivals import HASH, OURS, TABLE, Home, RoundRobin
 from affinity_servers import Server, missing, servers
 
 from agentflow import _http
@@ -39,6 +39,14 @@ SHARE = 95.0
 """Percent of the reusable tokens that have to be cached."""
 
 
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "round robin": RoundRobin,
+    HASH: Sticky,
+    TABLE: Home,
+    OURS: EarliestCompletion,
+}
+
+
 @dataclass(frozen=True)
 class Setting:
     """What is asked of the servers.
@@ -49,6 +57,7 @@ class Setting:
         turns: Requests of each.
         slots: Of each server.
         saves: Whether servers can save slots.
+        policies: Who is compared.
     """
 
     name: str
@@ -56,24 +65,17 @@ class Setting:
     turns: int
     slots: int
     saves: bool = False
+    policies: Sequence[str] = (TABLE, OURS)
 
 
 CROWDED = "two sessions for each slot"
 """Here a part of what is reusable is lost, whatever is done."""
 
 SETTINGS = (
-    Setting("a slot for each session", sessions=6, turns=6, slots=4),
+    Setting("a slot for each session", sessions=6, turns=6, slots=4, policies=tuple(POLICIES)),
     Setting(CROWDED, sessions=8, turns=6, slots=2),
     Setting("the same, slots are saved", sessions=8, turns=6, slots=2, saves=True),
 )
-
-
-POLICIES: dict[str, Callable[[], Policy]] = {
-    "round robin": RoundRobin,
-    "sticky, by a hash": Sticky,
-    "sticky, by a table": Home,
-    OURS: EarliestCompletion,
-}
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Counts:
 
     Attributes:
         reusable: Tokens of prompts that were computed before in the same conversation.
-        cached: Tokens of the same prompts that a server had.
+        cached: Of these, what the server had.
         first: Seconds to the first tokens of these.
         told: What the servers say that they had, of all prompts.
         replied: What the replies say, of all prompts.
@@ -100,14 +102,15 @@ class Counts:
         if before is None:
             return
         # of the reply's last token nothing was computed, and of a prompt's last all is
-        self.reusable += before.usage.prompt_tokens + before.usage.completion_tokens - 1
-        self.cached += reply.usage.cached_tokens or 0
+        reusable = before.usage.prompt_tokens + before.usage.completion_tokens - 1
+        self.reusable += reusable
+        self.cached += min(reusable, reply.usage.cached_tokens or 0)
         self.first.append(reply.first_token_seconds or 0.0)
 
     @property
     def share(self) -> float:
-        """Percent of the reusable tokens that were cached; what is beyond them does not count."""
-        return 100 * min(1.0, self.cached / self.reusable)
+        """Percent of the reusable tokens that were cached."""
+        return 100 * self.cached / self.reusable
 
 
 def words(random: Random, least: int, most: int) -> str:
@@ -170,9 +173,9 @@ async def compare(settings: Sequence[Setting]) -> Llama:
     """All policies in all settings."""
     found: Llama = {}
     for setting in settings:
-        for name, make in POLICIES.items():
+        for name in setting.policies:
             print(f"{setting.name}: {name} ...", file=sys.stderr, flush=True)
-            counts = found[setting.name, name] = await play(setting, make())
+            counts = found[setting.name, name] = await play(setting, POLICIES[name]())
             if counts.told != counts.replied:
                 raise AssertionError(
                     f"{name}: replies tell of {counts.replied} cached tokens, the servers of "
