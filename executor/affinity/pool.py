@@ -233,14 +233,17 @@ class Pool:
         """Make a request that only makes a later one faster, where nothing has to wait for it.
 
         Returns:
-            The reply; None if there is no such place now, or it does not pay.
+            The reply; None if there is no such place now, or if it does not pay by what is known
+            of when the session will be back.
 
         Raises:
             BackendError: The call failed, or gave way to another.
         """
         await self.connect()
-        call = self._intake.call(request, optional=True)
-        if not pays(call.job, self._desk.dispatcher.fleet, now()):
+        call, fleet = self._intake.call(request, optional=True), self._desk.dispatcher.fleet
+        session = fleet.sessions.get(call.job.session)
+        known = session is not None and (session.busy or session.pause is not None)
+        if known and not pays(call.job, fleet, now()):
             return None
         stream = await self._placing.once(call)
         if stream is None:
