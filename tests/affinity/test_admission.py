@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.caches.affinity.admission import fits, keep_until, make_room, room
-from agentflow.caches.affinity.fleet import Fleet, Replica, Session
+from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.rates import Rates
@@ -182,6 +182,14 @@ def test_no_place_is_given_up_in_vain() -> None:
     assert not make_room(mine(fleet, 50, program=2.0), replica, fleet)
     assert set(replica.pins.owners) == {"young", "old"}
     assert room(replica, BLOCK) == before
+
+
+def test_nobody_is_put_out_whose_request_runs() -> None:
+    fleet, replica = living(("mine", 30, 1.0), ("young", 30, 9.0), ("middle", 30, 5.0))
+    replica.flights[7] = Flight(job("young", 30), 0.0, 0, 0, 0.0, 0.0)
+
+    assert make_room(job("mine", 60), replica, fleet)
+    assert set(replica.pins.owners) == {"mine", "young"}
 
 
 def test_a_younger_program_takes_nobodys_place() -> None:

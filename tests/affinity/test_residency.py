@@ -131,6 +131,22 @@ def test_it_learns_that_others_have_left() -> None:
     assert model.capacity >= 9000
 
 
+def test_surprises_after_a_loss_do_not_make_the_capacity_run_away() -> None:
+    model = Residency(1_000_000)
+    model.touch(talk("lost", 5000))
+    touched = model.touch(talk("lost", 5000))
+    model.touch(talk("since", 300_000))
+    model.confirm(5000, 0, touched)
+    before = model.capacity
+    model.forget()
+
+    for number in range(50):
+        model.confirm(0, 20, model.touch(talk(str(number), 20)))
+
+    assert before is not None
+    assert model.capacity == before < 300_001
+
+
 def test_a_restart_is_not_taken_for_a_small_cache() -> None:
     model, cache = Residency(10_000), Cache(10_000)
     asks = [talk(str(number), 100) for number in range(90)]
