@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.caches.affinity.admission import fits, keep_until, make_room, room
+from agentflow.caches.affinity.admission import fits, make_room, room
+from agentflow.caches.affinity.dispatcher import Dispatcher
 from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.policies import LeastLoaded
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
@@ -88,20 +91,26 @@ def living(
     return fleet, replica
 
 
-def kept(tokens: int, pause: Pause | None, others: int = 0) -> float:
-    _, replica = living(*((f"other {number}", 1, 0.0) for number in range(others)))
-    session = Session("s", 0.0, tokens=tokens, pause=pause, since=50.0)
-    return keep_until(session, replica, 50.0)
+def kept(blocks: int, pause: Pause, others: int = 0) -> float:
+    """Until when a place is kept for a session that is away from second 50 on."""
+    made = Dispatcher(LeastLoaded(), block=BLOCK)
+    made.join("a", 0.0, rates=Rates(prefill=1000.0))
+    for number in range(others):
+        made.arrive(replace(job(f"other {number}", 1), number=2 + number), 0.0)
+    made.arrive(replace(job("s", blocks), returns=True), 0.0)
+    made.finished(1, 50.0)
+    made.away("s", pause, 50.0)
+    return made.fleet.sessions["s"].keep_until
 
 
 def test_a_place_is_kept_while_the_pause_is_shorter_than_computing_again() -> None:
-    assert kept(10_000, Pause(0.5, 2.0)) > 52.0  # ten seconds to compute
-    assert kept(100, Pause(0.5, 2.0)) == 50.0
-    assert kept(10_000, Pause(100.0, 200.0)) == 50.0
+    assert kept(150, Pause(0.5, 2.0)) > 52.0  # ten seconds to compute
+    assert kept(2, Pause(0.5, 2.0)) == 50.0
+    assert kept(150, Pause(100.0, 200.0)) == 50.0
 
 
 def test_a_place_is_kept_longer_where_more_would_wait_for_it() -> None:
-    alone, crowded = kept(1000, Pause(0.5, 2.0)), kept(1000, Pause(0.5, 2.0), others=20)
+    alone, crowded = kept(16, Pause(0.5, 2.0)), kept(16, Pause(0.5, 2.0), others=20)
 
     assert alone < crowded
 
@@ -109,7 +118,7 @@ def test_a_place_is_kept_longer_where_more_would_wait_for_it() -> None:
 def test_a_pause_that_lasts_far_beyond_what_was_expected_costs_the_place() -> None:
     pause = Pause(0.5, 2.0)
 
-    assert kept(10_000, pause) < 50.0 + 100 * pause.p95
+    assert kept(150, pause) < 50.0 + 100 * pause.p95
 
 
 def test_room_is_what_is_not_pinned_and_not_being_written() -> None:
