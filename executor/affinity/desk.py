@@ -67,6 +67,10 @@ class Desk:
         self._waiting.pop(job.number, None)
         self.heed(self.dispatcher.withdrawn(job.number, now()))
 
+    def leaves(self, job: Job, replica: str) -> None:
+        """A job that was sent goes out only now: what came before was not the replica's time."""
+        self.dispatcher.fleet.replicas[replica].flights[job.number].sent = now()
+
     def refuse(self, number: int, error: BackendError) -> None:
         """Let somebody who waits have an error instead."""
         _, future = self._waiting[number]

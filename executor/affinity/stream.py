@@ -162,6 +162,8 @@ class PooledStream:
         member, job, placed = self._member, self._job, self._placed
         dressed = member.manners.request(request, job.session, optional=job.optional)
         request = await self._exit.enter_async_context(dressed)
+        await member.backend.connect()
+        self._desk.leaves(job, member.name)
         call = member.backend.stream(request, started=placed.started, attempts=placed.attempts)
         return await self._exit.enter_async_context(call)
 

@@ -120,3 +120,14 @@ async def test_requests_of_no_session_leave_none_behind(world: Any) -> None:
     assert list(pool._desk.dispatcher.fleet.sessions) == ["s"]
     pool.ended("s")
     assert not pool._desk.dispatcher.fleet.sessions
+
+
+async def test_what_a_pool_needs_before_it_sends_is_not_the_replicas_time(world: Any) -> None:
+    pool = world.pool("a")  # with dialect="auto" it is asked what it is before the first request
+    world["a"].hang()
+    asyncio.get_running_loop().call_later(0.4, world["a"].recover)
+
+    await pool.complete(ask("word " * 1_000))
+
+    assert now() > 0.4
+    assert pool.replicas[0].prefill > 2_000.0
