@@ -159,7 +159,7 @@ def test_blocks_that_are_shared_need_no_second_room() -> None:
 
 def test_who_joins_leaves_room_for_those_to_grow_who_live_there() -> None:
     fleet, replica = living(("x", 60, 0.0))
-    fleet.growth = 2.0 * BLOCK
+    fleet.growth = 6.0 * BLOCK
 
     assert not fits(job("y", 35), replica, fleet)
     assert fits(job("x", 95), replica, fleet)  # it is one of them
