@@ -10,28 +10,28 @@ from __future__ import annotations
 from heapq import heappop
 
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
-from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.ordering import seniority
 from agentflow.caches.affinity.prompts import Prompt
 
-UNKNOWN = Pause(0.5, 5.0)
-"""What a pause is taken to be of which nothing is known."""
-
 RESERVE = 4
 """Turns for which sessions that live on a replica keep room before another may join them."""
+
+MOST = 0.5
+"""Share of a replica's KV that is kept for such turns at most."""
 
 _GRID = tuple(0.25 * 1.5**power for power in range(14))
 """Moments at which it is asked again whether keeping pays, in units of the pause's 95 % quantile."""
 
 
-def keep_until(session: Session, replica: Replica, now: float) -> float:
+def keep_until(session: Session, replica: Replica, fleet: Fleet, now: float) -> float:
     """Until when it pays to keep a session's KV for it.
 
     After InferCept (Abhyankar et al., 2024), which weighs the memory that is held for nothing
     against the time in which everybody waits for it to be computed again: it pays while the rest
     of the pause is shorter than that time for every session that lives on the replica.
     """
-    pause = session.pause or UNKNOWN
+    pause = session.pause or fleet.pauses.expected()
     again = session.tokens * replica.rates.prefill_seconds * max(1, len(replica.pins.owners))
     kept = now
     for part in (0.0, *_GRID):
@@ -108,7 +108,8 @@ def fits(job: Job, replica: Replica, fleet: Fleet) -> bool:
     inside = job.session in replica.pins
     living = len(replica.pins.owners)
     if not inside:
-        free -= RESERVE * (living + job.returns) * fleet.growth
+        reserve = RESERVE * (living + job.returns) * fleet.growth
+        free -= min(reserve, MOST * (replica.residency.capacity or 0.0) * fleet.block)
     if job.prompt.tokens <= free or replica.pins.missing(job.prompt) * fleet.block <= free:
         return True
     return not replica.flights and living == inside

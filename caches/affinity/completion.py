@@ -26,8 +26,17 @@ BEGINNING = 2
 TURNS = 24
 """Turns over which the price of a session's first place is spread."""
 
+STARVED = 30.0
+"""Seconds for which a job lets others pass that find room where it does not."""
+
+QUIET = 0.65
+"""Share of the KV that may be in use by what runs, if more is to be used than is free."""
+
+STILL_THERE = 0.8
+"""Share of a session that has to be resident, if it is to go on where it has no place."""
+
 CROWD = 0.1
-"""Share of a reply's time that each session adds to it that lives at the same replica."""
+"""Share of a reply's time that each session adds to it which lives, or runs, there as well."""
 
 LOOKED_AT = 12
 """Jobs that are looked at, those apart whose own replica has room for something."""
@@ -47,11 +56,13 @@ class EarliestCompletion:
 
     def __init__(self) -> None:
         self._open: list[Replica] = []
+        self._starving = False
         self._quickest = 0.0  # seconds a token at the best
 
     def order(self, waiting: Sequence[Job], fleet: Fleet, now: float) -> Iterable[Job]:
         """The jobs that could go somewhere, by `rank`."""
         release_expired(fleet, now)
+        self._starving = False
         shut = fleet.replicas.keys() - {replica.name for replica in self._open}
         self._open = [r for r in fleet.replicas.values() if r.able and _accepts(r, now)]
         fleet.changed.update(replica.name for replica in self._open if replica.name in shut)
@@ -82,19 +93,36 @@ class EarliestCompletion:
         home = fleet.home(job)
         if home is None:
             return self._settle(job, fleet, now)
-        open_ = home.able and _accepts(home, now)
-        at_home = open_ and (fits(job, home, fleet) or make_room(job, home, fleet))
+        at_home = home.able and _accepts(home, now) and self._stays(job, home, fleet)
         at_once = cost(job, home, fleet, now)
         if at_home and at_once <= STAY * self._quickest * job.output:
             return home, "home"  # nowhere is it so much faster
-        takers = self._takers(job, fleet, now, home)
-        if takers:
+        room = at_home or fits(job, home, fleet)
+        if takers := self._takers(job, fleet, now, home):
             best = min(takers, key=lambda r: (cost(job, r, fleet, now), len(r.pins)))
-            if at_once > STAY * cost(job, best, fleet, now):
+            there = cost(job, best, fleet, now)
+            if at_once > STAY * there:
                 return best, "load"
-            if not at_home and not fits(job, home, fleet):
+            if not room and now - job.arrived + at_once > STAY * there:
                 return best, "room"
+        if not room and now - job.arrived > STARVED:
+            self._starving = True
         return (home, "home") if at_home else None
+
+    def _stays(self, job: Job, home: Replica, fleet: Fleet) -> bool:
+        """Whether its own replica has room for a job.
+
+        Where not much runs, what is resident may be used though its place was given up: whoever
+        is evicted for it is computed again beside few.
+        """
+        if fits(job, home, fleet) or make_room(job, home, fleet):
+            return True
+        session = fleet.sessions[job.session]
+        if fleet.cached(job, home) < STILL_THERE * session.tokens:
+            return False
+        running = sum(f.job.prompt.tokens + f.job.output for f in home.flights.values())
+        capacity = (home.residency.capacity or 0.0) * fleet.block
+        return running + job.prompt.tokens + job.output <= QUIET * capacity
 
     def _settle(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """A place for a job whose session has none."""
@@ -103,6 +131,7 @@ class EarliestCompletion:
             idle = (r for r in self._open if not r.flights and make_room(job, r, fleet))
             takers = list(islice(idle, 1))
         if not takers:
+            self._starving = self._starving or now - job.arrived > STARVED
             return None
         session = fleet.sessions.get(job.session)
         why = "new" if session is None or session.home is None else "lost"
@@ -117,6 +146,8 @@ class EarliestCompletion:
 
     def _takers(self, job: Job, fleet: Fleet, now: float, home: Replica | None) -> list[Replica]:
         """Where a job fits but for its home; where it did not fit before it does not now."""
+        if self._starving:
+            return []
         known = job is not fleet.fresh
         allowed = set(fleet.usable(job)) if job.avoid else self._open
         return [
@@ -144,8 +175,9 @@ def _settling(job: Job, fleet: Fleet, now: float, replica: Replica) -> tuple[flo
     first = cost(job, replica, fleet, now)
     if not job.returns:
         return first, len(replica.pins)
+    living = (replica.homes + replica.running) / 2
     write = job.output * replica.rates.decode(replica.homes + 1)
-    meetings = replica.homes * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
+    meetings = living * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
     return first / TURNS + write + meetings, len(replica.pins)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from heapq import heappush
 
-from agentflow.caches.affinity.admission import UNKNOWN, keep_until, release_expired
+from agentflow.caches.affinity.admission import keep_until, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause, Send
 from agentflow.caches.affinity.policies import Policy
@@ -127,6 +127,8 @@ class Dispatcher:
         session = self._session(job)
         if session.asked and not (session.busy or job.optional):
             self.fleet.grew(job.prompt.tokens - session.asked)
+            if session.pause is None:
+                self.fleet.pauses.observe(now - session.since)
         session.busy += 1
         self.fleet.shares.active(job.tenant, {other.tenant for other in self._waiting.values()})
         self._waiting[job.number] = self.fleet.fresh = job
@@ -281,7 +283,7 @@ class Dispatcher:
         if not any(_owner(other.job) == owner for other in replica.flights.values()):
             if made is not None and session.home == replica.name:
                 replica.pins.hold(owner, job.prompt, made)
-                session.pause = UNKNOWN
+                session.pause = None
             else:
                 self.fleet.unpin(replica, owner)
         self._settle(session, now)
@@ -295,7 +297,7 @@ class Dispatcher:
             return
         home = self.fleet.replicas.get(session.home or "")
         if home is not None and session.id in home.pins:
-            session.keep_until = keep_until(session, home, now)
+            session.keep_until = keep_until(session, home, self.fleet, now)
             heappush(self.fleet.expiring, (session.keep_until, session.id))
             release_expired(self.fleet, now)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
-from agentflow.caches.affinity.jobs import Job, Pause
+from agentflow.caches.affinity.jobs import Job, Pause, Pauses
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
@@ -221,6 +221,7 @@ class Fleet:
         sessions: By id.
         block: As given.
         shares: What was computed for each tenant.
+        pauses: How long sessions stay away of which nobody says so.
         growth: Tokens by which a session grows with each turn, in the mean.
         changed: Names of replicas that may take something since the last look that they could
             not take before.
@@ -233,6 +234,7 @@ class Fleet:
         self.sessions: dict[str, Session] = {}
         self.block = block
         self.shares = Shares()
+        self.pauses = Pauses()
         self.growth = GROWTH
         self._turns = 1  # the first guess counts as one
         self.changed: set[str] = set()

@@ -88,6 +88,33 @@ class Pause:
         return mean * _above(z - sigma) / beyond - elapsed
 
 
+class Pauses:
+    """The pauses of which nothing was said beforehand, as a log-normal that is learnt.
+
+    Mean and variance of the logarithm are kept with exponentially decaying weights, as SAGA
+    learns the latencies of tools (section 4.2), from a first guess that counts as some pauses.
+    """
+
+    __slots__ = ("_mean", "_spread")
+
+    def __init__(self) -> None:
+        self._mean, self._spread = math.log(0.5), 2.0
+
+    def observe(self, seconds: float) -> None:
+        """A session was away for so long."""
+        off = math.log(max(seconds, 1e-3)) - self._mean
+        self._mean += LEARNING * off
+        self._spread = (1 - LEARNING) * (self._spread + LEARNING * off * off)
+
+    def expected(self) -> Pause:
+        """What is to be expected of the next."""
+        p50 = math.exp(self._mean)
+        return Pause(p50, p50 * math.exp(_Z95 * math.sqrt(self._spread)))
+
+
+LEARNING = 0.05
+"""Weight of the latest pause."""
+
 _Z95 = 1.6448536269514722
 _MOST = 700.0  # what the exponential function can be given
 
