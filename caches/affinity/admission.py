@@ -17,7 +17,7 @@ from agentflow.caches.affinity.prompts import Prompt
 RESERVE = 4
 """Turns for which sessions that live on a replica keep room before another may join them."""
 
-MOST = 0.5
+MOST = 0.7
 """Share of a replica's KV that is kept for such turns at most."""
 
 _GRID = tuple(0.25 * 1.5**power for power in range(14))

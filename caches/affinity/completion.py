@@ -16,6 +16,9 @@ from agentflow.caches.affinity.policies import Choice
 STAY = 3.0
 """By what factor a session's replica may be slower than the best other one before it is left."""
 
+PATIENCE = 2.0
+"""By what factor the same, the time it has waited counted in, where it has no room for a job."""
+
 AHEAD = 0.5
 """Seconds of prompts that a replica is sent beyond what it computes: the rest waits here, where
 it can still go elsewhere."""
@@ -35,7 +38,7 @@ QUIET = 0.65
 STILL_THERE = 0.8
 """Share of a session that has to be resident, if it is to go on where it has no place."""
 
-CROWD = 0.1
+CROWD = 0.2
 """Share of a reply's time that each session adds to it which lives, or runs, there as well."""
 
 LOOKED_AT = 12
@@ -103,7 +106,7 @@ class EarliestCompletion:
             there = cost(job, best, fleet, now)
             if at_once > STAY * there:
                 return best, "load"
-            if not room and now - job.arrived + at_once > STAY * there:
+            if not room and now - job.arrived + at_once > PATIENCE * there:
                 return best, "room"
         if not room and now - job.arrived > STARVED:
             self._starving = True
