@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 import affinity_llama
 import affinity_report as report
@@ -19,9 +19,10 @@ import harness
 from affinity_cells import Cell, cell
 from affinity_contest import FROZEN, ONE, QUICK, SETTINGS, Runs, contest
 from affinity_decisions import thinking
-from affinity_fairness import fairness
+from affinity_fairness import SEEDS as FAIR_SEEDS
+from affinity_fairness import Fairness, fairness, least_fair
 from affinity_report import Found
-from affinity_rivals import HASH, LEAST, OURS, POLICIES, SAGA, TABLE
+from affinity_rivals import CHANCE, HASH, LEAST, OURS, POLICIES, SAGA, TABLE, TURNS
 from affinity_traces import Fleet, read
 from affinity_wire import COMPARED, agreement
 
@@ -30,6 +31,13 @@ FAIR = (LEAST, TABLE, SAGA, OURS)
 REPLICAS = (2, 4, 8, 16)
 MEMORY = (0.10, 0.25, 0.50, 1.00)
 SEEDS, SEEDS_ELSEWHERE = 5, 3
+
+MAIN = (FROZEN, ONE)
+"""Settings with all policies and more seeds."""
+
+BLIND = (TURNS, CHANCE)
+"""Policies that the other settings do without: they see nothing of what they decide about."""
+
 MOVES = 1500
 """Moves that hindsight tries."""
 
@@ -57,14 +65,14 @@ def measure(given: argparse.Namespace) -> Found:
     parts = given.only or PARTS
     found = Found()
     with ProcessPoolExecutor(given.jobs) as pool:
+        fair = tenants(given, pool) if "tenants" in parts else {}
+        wire = {name: pool.submit(agreement, name) for name in COMPARED if "pool" in parts}
         if "closed" in parts or "sweep" in parts:
             found.closed = closed(given, pool, "sweep" in parts)
         if "trace" in parts:
             found.cells = traces(given, pool)
-        if "tenants" in parts:
-            found.fair = dict(zip(FAIR, pool.map(fairness, FAIR), strict=True))
-        if "pool" in parts:
-            found.wire = dict(zip(COMPARED, pool.map(agreement, COMPARED), strict=True))
+        found.fair = {n: least_fair(run.result() for run in runs) for n, runs in fair.items()}
+        found.wire = {name: run.result() for name, run in wire.items()}
     if "decisions" in parts:
         found.thinking = thinking()
     if given.llama:
@@ -72,14 +80,27 @@ def measure(given: argparse.Namespace) -> Found:
     return found
 
 
+def tenants(given: argparse.Namespace, pool: Executor) -> dict[str, list[Future[Fairness]]]:
+    """Tenants of unequal appetite; ours in several runs, of which the least fair counts."""
+    seeds = {OURS: 1 if given.quick else FAIR_SEEDS}
+    names = [name for name in FAIR if not (given.quick and name == SAGA)]
+    return {
+        name: [pool.submit(fairness, name, seed=seed) for seed in range(seeds.get(name, 1))]
+        for name in names
+    }
+
+
 def closed(given: argparse.Namespace, pool: Executor, swept: bool) -> dict[str, Runs]:
     """Agents in a closed loop."""
     names = given.setting or ((QUICK if given.quick else tuple(SETTINGS)) if swept else (FROZEN,))
-    policies = dict.fromkeys((*given.policy, HASH, TABLE, OURS)) if given.policy else POLICIES
-    seeds = {name: SEEDS if name in (FROZEN, ONE) else SEEDS_ELSEWHERE for name in names}
-    if given.quick or given.seeds:
-        seeds = dict.fromkeys(names, given.seeds or 1)
-    return dict(contest(pool, seeds, policies))
+    policies = tuple(dict.fromkeys((*(given.policy or POLICIES), HASH, TABLE, OURS)))
+    known = tuple(name for name in policies if name not in BLIND)
+    seeds = given.seeds or (1 if given.quick else None)
+    chosen = {
+        name: (policies, seeds or SEEDS) if name in MAIN else (known, seeds or SEEDS_ELSEWHERE)
+        for name in names
+    }
+    return dict(contest(pool, chosen))
 
 
 def traces(given: argparse.Namespace, pool: Executor) -> list[Cell]:

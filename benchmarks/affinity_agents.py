@@ -32,8 +32,8 @@ class Setting:
     The defaults are the configuration whose figures are compared with published ones. Sizes are
     those of coding agents: SWE-agent begins with instructions, tools and an example of some 3,000
     tokens that all sessions share, goes on for 12 to 30 turns, shows at most a page of a file or
-    the end of a test's output, and writes a thought and a call. Rates are those of a 70B model on
-    four accelerators; each replica is home to 16 agents.
+    the end of a test's output, and writes a thought and a call. Rates are those of a real llama.cpp
+    server, as `affinity_llama.py --calibrate` measures them; each replica is home to 16 agents.
 
     Attributes:
         agents: How many there are.
@@ -51,6 +51,9 @@ class Setting:
         prefill: Prompt tokens a second.
         step: Seconds of a decode step.
         per_sequence: Seconds more for each further sequence.
+        per_context: Seconds more for each token of context.
+        chunk: Tokens of a prompt that are computed in one step.
+        block: Tokens of a block.
     """
 
     agents: int = 128
@@ -68,9 +71,10 @@ class Setting:
     slower: float = 1.0
     tenants: tuple[int, ...] = (1,)
     prefill: float = 2000.0
-    step: float = 0.020
-    per_sequence: float = 0.0005
-    chunk: int = 512
+    step: float = 0.0022
+    per_sequence: float = 0.001
+    per_context: float = 0.65e-6
+    chunk: int = 128
     block: int = 64
 
 
@@ -184,8 +188,8 @@ class Played:
 def serving(setting: Setting, agents: list[Life]) -> Serving:
     """What each replica is."""
     return Serving(
-        setting.prefill, setting.step, setting.per_sequence, chunk=setting.chunk,
-        capacity=capacity(setting, agents), block=setting.block,
+        setting.prefill, setting.step, setting.per_sequence, setting.per_context,
+        chunk=setting.chunk, capacity=capacity(setting, agents), block=setting.block,
     )  # fmt: skip
 
 

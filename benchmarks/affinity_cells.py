@@ -49,6 +49,7 @@ class Sent:
         whole: From a request to its last token.
         work: The requests of a session, together.
         moved: Share of requests that went elsewhere than the one before.
+        starts: Mean seconds from a request to its last token, for each start.
     """
 
     cached: int
@@ -58,6 +59,7 @@ class Sent:
     whole: Waits
     work: Waits
     moved: float
+    starts: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,12 @@ def _sent(
 ) -> Sent:
     served: list[Served] = []
     work: list[float] = []
+    starts: list[float] = []
     own = aged = 0
     for trace, times in zip(traces, paces, strict=True):
         its = send(trace, fleet, POLICIES[name], times).served
         served += its
+        starts.append(fmean(one.finished - one.arrived for one in its))
         work += _work(its)
         if name in (OURS, TABLE):
             visits, whither = _visits(trace), _in_order(trace, its)
@@ -144,6 +148,7 @@ def _sent(
         Waits.of([its.finished - its.arrived for its in served]),
         Waits.of(work),
         fmean(its.why not in ("new", "home") for its in served),
+        tuple(starts),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from affinity_scoring import Figures, figures
 FROZEN = "frozen"
 ONE = "1 replica"
 AMPLE = "KV 150 %"
+ACCELERATORS = "70B on four accelerators"
 
 SETTINGS = {
     FROZEN: Setting(),
@@ -32,6 +33,7 @@ SETTINGS = {
     "many agents": Setting(agents=384),
     "spread arrivals": Setting(window=900.0),
     "fast prefill": Setting(prefill=8000.0),
+    ACCELERATORS: Setting(step=0.020, per_sequence=0.0005, per_context=0.0, chunk=512),
     "3 tenants": Setting(tenants=(1, 3, 8)),
 }
 """The frozen configuration, and others that differ from it in one thing each."""
@@ -77,15 +79,15 @@ def foreseen(setting: Setting, agents: list[Life], played: Played) -> float:
 
 
 def contest(
-    pool: Executor, names: Mapping[str, int], policies: Iterable[str]
+    pool: Executor, chosen: Mapping[str, tuple[Sequence[str], int]]
 ) -> Iterator[tuple[str, Runs]]:
-    """Settings, one after another, each with all policies and so many seeds."""
+    """Settings, one after another, each with its policies and so many seeds."""
     waiting = {
         name: {
             policy: [pool.submit(run, SETTINGS[name], policy, seed) for seed in range(seeds)]
             for policy in policies
         }
-        for name, seeds in names.items()
+        for name, (policies, seeds) in chosen.items()
     }
     for name, rows in waiting.items():
         yield name, {policy: [one.result() for one in runs] for policy, runs in rows.items()}

@@ -14,6 +14,7 @@ from agentflow.caches.affinity.policies import Choice, LeastLoaded, Routing, Sti
 
 OURS, LEAST, SAGA = "ours", "least loaded", "SAGA"
 HASH, TABLE = "sticky, by a hash", "sticky, by a table"
+TURNS, CHANCE = "round robin", "random"
 
 
 class RoundRobin(Routing):
@@ -225,8 +226,8 @@ class Saga:
 
 
 POLICIES: dict[str, Maker] = {
-    "round robin": lambda servers: RoundRobin(),
-    "random": lambda servers: Random(),
+    TURNS: lambda servers: RoundRobin(),
+    CHANCE: lambda servers: Random(),
     LEAST: lambda servers: LeastLoaded(),
     HASH: lambda servers: Sticky(),
     TABLE: lambda servers: Home(),

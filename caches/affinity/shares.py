@@ -16,9 +16,10 @@ class Shares:
     """How much was computed for each tenant, so that nobody waits for the appetite of another.
 
     Counters as in VTC (Sheng et al., 2024, section 4), but compared in steps of `quantum`: with
-    a finer comparison tenants would push each other out of the caches at every request. Of two
-    tenants that always have something waiting neither gets more than a quantum, and what the
-    fleet holds at once, beyond the other.
+    a finer comparison tenants would push each other out of the caches at every request. While two
+    tenants both have something waiting, their counters differ by no more than a quantum and what
+    the fleet holds at once. So in no such time does either get more than twice that beyond the
+    other: it can be behind by as much at first, and ahead at last.
 
     Attributes:
         served: Tokens by tenant; those of output count double.
