@@ -300,6 +300,7 @@ class ModelReplied(Event):
     `pte` is what it cost the server, in tokens of prompt (see `prefill_equivalents`). Of a pool,
     `replica` names who answered, `moved` says why the session left the replica where it was
     (``load``, ``room``, ``lost``), and `held` how many seconds the request waited in the pool.
+    With `warmed` it had a prompt computed ahead, and nobody reads its reply.
     """
 
     model: str
@@ -314,6 +315,7 @@ class ModelReplied(Event):
     replica: str = ""
     moved: str = ""
     held: float = 0.0
+    warmed: bool = False
 
 
 @dataclass(slots=True)

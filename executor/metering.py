@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from agentflow import events
 from agentflow.budgets.ledger import NOTHING
@@ -32,6 +32,9 @@ IN_FLIGHT = 16
 
 EARLY = 0.9
 """Share of a reply's time by which the first piece of one that is streamed has come."""
+
+SPARE = 0.1
+"""Share of the tokens that are left which computing one prompt ahead may take at most."""
 
 
 class MeteredModel:
@@ -82,6 +85,11 @@ class MeteredModel:
         """Who is to hear how sessions go on: the model, if it places their requests."""
         model: Any = self._model
         return model if hasattr(model, "away") and hasattr(model, "ended") else None
+
+    @property
+    def warms(self) -> bool:
+        """Whether prompts may be computed ahead: the model can, and it costs no money."""
+        return hasattr(self._model, "warm") and not self._usd(Usage(1, 1))
 
     @property
     def cost(self) -> Decimal:
@@ -155,6 +163,44 @@ class MeteredModel:
                     on_delta(delta)
             return stream.reply
 
+    async def warm(self, request: ChatRequest) -> Reply | None:
+        """Have a prompt computed that will be asked for later; see `Pool.warm`.
+
+        Returns:
+            The reply; None if there is no place for it now, if it does not pay, or if it could
+            take more than can be spared.
+
+        Raises:
+            BudgetExceeded: It does not fit; nothing was sent.
+            BackendError: The call failed, or gave way to another.
+        """
+        bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
+        ledger, model = self._run.ledger, cast("Any", self._model)
+        left = ledger.left.tokens
+        if left is not None and _total(bound) > SPARE * left:
+            return None
+        reservation, began = ledger.reserve(self._usd(bound), _total(bound)), now()
+        reply, used, sent = None, _unanswered(request, bound), True
+
+        def say_so_far() -> None:
+            self._tell(used, self._usd(used), began, reply, warmed=True)
+
+        self._run.audience.last_words[say_so_far] = None
+        try:
+            reply = await model.warm(request)
+            if reply is not None:
+                used = reply.usage
+            else:
+                sent = False
+            return reply
+        finally:
+            del self._run.audience.last_words[say_so_far]
+            if sent:
+                reservation.settle(self._usd(used), _total(used))
+                say_so_far()
+            else:
+                reservation.release()
+
     def _usd(self, used: Usage) -> Decimal:
         if self.price is None:
             return Decimal(0)
@@ -165,12 +211,22 @@ class MeteredModel:
         prompt, completion = self.used
         self.used = (prompt + used.prompt_tokens, completion + used.completion_tokens)
 
-    def _tell(self, used: Usage, usd: Decimal, began: float, reply: Reply | None = None) -> None:
+    def _tell(
+        self,
+        used: Usage,
+        usd: Decimal,
+        began: float,
+        reply: Reply | None = None,
+        *,
+        warmed: bool = False,
+    ) -> None:
         if not self._run.watched:
             return
         at, tokens = now(), (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
         gamma = GAMMA if self.price is None else self.price.gamma
-        placed = () if reply is None else (reply.replica, reply.moved, reply.held)
+        replica, moved, held = ("", "", 0.0)
+        if reply is not None:
+            replica, moved, held = reply.replica, reply.moved, reply.held
         self._run.emit(
             events.ModelReplied(
                 self._run.id,
@@ -182,7 +238,10 @@ class MeteredModel:
                 used.estimated,
                 self.node,
                 prefill_equivalents(*tokens, gamma),
-                *placed,
+                replica,
+                moved,
+                held,
+                warmed,
             )
         )
 

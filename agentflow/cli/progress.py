@@ -157,6 +157,7 @@ class Progress:
             return  # it is one of many, and what comes of them is told
         about = "about " if event.estimated else ""
         tokens = f"{about}{event.prompt_tokens:,} + {event.completion_tokens:,} tokens"
+        tokens += ", ahead" if event.warmed else ""
         told = f"{event.model} {duration(event.seconds)}: {tokens}{costs(event.usd)}"
         self._say("model", told, event.run)
 

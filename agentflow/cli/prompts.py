@@ -56,6 +56,7 @@ class Prompts:
         replicas: Those of pools, by replica.
         moved: Sessions that left the replica where they were, by reason.
         seconds_held: How long requests waited in pools.
+        warmed: Prompts that were computed ahead.
         broken: Prompts that did not begin as the one before did.
     """
 
@@ -64,6 +65,7 @@ class Prompts:
     replicas: dict[str, Served] = field(default_factory=dict)
     moved: Counter[str] = field(default_factory=Counter)
     seconds_held: float = 0.0
+    warmed: int = 0
     broken: list[events.PrefixBroken] = field(default_factory=list)
 
     def take(self, event: events.Event) -> None:
@@ -71,8 +73,11 @@ class Prompts:
         if isinstance(event, events.PrefixBroken):
             self.broken.append(event)
         elif isinstance(event, events.ModelReplied):
-            self.all.count(event)
             self.pte += event.pte
+            if event.warmed:
+                self.warmed += 1
+                return
+            self.all.count(event)
             self.seconds_held += event.held
             if event.replica:
                 self.replicas.setdefault(event.replica, Served()).count(event)
@@ -87,6 +92,7 @@ class Prompts:
             "replicas": {name: served.as_dict() for name, served in sorted(self.replicas.items())},
             "moved": dict(self.moved),
             "seconds_held": round(self.seconds_held, 6),
+            "warmed": self.warmed,
             "broken": [
                 {"session": e.session, "byte": e.byte, "before": e.before, "after": e.after}
                 for e in self.broken
@@ -128,6 +134,8 @@ def _replicas(prompts: Prompts) -> Iterator[str]:
         yield f"{prompts.moved.total():,} moved ({listed(reasons)})"
     if prompts.seconds_held >= WORTH_TELLING:
         yield f"held {duration(prompts.seconds_held)}"
+    if prompts.warmed:
+        yield f"{counted(prompts.warmed, 'prompt')} computed ahead"
 
 
 def _broken(broken: list[events.PrefixBroken]) -> str:

@@ -162,7 +162,7 @@ class Tally:
     def usage(self) -> dict[str, Any]:
         """Model calls, tokens and USD, as plain data."""
         return {
-            "model_calls": len(self.models),
+            "model_calls": sum(not reply.warmed for reply in self.models),
             "prompt_tokens": sum(reply.prompt_tokens for reply in self.models),
             "completion_tokens": sum(reply.completion_tokens for reply in self.models),
             "cached_tokens": sum(reply.cached_tokens or 0 for reply in self.models),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import takewhile
 
 from agentflow.caches.affinity.prompts import Prompt
 
@@ -72,6 +73,15 @@ class Residency:
             else:
                 high = middle
         return low
+
+    def newer(self, prompt: Prompt) -> int:
+        """How many blocks were used since a prompt was; what is older is evicted before it."""
+        if not prompt.blocks or prompt.blocks[-1] not in self._blocks:
+            return len(self._blocks)
+        touched = self._blocks[prompt.blocks[-1]]
+        return sum(
+            1 for _ in takewhile(lambda used: used > touched, reversed(self._blocks.values()))
+        )
 
     def touch(self, prompt: Prompt) -> int:
         """A prompt is being computed: it is resident from now on.

@@ -7,7 +7,7 @@ now; where it has the prompt still, it is used again and so evicted later.
 
 from __future__ import annotations
 
-from agentflow.caches.affinity.fleet import Fleet
+from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job
 
 LEAST = 64.0
@@ -31,5 +31,23 @@ def pays(job: Job, fleet: Fleet, now: float) -> bool:
         return False
     missing = job.prompt.tokens - fleet.cached(job, home)
     rest = session.pause.remaining(now - session.since)
-    is_next = job.deadline is None or job.deadline - now > rest
-    return is_next and missing >= LEAST and rest > LATE * home.rates.prefill(missing)
+    if job.deadline is not None and job.deadline - now <= rest:
+        return False  # there is no next one
+    if rest <= LATE * home.rates.prefill(missing):
+        return False
+    return missing >= LEAST or _fades(job, session, home, now, rest)
+
+
+def _fades(job: Job, session: Session, home: Replica, now: float, rest: float) -> bool:
+    """Whether a prompt that is there, and is to stay, will be evicted before it is asked for.
+
+    It will if as much goes on being used as was since. What lives elsewhere, or is no longer worth
+    its place, is not held against what others need.
+    """
+    capacity = home.residency.capacity
+    if capacity is None or session.id not in home.pins:
+        return False
+    elapsed = now - session.since
+    newer = home.residency.newer(job.prompt)
+    until_then = newer * (elapsed + rest) / elapsed if elapsed > 0.0 else 0.0
+    return until_then > capacity - len(job.prompt.blocks)

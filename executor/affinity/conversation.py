@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +14,7 @@ from agentflow.caches.affinity.jobs import Pause
 from agentflow.executor.affinity.critical import work_after
 from agentflow.executor.affinity.pauses import expected, slowest
 from agentflow.executor.affinity.prefix import Break, Prefix
+from agentflow.executor.affinity.prewarm import Prewarmer
 from agentflow.executor.models.base import ChatRequest, KeepsSessions, Message, SessionTag
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Conversation:
 
     Attributes:
         id: Unique among all conversations.
+        foresees: Whether the model can make use of `foresee`.
     """
 
     def __init__(
@@ -76,6 +79,9 @@ class Conversation:
         self._told = told
         self._prefix = Prefix()
         self._epoch = 0
+        self._asked = False
+        self.foresees = model.warms
+        self._prewarmer = Prewarmer(model.warm, self._spawn)
         self.id = f"{run.id}/{name}/{run.conversations.number()}"
 
     def __enter__(self) -> Self:
@@ -87,6 +93,7 @@ class Conversation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._prewarmer.stop()
         if self._keeper is not None:
             self._keeper.ended(self.id)
 
@@ -97,6 +104,8 @@ class Conversation:
             request: Everything that was said so far.
             closing: Ends the last message this time, and is not part of what was said.
         """
+        self._prewarmer.stop()
+        self._asked = True
         if (found := self._prefix.extend(request)) is not None:
             self._broken(found)
         messages = list(request.messages)
@@ -115,10 +124,27 @@ class Conversation:
         if self._keeper is not None:
             self._keeper.away(self.id, self._pause(tools))
 
+    def foresee(self, request: ChatRequest) -> None:
+        """The next request will begin like this one, which is all that is known of it by now.
+
+        Its prompt is computed ahead where nobody has to wait for that, until `next`.
+        """
+        ahead = replace(
+            request,
+            messages=tuple(request.messages),
+            max_tokens=1,
+            tool_choice=None,
+            session=self._tag(),
+        )
+        self._prewarmer.know(ahead, lives=self._asked)
+
     def _tag(self) -> SessionTag:
         run = self._run
         follows = 0.0 if self._keeper is None else work_after(run, self._node)
         return SessionTag(self.id, run.tenant, run.began, run.deadline, follows, self._epoch)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._run.host.services.spawn(work, f"warming {self.id}")
 
     def _pause(self, tools: Iterable[Tool[..., Any]]) -> Pause | None:
         latencies = self._run.host.services.latencies

@@ -1,98 +1,87 @@
-"""Has conversations' next prompts computed, as far as they are known, while their tools run."""
+"""Has a conversation's next prompt computed, as far as it is known, while its tools run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
-from decimal import Decimal
+from contextlib import suppress
 from typing import Any, TypeAlias
 
-from agentflow.budgets.ledger import Ledger
-from agentflow.budgets.prices import Price
-from agentflow.errors import BackendError, BudgetExceeded
-from agentflow.executor.models.base import ChatRequest, Reply, Usage
-from agentflow.executor.models.usage import estimate, prompt_bound
+from agentflow.caches.affinity.warming import LEAST
+from agentflow.clock import now
+from agentflow.errors import BackendError, BackendRejected, BudgetExceeded
+from agentflow.executor.models.base import ChatRequest, Reply
+from agentflow.executor.models.usage import estimate
 
 AGAIN = 0.25
-"""Seconds after which a replica that was busy is looked at again."""
+"""Seconds after which a replica that was busy is looked at again, at the earliest."""
+
+SELDOM = 0.25
+"""Share of the time so far after which it is looked at again: two sessions that push each other
+out of an idle replica do so a few times, not all the time."""
 
 Spawn: TypeAlias = "Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]"
 
 
 class Prewarmer:
-    """Warms for one conversation; it is charged for what that takes.
+    """Warms for one conversation.
 
     Args:
-        warm: Makes a request where nothing has to wait for it; see `Pool.warm`.
-        ledger: Pays; the upper bound is reserved before.
+        warm: Makes a request where nobody has to wait for it, or gives None; see `Pool.warm`.
         spawn: Starts a task.
-        price: Of the model; None if it is not known.
-        paid: Whether it may cost money.
     """
 
     def __init__(
-        self,
-        warm: Callable[[ChatRequest], Awaitable[Reply | None]],
-        ledger: Ledger,
-        spawn: Spawn,
-        *,
-        price: Price | None = None,
-        paid: bool = False,
+        self, warm: Callable[[ChatRequest], Awaitable[Reply | None]], spawn: Spawn
     ) -> None:
         self._warm = warm
-        self._ledger = ledger
         self._spawn = spawn
-        self._price = price
-        self._may = paid or not self._usd(Usage(10**9, 1))
         self._next: ChatRequest | None = None
+        self._size = 0  # tokens, about, of the prompt that was handed over last
+        self._lives = False
+        self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._refused = False
 
-    def know(self, request: ChatRequest) -> None:
-        """The next prompt begins like that of this request, as far as is known by now."""
-        self._next = request
-        if self._may and (self._task is None or self._task.done()):
+    def know(self, request: ChatRequest, *, lives: bool = True) -> None:
+        """The next prompt begins like that of this request, as far as is known by now.
+
+        Args:
+            request: Asks for one token.
+            lives: Its session was answered before, so that it is known whether something of it
+                is missing. Of another, a prompt is computed once, and again when it has grown.
+        """
+        size = estimate(request, 0, 0).prompt_tokens
+        if self._refused or (not lives and size < self._size + LEAST):
+            return
+        self._next, self._size, self._lives = request, size, lives
+        self._news.set()
+        if self._task is None:
             self._task = self._spawn(self._work())
 
     def stop(self) -> None:
         """The next request is here, or none follows: what is under way is withdrawn."""
-        self._next = None
+        self._next, self._size = None, 0
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
     async def _work(self) -> None:
-        while (request := self._next) is not None:
-            if not await self._done(replace(request, max_tokens=1, tool_choice=None)):
-                await asyncio.sleep(AGAIN)
-            elif self._next is request:
-                self._next = None
+        since = now()
+        while (request := self._next) is not None and not self._refused:
+            self._news.clear()
+            settled = await self._is_warm(request) and not self._lives
+            pause = None if settled else max(AGAIN, SELDOM * (now() - since))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
 
-    async def _done(self, request: ChatRequest) -> bool:
-        """Warm, if there is a place for it and money; whether it need not be tried again."""
-        bound = Usage(prompt_bound(request), 1)
+    async def _is_warm(self, request: ChatRequest) -> bool:
+        """Warm, if there is a place for it."""
         try:
-            reservation = self._ledger.reserve(self._usd(bound), sum(_tokens(bound)))
-        except BudgetExceeded:
-            return True
-        used: Usage | None = estimate(request, 0, 1)
-        try:
-            reply = await self._warm(request)
-            used = None if reply is None else reply.usage
+            return await self._warm(request) is not None
+        except (BackendRejected, BudgetExceeded):
+            self._refused = True  # nor would it be taken later
         except BackendError:
-            return True  # whoever asks next finds out what is wrong
-        finally:
-            if used is None:
-                reservation.release()
-            else:
-                reservation.settle(self._usd(used), sum(_tokens(used)))
-        return used is not None
-
-    def _usd(self, used: Usage) -> Decimal:
-        if self._price is None:
-            return Decimal(0)
-        return self._price.cost(*_tokens(used), used.cached_tokens or 0)
-
-
-def _tokens(used: Usage) -> tuple[int, int]:
-    return used.prompt_tokens, used.completion_tokens
+            pass  # it gave way; or whoever asks next finds out what is wrong
+        return False

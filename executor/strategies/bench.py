@@ -156,12 +156,39 @@ class Workbench:
         """A conversation with the model, which is told last what is left if it is to be told."""
         return Conversation(self._run, self._metered, name, self._remaining.told)
 
+    def has_ended(self, node: int) -> bool:
+        """Whether a call has a value, or is known to have none."""
+        state = self._run.driver.state
+        return state.status[state.slot(node)] >= DONE
+
     def turns_to(self, nodes: Iterable[int], conversation: Conversation) -> None:
-        """Its model has spoken, and hears the results of these calls next."""
-        state, known = self._run.driver.state, self._run.tools
-        running = (node for node in nodes if state.status[state.slot(node)] < DONE)
-        names = (self.node(node).tool for node in running)
-        conversation.away(known[name] for name in names if name in known)
+        """Its model hears the results of these calls next."""
+        tools = self._run.tools
+        names = (self.node(node).tool for node in nodes if not self.has_ended(node))
+        conversation.away(tools[name] for name in names if name in tools)
+
+    def foresee(
+        self, nodes: Iterable[int], conversation: Conversation, known: Callable[[], ChatRequest]
+    ) -> None:
+        """Have what is known of a conversation's next prompt computed while these calls run.
+
+        Args:
+            nodes: The calls whose results it waits for.
+            conversation: Whose prompt it is.
+            known: The beginning of the request, as far as the results are there.
+        """
+        running = {node for node in nodes if not self.has_ended(node)}
+        if not running or not conversation.foresees:
+            return
+
+        def ended(node: int, *_: object) -> None:
+            running.discard(node)
+            if running:
+                conversation.foresee(known())
+
+        for node in tuple(running):
+            self._run.driver.watch(node, partial(ended, node))
+        conversation.foresee(known())
 
     def stopped(self, stream: ReplyStream, request: ChatRequest, why: str) -> None:
         """A reply is not read to its end, because a call in it cannot be made."""

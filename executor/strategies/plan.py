@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from agentflow.errors import AnswerInvalid
@@ -108,17 +110,23 @@ class _Planning:
             nodes = [self._ids[line] for line in started]
             writer.when_closed(lambda: self._bench.turns_to(nodes, self._planner))
             calls = [print_line(replace(plan.lines[line], thought="")) for line in started]
+            if plan.error is None and isinstance(plan.result, Answer):
+                self._bench.turns_to(nodes, self._joiner)
+                self._bench.foresee(nodes, self._joiner, partial(self._so_far, nodes, calls))
             await self._bench.settled(nodes)
             await writer.finish()
         finally:
             await writer.aclose()
-        observed = [
-            prompting.observation(call, self._bench.report(self._ids[line]))
-            for line, call in zip(started, calls, strict=True)
-        ]
+        observed = self._observations(nodes, calls)
         self._observed += observed
         self._note_writes(plan)
         return plan, observed
+
+    def _observations(self, nodes: list[int], calls: list[str]) -> list[str]:
+        """What came of calls, up to the first that has not ended."""
+        pairs = zip(nodes, calls, strict=True)
+        ended = takewhile(lambda pair: self._bench.has_ended(pair[0]), pairs)
+        return [prompting.observation(call, self._bench.report(node)) for node, call in ended]
 
     def _begin(self) -> PlanStream:
         return PlanStream(
@@ -217,10 +225,16 @@ class _Planning:
         if lost != self._lost:
             self._lost = lost
             self._joiner.begin_anew()
-        said = prompting.joining(self._task.question, self._observed)
+        return self._joiner.next(self._showing(self._observed), closing)
+
+    def _showing(self, observed: list[str]) -> ChatRequest:
+        """Shows the joiner this much, and nothing of the moment."""
         messages: list[Message] = [
             {"role": "system", "content": prompting.prompt("join")},
-            {"role": "user", "content": said},
+            {"role": "user", "content": prompting.joining(self._task.question, observed)},
         ]
-        request = ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
-        return self._joiner.next(request, closing)
+        return ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
+
+    def _so_far(self, nodes: list[int], calls: list[str]) -> ChatRequest:
+        """How the joiner is going to be asked, as far as the calls of a plan have ended."""
+        return self._showing([*self._observed, *self._observations(nodes, calls)])

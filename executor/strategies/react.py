@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from agentflow.errors import AnswerInvalid, ArgumentError, BackendError, PlanError
@@ -95,10 +97,16 @@ async def _converse(run: Run[Any], task: Task, bench: Workbench, conversation: C
             break
         messages.append(reply.as_message())
         bench.turns_to(turn.nodes, conversation)
+        bench.foresee(turn.nodes, conversation, partial(_so_far, request, tuple(messages), turn))
         messages += await turn.results()
     raise AnswerInvalid(
         f"no answer after {rounds} turns (Task(rounds=...) allows more)", problems="rounds"
     )
+
+
+def _so_far(request: ChatRequest, messages: tuple[Message, ...], turn: _Turn) -> ChatRequest:
+    """How the next request begins, as far as the turn's calls have ended."""
+    return replace(request, messages=(*messages, *turn.known()))
 
 
 async def _take_turn(bench: Workbench, request: ChatRequest) -> tuple[_Turn, Reply]:
@@ -176,10 +184,18 @@ class _Turn:
     async def results(self) -> list[Message]:
         """Wait for the calls; what the model is told of them, in the order it made them."""
         await self._bench.settled(self._nodes.values())
+        return self.known()
+
+    def known(self) -> list[Message]:
+        """The same up to the first call that has not ended."""
         return [
             {"role": "tool", "tool_call_id": call.id, "content": self._result(place)}
-            for place, call in sorted(self._calls.items())
+            for place, call in takewhile(self._has_ended, sorted(self._calls.items()))
         ]
+
+    def _has_ended(self, numbered: tuple[int, CallRequest]) -> bool:
+        place, _ = numbered
+        return place in self._refused or self._bench.has_ended(self._nodes[place])
 
     def _result(self, place: int) -> str:
         if place in self._refused:

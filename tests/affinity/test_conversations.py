@@ -168,7 +168,7 @@ async def test_planner_and_joiner_are_two_sessions(desk: Any) -> None:
     await there.engine.run("Which?")
 
     assert there.heard == [
-        ("asked", 1), ("away", 1, WEB), ("asked", 2), ("ended", 2), ("ended", 1),
+        ("asked", 1), ("away", 2, WEB), ("away", 1, WEB), ("asked", 2), ("ended", 2), ("ended", 1),
     ]  # fmt: skip
     assert [session.split("/")[1] for session in there.sessions] == ["plan", "join"]
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from decimal import Decimal
+import itertools
 from typing import Any
 
 import pytest
 
-from agentflow.budgets.budget import Budget
-from agentflow.budgets.ledger import Ledger
-from agentflow.budgets.prices import Price
 from agentflow.caches.affinity.dispatcher import Dispatcher
 from agentflow.caches.affinity.jobs import Job, Pause
 from agentflow.caches.affinity.policies import Sticky
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.warming import pays
-from agentflow.errors import BackendUnreachable
-from agentflow.executor.affinity.prewarm import AGAIN, Prewarmer
+from agentflow.clock import now
+from agentflow.errors import BackendError, BackendRejected
+from agentflow.executor.affinity.prewarm import SELDOM, Prewarmer
 from agentflow.executor.models.base import ChatRequest, Reply, SessionTag, Usage
 
 pytestmark = pytest.mark.virtual
@@ -36,9 +33,10 @@ def prompt(session: str, blocks: int) -> Prompt:
 class Fleet:
     """One replica (1,000 tokens a second), and sessions that have been answered there."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = 64_000) -> None:
         self.dispatcher = Dispatcher(Sticky())
-        self.dispatcher.join("a", 0.0, capacity=64_000, rates=Rates(prefill=1000.0, decode=0.01))
+        rates = Rates(prefill=1000.0, decode=0.01)
+        self.dispatcher.join("a", 0.0, capacity=capacity, rates=rates)
         self.now = 0.0
         self._number = 0
 
@@ -48,9 +46,11 @@ class Fleet:
         self.dispatcher.arrive(job, self.now)
         return self._number
 
-    def answered(self, session: str, blocks: int, pause: Pause | None) -> None:
+    def answered(
+        self, session: str, blocks: int, pause: Pause | None, seconds: float | None = None
+    ) -> None:
         number = self.ask(session, blocks)
-        self.now += 64 * blocks / 1000
+        self.now += 64 * blocks / 1000 if seconds is None else seconds
         self.dispatcher.began(number, self.now)
         self.now += 0.1
         self.dispatcher.finished(number, self.now, prompt=64 * blocks, made=11)
@@ -109,13 +109,42 @@ def test_nothing_is_computed_for_a_prompt_that_comes_after_the_deadline() -> Non
     assert fleet().pays("s", 20, deadline=500.0)
 
 
+def crowded(*order: str, capacity: int = 130) -> Fleet:
+    """Sessions that were answered in this order; of ``s`` 100 blocks are worth keeping."""
+    made = Fleet(64 * capacity)
+    for session in order:
+        if session == "s":
+            made.answered("s", 100, Pause(3.0, 4.0))
+        else:
+            made.answered(session, 25, None, seconds=0.1)
+    return made
+
+
+def test_what_is_there_is_used_again_before_it_is_evicted() -> None:
+    assert crowded("s", "other").pays("s", 100)
+
+
+def test_what_was_used_last_is_not_used_again() -> None:
+    assert not crowded("other", "s").pays("s", 100)
+
+
+def test_what_will_still_be_there_is_not_used_again() -> None:
+    assert not crowded("s", "other", capacity=1000).pays("s", 100)
+
+
+def test_whose_place_was_given_up_is_not_kept_there() -> None:
+    given_up = crowded("s", "other")
+    given_up.dispatcher.fleet.unpin(given_up.dispatcher.fleet.replicas["a"], "s")
+    assert not given_up.pays("s", 100)
+
+
 # Carrying it out
 
 
 def request(text: str, session: str = "s") -> ChatRequest:
     return ChatRequest(
         messages=[{"role": "user", "content": text}],
-        max_tokens=500,
+        max_tokens=1,
         session=SessionTag(session),
     )
 
@@ -124,124 +153,130 @@ class Warms:
     """Stands where a pool stands: takes what it is given when there is a place."""
 
     def __init__(self, *, seconds: float = 1.0) -> None:
-        self.begun: list[ChatRequest] = []
+        self.begun: list[float] = []
         self.done: list[str] = []
         self.free = True
-        self.broken = False
+        self.broken: BackendError | None = None
         self.seconds = seconds
 
     async def warm(self, request: ChatRequest) -> Reply | None:
-        if not self.free:
+        text = request.messages[-1]["content"]
+        if not self.free or text in self.done:
             return None
-        self.begun.append(request)
-        if self.broken:
-            raise BackendUnreachable("gone", url="http://a/v1")
+        self.begun.append(now())
+        if self.broken is not None:
+            raise self.broken
         await asyncio.sleep(self.seconds)
-        self.done.append(request.messages[-1]["content"])
+        self.done.append(text)
         return Reply(text="", usage=Usage(100, 1, 60))
 
 
-def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.get_running_loop().create_task(work)
-
-
-async def test_one_token_is_asked_for() -> None:
-    pool = Warms()
-    Prewarmer(pool.warm, Ledger(), spawn).know(request("a"))
-    await asyncio.sleep(2.0)
-    assert [it.max_tokens for it in pool.begun] == [1]
+def prewarmer(pool: Any) -> Prewarmer:
+    return Prewarmer(pool.warm, asyncio.get_running_loop().create_task)
 
 
 async def test_what_is_learnt_meanwhile_follows_and_what_was_overtaken_does_not() -> None:
     pool = Warms()
-    prewarmer = Prewarmer(pool.warm, Ledger(), spawn)
-    prewarmer.know(request("a"))
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
     await asyncio.sleep(0.5)
-    prewarmer.know(request("a b"))
-    prewarmer.know(request("a b c"))
+    ahead.know(request("a b"))
+    ahead.know(request("a b c"))
     await asyncio.sleep(5.0)
+    ahead.stop()
     assert pool.done == ["a", "a b c"]
+
+
+async def test_what_is_learnt_between_two_looks_is_computed_at_once() -> None:
+    pool = Warms()
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
+    await asyncio.sleep(100.0)
+    ahead.know(request("a b"))
+    await asyncio.sleep(1.1)
+    ahead.stop()
+    assert pool.done == ["a", "a b"]
 
 
 async def test_a_place_that_is_free_later_is_taken_then() -> None:
     pool = Warms()
     pool.free = False
-    Prewarmer(pool.warm, ledger := Ledger(), spawn).know(request("a"))
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
     await asyncio.sleep(3.0)
-    assert not pool.begun and ledger.reserved.tokens == 0
+    assert not pool.begun
     pool.free = True
-    await asyncio.sleep(AGAIN + 1.0)
+    await asyncio.sleep(3.0 * SELDOM + 1.0)
+    ahead.stop()
     assert pool.done == ["a"]
+
+
+async def test_what_is_evicted_again_is_computed_more_and_more_seldom() -> None:
+    pool = Warms(seconds=0.0)
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
+    for _ in range(1000):
+        await asyncio.sleep(0.1)
+        pool.done.clear()
+    ahead.stop()
+    gaps = [after - before for before, after in itertools.pairwise(pool.begun)]
+    assert len(pool.begun) < 30
+    assert gaps[0] < 1.0 and gaps[-1] > 10.0
+
+
+async def test_what_gave_way_is_tried_again() -> None:
+    pool = Warms()
+    pool.broken = BackendError("a request needs the place", url="http://a/v1")
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
+    await asyncio.sleep(0.1)
+    pool.broken = None
+    await asyncio.sleep(5.0)
+    ahead.stop()
+    assert pool.done == ["a"]
+
+
+async def test_a_server_that_refuses_such_prompts_is_asked_no_more() -> None:
+    pool = Warms()
+    pool.broken = BackendRejected("no result for a call", url="http://a/v1", status=400)
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
+    await asyncio.sleep(5.0)
+    ahead.know(request("a b"))
+    await asyncio.sleep(5.0)
+    ahead.stop()
+    assert len(pool.begun) == 1
 
 
 async def test_when_the_session_is_back_what_is_under_way_is_withdrawn() -> None:
     pool = Warms(seconds=60.0)
-    prewarmer = Prewarmer(pool.warm, ledger := Ledger(), spawn)
-    prewarmer.know(request("a"))
+    ahead = prewarmer(pool)
+    ahead.know(request("a"))
     await asyncio.sleep(1.0)
-    prewarmer.stop()
+    ahead.stop()
     await asyncio.sleep(100.0)
-    assert pool.begun and not pool.done
-    assert ledger.reserved.tokens == 0 and ledger.spent.tokens > 0
+    assert len(pool.begun) == 1 and not pool.done
 
 
 async def test_a_prewarmer_that_was_stopped_can_begin_again() -> None:
     pool = Warms()
-    prewarmer = Prewarmer(pool.warm, Ledger(), spawn)
-    prewarmer.stop()
-    prewarmer.know(request("a"))
-    prewarmer.stop()
-    prewarmer.know(request("b"))
+    ahead = prewarmer(pool)
+    ahead.stop()
+    ahead.know(request("a"))
+    ahead.stop()
+    ahead.know(request("b"))
     await asyncio.sleep(5.0)
+    ahead.stop()
     assert pool.done == ["b"]
 
 
-async def test_it_is_charged_for() -> None:
+async def test_of_a_new_session_only_what_is_much_longer_is_computed() -> None:
     pool = Warms()
-    price = Price(Decimal(1), Decimal(2), Decimal("0.5"))
-    ledger = Ledger(Budget(usd=1.0))
-    Prewarmer(pool.warm, ledger, spawn, price=price, paid=True).know(request("a"))
-    await asyncio.sleep(2.0)
-    assert ledger.spent.tokens == 101
-    assert ledger.spent.usd == Decimal("0.000072")  # 40 computed, 60 cached, 1 written
-    assert ledger.reserved.tokens == 0
-
-
-async def test_a_model_that_costs_money_is_not_asked_unless_that_is_allowed() -> None:
-    pool = Warms()
-    price = Price(Decimal(1), Decimal(2))
-    Prewarmer(pool.warm, Ledger(), spawn, price=price).know(request("a"))
-    await asyncio.sleep(2.0)
-    assert not pool.begun
-
-
-async def test_nothing_is_asked_for_that_the_budget_does_not_allow() -> None:
-    pool = Warms()
-    ledger = Ledger(Budget(tokens=5))
-    Prewarmer(pool.warm, ledger, spawn).know(request("a"))
-    await asyncio.sleep(2.0)
-    assert not pool.begun and ledger.spent.tokens == 0
-
-
-async def test_what_goes_wrong_is_not_tried_again() -> None:
-    pool = Warms()
-    pool.broken = True
-    Prewarmer(pool.warm, ledger := Ledger(), spawn).know(request("a"))
-    await asyncio.sleep(10.0)
-    assert len(pool.begun) == 1 and ledger.reserved.tokens == 0
-
-
-async def test_a_prompt_that_was_warmed_in_a_pool_is_cached_when_it_comes(world: Any) -> None:
-    pool = world.pool("ab")
-    first = await pool.complete(request("begins so " * 100))
-    pool.away("s", LONG)
-    known = request("begins so " * 100)
-    known.messages = [*known.messages, first.as_message(), *request("went on " * 300).messages]
-    Prewarmer(pool.warm, Ledger(), spawn).know(known)
-    await asyncio.sleep(50.0)
-
-    known.max_tokens = 4
-    reply = await pool.complete(known)
-
-    assert reply.replica == first.replica
-    assert (reply.usage.cached_tokens or 0) > 0.9 * reply.usage.prompt_tokens
+    ahead = prewarmer(pool)
+    for text in ("a " * 200, "a " * 220, "a " * 400):
+        ahead.know(request(text), lives=False)
+        await asyncio.sleep(20.0)
+    pool.done.clear()
+    await asyncio.sleep(20.0)
+    ahead.stop()
+    assert len(pool.begun) == 2

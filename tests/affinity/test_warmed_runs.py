@@ -1,0 +1,220 @@
+"""Runs whose next prompts are computed ahead: sooner answered, and the same in all else."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agentflow import events
+from agentflow.budgets.budget import Budget
+from agentflow.budgets.prices import Price, Prices
+from agentflow.clock import now
+from agentflow.engine import Engine
+from agentflow.errors import DeadlineExceeded, RunCancelled
+from agentflow.executor.affinity.pool import Pool
+from agentflow.executor.affinity.replica import ReplicaSpec
+from agentflow.executor.models.base import ChatRequest
+from agentflow.executor.strategies.task import Task
+from agentflow.testing import Call, ModelledReplica, Serving
+from agentflow.testing.chat import ChatCall
+from agentflow.testing.replies import Reply
+from agentflow.tools.tool import tool
+
+pytestmark = pytest.mark.virtual
+
+SERVING = Serving(prefill=1000.0, step=0.01, capacity=8_000)
+
+PAGE = " ".join(f"word{number}" for number in range(600))  # 1,040 tokens or so
+
+TWO = Reply(
+    Call("page", {"name": "a", "seconds": 1.0}, "c1"),
+    Call("page", {"name": "b", "seconds": 20.0}, "c2"),
+)
+LONG = Reply(
+    Call("page", {"name": "a", "seconds": 1.0}, "c1"),
+    Call("page", {"name": "b", "seconds": 200.0}, "c2"),
+)
+PLAN = '$1 = page(name="a", seconds=1)\n$2 = page(name="b", seconds=20)\njoin()'
+
+
+SAID = [{"role": "user", "content": "Something else."}]
+
+
+async def others(pool: Pool, seconds: float) -> None:
+    """Have all of the replica's memory used by somebody else, for as long."""
+    until = now() + seconds
+    for number in itertools.count():
+        said = [{"role": "user", "content": f"other {number % 4} " * 2_000}]
+        await pool.complete(ChatRequest(messages=said, max_tokens=100))
+        if now() > until:
+            return
+
+
+@tool(reads="web")
+async def page(name: str, seconds: float) -> str:
+    """Read a page."""
+    await asyncio.sleep(seconds)
+    return f"{name}: {PAGE}"
+
+
+class Unready(Pool):
+    """A pool that computes nothing ahead."""
+
+    warm = property()  # type: ignore[assignment]  # it is not there
+
+
+@dataclass
+class Outcome:
+    """A run, and what was told of its model calls."""
+
+    value: Any
+    replies: list[events.ModelReplied]
+    spent: int
+
+    @property
+    def answers(self) -> list[events.ModelReplied]:
+        return [reply for reply in self.replies if not reply.warmed]
+
+    @property
+    def warmed(self) -> list[events.ModelReplied]:
+        return [reply for reply in self.replies if reply.warmed]
+
+
+class Bench:
+    """One replica that follows a script, and an engine that asks it."""
+
+    def __init__(self, world: Any, kind: type[Pool], script: Any, **options: Any) -> None:
+        def say(call: ChatCall) -> Any:
+            if call.body["max_tokens"] == 1:
+                return "word"
+            turns = sum(message["role"] == "assistant" for message in call.messages)
+            joins = "judge" in str(call.messages[0]["content"])[:400]
+            return "Answer: done." if turns or joins else script
+
+        world.hosts.replicas["a"] = self.replica = ModelledReplica(SERVING, say)
+        spec = ReplicaSpec("http://a/v1", name="a", capacity=SERVING.capacity)
+        self.pool = kind([spec], "modelled", http=world.http, **options)
+        world.pools.append(self.pool)
+        self.events: list[events.Event] = []
+        self.engine = Engine(model=self.pool, tools=[page], subscribers=[self.events.append])
+
+    def outcome(self, run: Any, value: Any = None) -> Outcome:
+        replies = [event for event in self.events if isinstance(event, events.ModelReplied)]
+        return Outcome(value, replies, run.ledger.spent.tokens)
+
+    async def run(self, strategy: str, budget: Budget | None = None) -> Outcome:
+        run = self.engine.start(Task("Which?", strategy, budget=budget))
+        value = await run
+        await self.engine.aclose()
+        return self.outcome(run, value)
+
+
+@pytest.mark.parametrize(("strategy", "script"), [("react", TWO), ("plan", PLAN)])
+async def test_results_are_computed_while_others_are_waited_for(
+    world: Any, strategy: str, script: Any
+) -> None:
+    plain = await Bench(world, Unready, script).run(strategy)
+    ahead = await Bench(world, Pool, script).run(strategy)
+
+    assert ahead.value == plain.value
+    assert ahead.warmed and not plain.warmed
+    assert ahead.answers[-1].cached_tokens > plain.answers[-1].cached_tokens + 1000
+    assert ahead.answers[-1].seconds < plain.answers[-1].seconds - 1.0
+
+
+async def test_what_was_evicted_during_a_long_call_is_there_again(world: Any) -> None:
+    async def crowd(bench: Bench) -> Outcome:
+        running = asyncio.create_task(bench.run("react"))
+        await asyncio.sleep(30.0)
+        await others(bench.pool, seconds=10.0)
+        return await running
+
+    plain = await crowd(Bench(world, Unready, LONG))
+    ahead = await crowd(Bench(world, Pool, LONG))
+
+    assert ahead.value == plain.value
+    assert ahead.answers[-1].cached_tokens > 1000 > plain.answers[-1].cached_tokens
+    assert ahead.answers[-1].seconds < plain.answers[-1].seconds - 1.0
+
+
+async def test_nothing_is_computed_while_others_are_answered(world: Any) -> None:
+    bench = Bench(world, Pool, TWO)
+    running = asyncio.create_task(bench.run("react"))
+    await asyncio.sleep(0.5)
+    await others(bench.pool, seconds=30.0)
+
+    outcome = await running
+
+    assert outcome.value == "Answer: done." and not outcome.warmed
+
+
+async def test_others_do_not_wait_for_what_is_computed_ahead(world: Any) -> None:
+    bench = Bench(world, Pool, TWO)
+    running = asyncio.create_task(bench.run("react"))
+    while not bench.replica.engine.running:
+        await asyncio.sleep(0.01)
+    while bench.replica.engine.running or not bench.replica.requests[1:]:
+        await asyncio.sleep(0.01)
+
+    began = now()
+    await bench.pool.complete(ChatRequest(messages=SAID, max_tokens=2))
+
+    assert now() - began < 0.5
+    await running
+
+
+async def test_what_is_computed_ahead_is_counted_and_told(world: Any) -> None:
+    outcome = await Bench(world, Pool, TWO).run("react", Budget(tokens=1_000_000))
+
+    assert outcome.warmed
+    told = sum(reply.prompt_tokens + reply.completion_tokens for reply in outcome.replies)
+    assert outcome.spent == told
+
+
+async def test_nothing_is_computed_ahead_that_could_be_missing_later(world: Any) -> None:
+    outcome = await Bench(world, Pool, TWO).run("react", Budget(tokens=30_000))
+
+    assert outcome.value == "Answer: done." and not outcome.warmed
+
+
+async def test_nothing_is_computed_ahead_for_money(world: Any) -> None:
+    prices = Prices({"modelled": Price(Decimal(1), Decimal(2))})
+    outcome = await Bench(world, Pool, TWO, prices=prices).run("react")
+
+    assert outcome.value == "Answer: done." and not outcome.warmed
+
+
+async def test_nothing_is_computed_ahead_for_what_the_deadline_cuts_off(world: Any) -> None:
+    bench = Bench(world, Pool, TWO)
+
+    with pytest.raises(DeadlineExceeded):
+        await bench.run("react", Budget(deadline=2.0))
+    await asyncio.sleep(60.0)
+
+    assert len(bench.replica.requests) == 1
+
+
+async def test_a_run_that_is_cancelled_leaves_nothing_behind(world: Any) -> None:
+    bench = Bench(world, Pool, TWO)
+    run = bench.engine.start(Task("Which?", "react"))
+    await asyncio.sleep(2.0)
+    assert bench.replica.engine.running
+
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        await run
+    await asyncio.sleep(0.1)
+
+    outcome = bench.outcome(run)
+    assert len(outcome.warmed) == 1 and isinstance(bench.events[-1], events.RunCancelled)
+    assert outcome.spent == sum(r.prompt_tokens + r.completion_tokens for r in outcome.replies)
+    assert not bench.replica.engine.running and run.ledger.reserved.tokens == 0
+    requests = len(bench.replica.requests)
+    await asyncio.sleep(60.0)
+    assert len(bench.replica.requests) == requests
+    await bench.engine.aclose()
