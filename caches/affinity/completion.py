@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from heapq import nsmallest
 from itertools import islice
+from statistics import fmean
+from typing import TypeAlias
 
 from agentflow.caches.affinity.admission import fits, make_room, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Replica
@@ -41,11 +43,20 @@ STILL_THERE = 0.8
 CROWD = 0.2
 """Share of a reply's time that each session adds to it which lives, or runs, there as well."""
 
+UNLIKE = 2.0
+"""By what factor a replica has to be faster or slower than the others to be told from them."""
+
+TYPICAL = 4
+"""Requests beside which replicas are compared."""
+
 LOOKED_AT = 12
 """Jobs that are looked at, those apart whose own replica has room for something."""
 
 QUANTUM = 250_000
 """Tokens that one tenant may be ahead of another where no capacity is known."""
+
+Settling: TypeAlias = "tuple[float, int]"
+"""Seconds, and blocks that are in use: the least wins."""
 
 
 class EarliestCompletion:
@@ -138,7 +149,8 @@ class EarliestCompletion:
             return None
         session = fleet.sessions.get(job.session)
         why = "new" if session is None or session.home is None else "lost"
-        return min(takers, key=partial(_settling, job, fleet, now)), why
+        usual = _Pace(self._open)
+        return min(takers, key=partial(_settling, job, fleet, now, usual)), why
 
     def _idle(self, job: Job, fleet: Fleet) -> Choice:
         """A place where a job is in nobody's way: at home, or where there is none, anywhere."""
@@ -173,15 +185,36 @@ def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:
     return wait + replica.rates.prefill(uncached) + write
 
 
-def _settling(job: Job, fleet: Fleet, now: float, replica: Replica) -> tuple[float, int]:
+def _settling(job: Job, fleet: Fleet, now: float, usual: _Pace, replica: Replica) -> Settling:
     """What it takes a session to live at a replica: this turn's answer, or all that will follow."""
     first = cost(job, replica, fleet, now)
     if not job.returns:
         return first, len(replica.pins)
     living = (replica.homes + replica.running) / 2
-    write = job.output * replica.rates.decode(replica.homes + 1)
+    write = job.output * usual.of(replica) * usual.decode(replica.homes + 1)
     meetings = living * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
     return first / TURNS + write + meetings, len(replica.pins)
+
+
+class _Pace:
+    """How fast the replicas write that a job may go to.
+
+    What is learnt of each is noisy, and mostly they are alike: they are taken to be, but for
+    those that clearly are not.
+    """
+
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self._alone = fmean(replica.rates.decode(1) for replica in replicas)
+        self._each = fmean(replica.rates.decode(2) for replica in replicas) - self._alone
+
+    def decode(self, running: int) -> float:
+        """Seconds a token while so many requests run, in the mean of the replicas."""
+        return self._alone + self._each * (running - 1)
+
+    def of(self, replica: Replica) -> float:
+        """How many times that a replica takes."""
+        ratio = replica.rates.decode(TYPICAL) / self.decode(TYPICAL)
+        return 1.0 if 1 / UNLIKE < ratio < UNLIKE else ratio
 
 
 def _accepts(replica: Replica, now: float) -> bool:
