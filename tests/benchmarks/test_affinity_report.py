@@ -78,7 +78,7 @@ def test_the_goal_that_nothing_is_worse_names_where_it_is_worst(found: report.Fo
     its = found.cells[0]
     others = [sent.whole.mean for name, sent in its.sent.items() if name != OURS]
     assert goal.value == pytest.approx(100 * (its.sent[OURS].whole.mean / min(others) - 1))
-    assert "chat 2 50 %" in goal.name
+    assert "chat, 2 replicas, KV 50 %" in goal.name
 
 
 def test_all_of_it_can_be_printed(found: report.Found, capsys: pytest.CaptureFixture[str]) -> None:
