@@ -180,7 +180,8 @@ class MeteredModel:
         if left is not None and _total(bound) > SPARE * left:
             return None
         reservation, began = ledger.reserve(self._usd(bound), _total(bound)), now()
-        reply, used, sent = None, _unanswered(request, bound), True
+        reply: Reply | None = None
+        used, sent = _unanswered(request, bound), True
 
         def say_so_far() -> None:
             self._tell(used, self._usd(used), began, reply, warmed=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job
 
-LEAST = 64.0
-"""Tokens below which nothing is gained by computing them early."""
+LEAST = 128.0
+"""Tokens below which little is gained by computing them early; and what is predicted of the end of
+a prompt can be off by two blocks."""
 
 LATE = 2.0
 """By what factor the rest of a pause has to be longer than the computation: a prompt that is asked

@@ -63,6 +63,7 @@ class Conversation:
 
     Attributes:
         id: Unique among all conversations.
+        asked: Whether it has asked anything yet.
         foresees: Whether the model can make use of `foresee`.
     """
 
@@ -79,7 +80,7 @@ class Conversation:
         self._told = told
         self._prefix = Prefix()
         self._epoch = 0
-        self._asked = False
+        self.asked = False
         self.foresees = model.warms
         self._prewarmer = Prewarmer(model.warm, self._spawn)
         self.id = f"{run.id}/{name}/{run.conversations.number()}"
@@ -105,7 +106,7 @@ class Conversation:
             closing: Ends the last message this time, and is not part of what was said.
         """
         self._prewarmer.stop()
-        self._asked = True
+        self.asked = True
         if (found := self._prefix.extend(request)) is not None:
             self._broken(found)
         messages = list(request.messages)
@@ -136,7 +137,7 @@ class Conversation:
             tool_choice=None,
             session=self._tag(),
         )
-        self._prewarmer.know(ahead, lives=self._asked)
+        self._prewarmer.know(ahead, lives=self.asked)
 
     def _tag(self) -> SessionTag:
         run = self._run

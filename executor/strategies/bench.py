@@ -188,7 +188,8 @@ class Workbench:
 
         for node in tuple(running):
             self._run.driver.watch(node, partial(ended, node))
-        conversation.foresee(known())
+        if conversation.asked:
+            conversation.foresee(known())
 
     def stopped(self, stream: ReplyStream, request: ChatRequest, why: str) -> None:
         """A reply is not read to its end, because a call in it cannot be made."""

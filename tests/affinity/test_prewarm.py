@@ -273,7 +273,7 @@ async def test_a_prewarmer_that_was_stopped_can_begin_again() -> None:
 async def test_of_a_new_session_only_what_is_much_longer_is_computed() -> None:
     pool = Warms()
     ahead = prewarmer(pool)
-    for text in ("a " * 200, "a " * 220, "a " * 400):
+    for text in ("a " * 300, "a " * 330, "a " * 900):
         ahead.know(request(text), lives=False)
         await asyncio.sleep(20.0)
     pool.done.clear()

@@ -61,6 +61,15 @@ def test_with_a_known_capacity_it_is_what_the_server_has(asks: list[Prompt], siz
     assert len(model) == len(cache.blocks)
 
 
+def test_what_was_used_since_a_prompt_is_counted() -> None:
+    model = Residency(100)
+    for name, length in (("a", 10), ("b", 20), ("c", 5), ("b", 20)):
+        model.touch(talk(name, length))
+
+    assert [model.newer(talk(*known)) for known in (("a", 10), ("b", 20), ("c", 5))] == [25, 0, 20]
+    assert model.newer(talk("b", 25)) == len(model) == 35  # its end is not there: all is newer
+
+
 @given(
     st.lists(st.tuples(prompts, st.integers(-5, 10**9), st.booleans()), max_size=60),
     st.sampled_from([None, 16, 40, 1000]),

@@ -13,12 +13,13 @@ import pytest
 from agentflow import events
 from agentflow.budgets.budget import Budget
 from agentflow.budgets.prices import Price, Prices
+from agentflow.caches.affinity.jobs import Pause
 from agentflow.clock import now
 from agentflow.engine import Engine
 from agentflow.errors import DeadlineExceeded, RunCancelled
 from agentflow.executor.affinity.pool import Pool
 from agentflow.executor.affinity.replica import ReplicaSpec
-from agentflow.executor.models.base import ChatRequest
+from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.strategies.task import Task
 from agentflow.testing import Call, ModelledReplica, Serving
 from agentflow.testing.chat import ChatCall
@@ -42,15 +43,16 @@ LONG = Reply(
 PLAN = '$1 = page(name="a", seconds=1)\n$2 = page(name="b", seconds=20)\njoin()'
 
 
-SAID = [{"role": "user", "content": "Something else."}]
+def said(text: str, tag: SessionTag | None = None) -> ChatRequest:
+    message = {"role": "user", "content": text}
+    return ChatRequest(messages=[message], max_tokens=2, session=tag)
 
 
 async def others(pool: Pool, seconds: float) -> None:
     """Have all of the replica's memory used by somebody else, for as long."""
     until = now() + seconds
     for number in itertools.count():
-        said = [{"role": "user", "content": f"other {number % 4} " * 2_000}]
-        await pool.complete(ChatRequest(messages=said, max_tokens=100))
+        await pool.complete(said(f"other {number % 4} " * 2_000))
         if now() > until:
             return
 
@@ -114,6 +116,22 @@ class Bench:
         return self.outcome(run, value)
 
 
+async def test_what_others_are_about_to_push_out_is_used_again(world: Any) -> None:
+    bench = Bench(world, Pool, TWO)
+    one = said("this is long " * 1_000, SessionTag("one"))
+    other = said("that is not " * 700)
+    await bench.pool.complete(other)
+    await bench.pool.complete(one)
+    bench.pool.away("one", Pause(1.0, 1.2))
+
+    before = await bench.pool.warm(one)
+    await bench.pool.complete(other)
+    after = await bench.pool.warm(one)
+
+    assert before is None and after is not None
+    assert after.usage.cached_tokens > 0.9 * after.usage.prompt_tokens
+
+
 @pytest.mark.parametrize(("strategy", "script"), [("react", TWO), ("plan", PLAN)])
 async def test_results_are_computed_while_others_are_waited_for(
     world: Any, strategy: str, script: Any
@@ -162,7 +180,7 @@ async def test_others_do_not_wait_for_what_is_computed_ahead(world: Any) -> None
         await asyncio.sleep(0.01)
 
     began = now()
-    await bench.pool.complete(ChatRequest(messages=SAID, max_tokens=2))
+    await bench.pool.complete(said("Something else."))
 
     assert now() - began < 0.5
     await running
