@@ -118,11 +118,11 @@ class Bench:
 
 async def test_what_others_are_about_to_push_out_is_used_again(world: Any) -> None:
     bench = Bench(world, Pool, TWO)
-    one = said("this is long " * 1_000, SessionTag("one"))
-    other = said("that is not " * 700)
+    one = said("this is long " * 1_300, SessionTag("one"))
+    other = said("that is not " * 500)
     await bench.pool.complete(other)
     await bench.pool.complete(one)
-    bench.pool.away("one", Pause(1.0, 1.2))
+    bench.pool.away("one", Pause(0.5, 0.6))
 
     before = await bench.pool.warm(one)
     await bench.pool.complete(other)
