@@ -2,7 +2,8 @@
 
 Each slot keeps the last sequence it worked on, and only the client knows which of them will be
 wanted first. Left alone, the server gives a new conversation the slot of another that begins
-alike, which loses it.
+alike, which loses it. What nobody will ask for again serves whoever begins alike: the system
+prompt of conversations that are over is not computed for the next one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import eq
+
+from agentflow.caches.affinity.prompts import Prompt
 
 SWAP = 1.0 / 35_000.0
 """Seconds to save or restore a token before it was measured; the server's README tells of 1,745
 tokens in 50 ms."""
+
+NOTHING = Prompt((), 0)
+"""What an unused slot holds, and what is known of a prompt of which nothing is."""
 
 FILES = 64
 """Sequences that are kept on the server's disk at most: it offers no way to delete a file."""
@@ -29,6 +36,7 @@ class Slot:
     Attributes:
         number: As the server calls it.
         session: Whose sequence it holds; empty for nobody's.
+        prompt: With which that sequence begins.
         tokens: Length of that sequence.
         busy: A request has it.
         used: When it was last given back.
@@ -36,6 +44,7 @@ class Slot:
 
     number: int
     session: str = ""
+    prompt: Prompt = NOTHING
     tokens: int = 0
     busy: bool = False
     used: float = -math.inf
@@ -90,29 +99,35 @@ class SlotTable:
         self._files = [f"agentflow-{self.label}-{number}.bin" for number in reversed(range(FILES))]
 
     def take(
-        self, session: str, next_use: Callable[[str], float], compute: Callable[[int], float]
+        self,
+        session: str,
+        prompt: Prompt,
+        next_use: Callable[[str], float],
+        compute: Callable[[int], float],
     ) -> Seat:
         """A slot for a request, which is to be given back; there has to be a free one.
 
-        That of the session if it has one; else one that holds nothing; else that of the session
-        which will be back last (Bélády's rule, with expected times). What is lost there is saved
-        before if saving and restoring it takes less than computing it again, which is InferCept's
-        choice between swapping and discarding.
+        That of the session if it has one; else, of those to which nobody will be back, the one
+        that begins most alike, or was unused longest; else that of the session which will be back
+        last (Bélády's rule, with expected times). What is lost there is saved before if saving and
+        restoring it takes less than computing it again, which is InferCept's choice between
+        swapping and discarding.
 
         Args:
-            session: Whose request it is.
+            session: Whose request it is; empty for one that belongs to none.
+            prompt: What it asks to be computed.
             next_use: Seconds until a session will probably ask again; infinite for never.
             compute: Seconds to compute so many tokens of a prompt.
         """
         free = [slot for slot in self.slots if not slot.busy]
-        if own := [slot for slot in free if slot.session == session]:
-            slot = max(own, key=lambda slot: slot.tokens)
-            slot.busy = True
-            return Seat(slot.number)
-        slot = max(free, key=lambda slot: (self._rest(slot, next_use), -slot.used, -slot.number))
-        seat = self._seat(slot, session, next_use, compute)
-        slot.session, slot.tokens = session, 0
-        slot.busy = True
+        if own := [slot for slot in free if session and slot.session == session]:
+            slot = max(own, key=lambda slot: (_alike(slot.prompt, prompt), slot.tokens))
+            seat = Seat(slot.number)
+        else:
+            slot = max(free, key=lambda slot: _spare(slot, prompt, next_use))
+            seat = self._seat(slot, session, next_use, compute)
+            slot.session, slot.tokens = session, 0
+        slot.prompt, slot.busy = prompt, True
         return seat
 
     def give_back(self, number: int, tokens: int, now: float) -> None:
@@ -121,14 +136,12 @@ class SlotTable:
         slot.busy = False
         slot.tokens, slot.used = tokens or slot.tokens, now
 
-    def end(self, session: str) -> int | None:
-        """A session asks nothing more; the slot that can be erased, if it had one."""
+    def end(self, session: str) -> None:
+        """A session asks nothing more: its slot keeps what it holds, and is nobody's."""
         self._forget(session)
         for slot in self.slots:
-            if slot.session == session and not slot.busy:
-                slot.session, slot.tokens = "", 0
-                return slot.number
-        return None
+            if slot.session == session:
+                slot.session = ""
 
     def swapped(self, tokens: int, seconds: float) -> None:
         """So many tokens were saved, or restored, in that time."""
@@ -138,9 +151,6 @@ class SlotTable:
     def lost(self, session: str) -> None:
         """What was to be saved was not, or could not be restored."""
         self._forget(session)
-
-    def _rest(self, slot: Slot, next_use: Callable[[str], float]) -> float:
-        return next_use(slot.session) if slot.session else math.inf
 
     def _seat(
         self,
@@ -169,3 +179,16 @@ class SlotTable:
     def _forget(self, session: str) -> None:
         if (saved := self._saved.pop(session, None)) is not None:
             self._files.append(saved.file)
+
+
+def _spare(
+    slot: Slot, prompt: Prompt, next_use: Callable[[str], float]
+) -> tuple[float, int, float, int]:
+    """How well a slot can be given to a prompt: the more, the better."""
+    back = next_use(slot.session) if slot.session else math.inf
+    return back, _alike(slot.prompt, prompt), -slot.used, -slot.number
+
+
+def _alike(one: Prompt, other: Prompt) -> int:
+    """With how many equal blocks two prompts begin; after the first that differs, all do."""
+    return sum(map(eq, one.blocks, other.blocks))

@@ -10,7 +10,8 @@ from hashlib import blake2b
 from typing import Any
 
 from agentflow.caches.affinity.fleet import Fleet
-from agentflow.caches.affinity.slots import SlotTable
+from agentflow.caches.affinity.prompts import Prompt
+from agentflow.caches.affinity.slots import NOTHING, SlotTable
 from agentflow.clock import now
 from agentflow.errors import BackendError, BackendUnreachable
 from agentflow.executor.affinity.dialects import (
@@ -91,7 +92,10 @@ class Manners:
         if not self._known.is_set():
             await self._learn_a_moment()
         slots = self._slots
-        slot = None if slots is None else await slots.take(session)
+        slot = None
+        if slots is not None:
+            owner = "" if request.session is None else session
+            slot = await slots.take(owner, self._prompt(session))
         try:
             yield self._dressed(request, optional, slot)
         finally:
@@ -115,8 +119,12 @@ class Manners:
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
-        if self._slots is not None:
-            await self._slots.aclose()
+
+    def _prompt(self, session: str) -> Prompt:
+        """What the session's latest request here asks to be computed."""
+        flights = self._fleet.replicas[self._name].flights.values()
+        jobs = (flight.job for flight in reversed(flights))
+        return next((job.prompt for job in jobs if job.session == session), NOTHING)
 
     async def _learn_a_moment(self) -> None:
         if self._learning is None:

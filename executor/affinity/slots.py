@@ -1,4 +1,4 @@
-"""The slots of a llama.cpp server: chosen, saved, restored and erased by the pool."""
+"""The slots of a llama.cpp server: chosen, saved and restored by the pool."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from agentflow.caches.affinity.fleet import Fleet
+from agentflow.caches.affinity.prompts import Prompt
 from agentflow.caches.affinity.slots import SlotTable
 from agentflow.clock import now
 from agentflow.executor.models import failures
 
 PATIENCE = 10.0
-"""Seconds that saving, restoring or erasing a slot may take."""
+"""Seconds that saving or restoring a slot may take."""
 
 
 _CANNOT = (404, 405, 501)
@@ -50,16 +51,19 @@ class Slots:
         self._fleet = fleet
         self._name = name
         self._free = asyncio.Semaphore(len(table.slots))
-        self._erasing: set[asyncio.Task[None]] = set()
 
-    async def take(self, session: str) -> int:
+    async def take(self, session: str, prompt: Prompt) -> int:
         """A slot for a request of a session, as soon as one is free; it is to be given back.
 
         What the slot held is saved before, and what the session had is restored, where that pays.
+
+        Args:
+            session: Empty for a request that belongs to none.
+            prompt: Of the request.
         """
         await self._free.acquire()
         replica = self._fleet.replicas[self._name]
-        seat = self._table.take(session, self._next_use, replica.rates.prefill)
+        seat = self._table.take(session, prompt, self._next_use, replica.rates.prefill)
         try:
             if seat.save and not await self._act(seat.slot, "save", seat.save):
                 self._table.lost(seat.saved)
@@ -81,15 +85,8 @@ class Slots:
         self._free.release()
 
     def ended(self, session: str) -> None:
-        """A session asks nothing more: what the server has of it is erased, in the background."""
-        if (slot := self._table.end(session)) is not None:
-            task = asyncio.get_running_loop().create_task(self._erase(slot))
-            self._erasing.add(task)
-            task.add_done_callback(self._erasing.discard)
-
-    async def aclose(self) -> None:
-        """Wait until what has to be erased is."""
-        await asyncio.gather(*self._erasing, return_exceptions=True)
+        """A session asks nothing more: whoever begins alike may have its slot."""
+        self._table.end(session)
 
     def _next_use(self, session: str) -> float:
         """Seconds until a session will probably ask again."""
@@ -101,17 +98,14 @@ class Slots:
         elapsed = now() - known.since
         return elapsed if known.pause is None else known.pause.remaining(elapsed)
 
-    async def _erase(self, slot: int) -> None:
-        await self._act(slot, "erase")
-
-    async def _act(self, slot: int, action: str, file: str = "") -> bool:
-        """Do something with a slot; whether it was done."""
+    async def _act(self, slot: int, action: str, file: str) -> bool:
+        """Save a slot in a file, or restore it from there; whether that was done."""
         began = now()
         address = f"{self._address}{slot}?action={action}"
         try:
             async with asyncio.timeout(PATIENCE):
                 response = await self._http.post(
-                    address, headers=self._headers, json={"filename": file} if file else {}
+                    address, headers=self._headers, json={"filename": file}
                 )
         except TimeoutError:
             return False
