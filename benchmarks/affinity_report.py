@@ -123,8 +123,8 @@ def sweep(closed: dict[str, Runs]) -> str:
              _percent(ours.ceiling), _percent(closes(runs))]
         )  # fmt: skip
     headings = (
-        "setting", "ours, s", "sticky, s", "faster", "least", "bound", "best other", "faster than",
-        "table cached, %", "ours", "the future", "ceiling", "gap closed, %",
+        "setting", "ours, s", "sticky, s", "faster, x", "worst seed", "bound", "best other",
+        "faster, x", "cached: table, %", "ours", "the future", "ceiling", "gap closed, %",
     )  # fmt: skip
     return harness.table(headings, lines)
 
@@ -172,7 +172,8 @@ def fleets(cells: list[Cell]) -> str:
         )  # fmt: skip
     headings = (
         "trace, replicas", "KV asked, %", "KV, %", "ceiling, %", "Bélády, %", "ours, %",
-        "of its own Bélády", "hindsight, %", "regret, %", "answer, s", "best other", "faster than", "least",
+        "of its own Bélády", "hindsight, %", "regret, %", "answer, s", "best other", "faster, x",
+        "worst start",
     )  # fmt: skip
     return harness.table(headings, lines)
 
