@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from agentflow.caches.affinity.dispatcher import FORGET
 from agentflow.caches.affinity.prompts import Chain, Prompt
 from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.usage import BYTES_PER_TOKEN
@@ -115,6 +116,6 @@ class Chains:
             self._kept -= known.size
 
     def _forget_some(self) -> None:
-        while self._kept > KEPT_BYTES:
+        while self._kept > KEPT_BYTES or len(self._known) > FORGET:
             _, known = self._known.popitem(last=False)
             self._kept -= known.size

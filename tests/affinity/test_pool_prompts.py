@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentflow.caches.affinity.dispatcher import FORGET
 from agentflow.caches.affinity.prompts import Prompt
 from agentflow.executor.affinity import chains
 from agentflow.executor.affinity.chains import Chains, prompt_bytes
@@ -104,3 +105,12 @@ async def test_a_pool_learns_how_many_tokens_its_blocks_have(world: Any) -> None
     await pool.complete(asking("a b c d e f " * 300))
 
     assert fleet.block > 80.0
+
+
+def test_sessions_that_nobody_ends_are_forgotten_beyond_a_number() -> None:
+    known = Chains()
+
+    for number in range(FORGET + 5):
+        known.prompt(asking("short"), f"s{number}")
+
+    assert len(known._known) == FORGET
