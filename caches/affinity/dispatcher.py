@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from heapq import heappush
 
 from agentflow.caches.affinity.admission import keep_until, release_expired
@@ -31,10 +31,13 @@ class Dispatcher:
     Attributes:
         fleet: The replicas and sessions.
         policy: As given.
+        on_error: Told of a job that the policy failed at, which is nowhere any more, and of what
+            it raised; by default that is raised.
     """
 
     def __init__(self, policy: Policy, *, block: float = 64) -> None:
         self.policy = policy
+        self.on_error: Callable[[Job, Exception], object] = _raise
         self.fleet = Fleet(block)
         self._waiting: dict[int, Job] = {}
         self._sent: dict[int, Replica] = {}
@@ -196,13 +199,10 @@ class Dispatcher:
 
     def withdrawn(self, number: int, now: float) -> list[Send]:
         """Nobody wants the answer any more, whether the job waits or was sent."""
-        job = self._waiting.pop(number, None)
-        if job is not None:
-            session = self.fleet.sessions[job.session]
-            session.busy -= 1
-            self._settle(session, now)
+        if (job := self._waiting.get(number)) is not None:
+            self._drop(job, now)
             return self._look(now)
-        return self.failed(number, now)
+        return self.failed(number, now) if number in self._sent else []  # its replica may be gone
 
     # Sessions
 
@@ -231,14 +231,41 @@ class Dispatcher:
         sends: list[Send] = []
         if not self._waiting:
             return sends
-        for job in self.policy.order(list(self._waiting.values()), self.fleet, now):
-            if (choice := self.policy.choose(job, self.fleet, now)) is not None:
+        for job in self._ordered(now):
+            if (choice := self._chosen(job, now)) is not None:
                 sends.append(self._send(job, *choice, now))
         self.fleet.changed.clear()
         self.fleet.fresh = None
         period = self.policy.period
         self._look_at = None if period is None else now + period
         return sends
+
+    def _ordered(self, now: float) -> Iterator[Job]:
+        """The jobs that wait, as the policy orders them."""
+        try:
+            yield from self.policy.order(list(self._waiting.values()), self.fleet, now)
+        except Exception as error:  # noqa: BLE001  # a policy is anybody's: nobody waits for ever
+            for job in list(self._waiting.values()):
+                self._fail(job, error, now)
+
+    def _chosen(self, job: Job, now: float) -> tuple[Replica, str] | None:
+        try:
+            return self.policy.choose(job, self.fleet, now)
+        except Exception as error:  # noqa: BLE001  # a policy is anybody's: the others go on
+            self._fail(job, error, now)
+            return None
+
+    def _fail(self, job: Job, error: Exception, now: float) -> None:
+        """The policy failed at a job that waits."""
+        self._drop(job, now)
+        self.on_error(job, error)
+
+    def _drop(self, job: Job, now: float) -> None:
+        """A job waits no more."""
+        del self._waiting[job.number]
+        session = self.fleet.sessions[job.session]
+        session.busy -= 1
+        self._settle(session, now)
 
     def _send(self, job: Job, replica: Replica, why: str, now: float) -> Send:
         del self._waiting[job.number]
@@ -339,6 +366,10 @@ class Dispatcher:
         for replica in self.fleet.replicas.values():
             if session.id in replica.pins:
                 self.fleet.unpin(replica, session.id)
+
+
+def _raise(_job: Job, error: Exception) -> None:
+    raise error
 
 
 def _owner(job: Job) -> Hashable:

@@ -203,12 +203,10 @@ class Pool:
     async def aclose(self) -> None:
         """End what waits and what runs, and close the HTTP client if it is the pool's own."""
         self._closed = True
-        for number in [number for number, _ in self._desk.waiting()]:
-            self._desk.refuse(number, self._was_closed())
+        self._desk.close(self._was_closed)
         for member in self._care.members.values():
             for stream in list(member.streams):
                 stream.give_up(self._was_closed())
-        self._desk.close()
         await self._poller.aclose()
         await self._care.aclose()
         if self._owns_http and self._http is not None:
