@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -27,10 +26,10 @@ from agentflow.executor.affinity.intake import Intake
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.affinity.metrics import Poller, ServerState
 from agentflow.executor.affinity.placing import Placing
-from agentflow.executor.affinity.replica import Member, ReplicaReport, ReplicaSpec
+from agentflow.executor.affinity.replica import Member, ReplicaReport, ReplicaSpec, as_spec
 from agentflow.executor.affinity.stream import PooledStream
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
-from agentflow.executor.models.client import OpenAIBackend, checked_url
+from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.models.probe import Endpoint
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import RetryPolicy
@@ -93,7 +92,7 @@ class Pool:
         patience: float = PATIENCE,
         seed: int = 0,
     ) -> None:
-        specs = [_spec(replica) for replica in replicas]
+        specs = [as_spec(replica) for replica in replicas]
         if not specs:
             raise DefinitionError("a pool needs replicas: Pool(['http://a:8000/v1', ...])")
         self.name = model
@@ -264,7 +263,7 @@ class Pool:
         Raises:
             DefinitionError: The URL is none, or the name is taken by another replica.
         """
-        spec = _spec(replica)
+        spec = as_spec(replica)
         known = next((m for m in self._care.members.values() if m.spec.url == spec.url), None)
         if known is not None:
             known.draining = False
@@ -371,8 +370,3 @@ def _dialect(dialect: Speaks | str | None) -> Speaks | None:
             )
         return DIALECTS[dialect]
     return dialect
-
-
-def _spec(replica: str | ReplicaSpec) -> ReplicaSpec:
-    spec = ReplicaSpec(replica) if isinstance(replica, str) else replica
-    return dataclasses.replace(spec, url=checked_url(spec.url))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from agentflow import _http
 from agentflow.caches.affinity.fleet import Replica
@@ -16,7 +18,7 @@ from agentflow.errors import BackendBusy, BackendError, BackendTimeout
 from agentflow.executor.affinity.dialects import Speaks
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models.base import Usage
-from agentflow.executor.models.client import OpenAIBackend
+from agentflow.executor.models.client import OpenAIBackend, checked_url
 
 if TYPE_CHECKING:
     from agentflow.executor.affinity.stream import PooledStream
@@ -32,7 +34,8 @@ class ReplicaSpec:
     """A replica as it joins a pool.
 
     Attributes:
-        url: Base URL, such as ``http://10.0.0.7:8000/v1``.
+        url: Base URL, such as ``http://10.0.0.7:8000/v1``. A user and a password in it are sent
+            instead of a key, and shown nowhere.
         name: How reports call it; by default host and port.
         slots: Requests that it runs at once, if that is known.
         capacity: Tokens of KV that it holds, if that is known.
@@ -48,6 +51,28 @@ class ReplicaSpec:
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key: str | None = None
     dialect: Speaks | str | None = None
+
+
+def as_spec(replica: str | ReplicaSpec) -> ReplicaSpec:
+    """A replica as it joins: what its URL says of a user becomes a header, as it would be sent.
+
+    Raises:
+        DefinitionError: The URL is none.
+    """
+    spec = ReplicaSpec(replica) if isinstance(replica, str) else replica
+    url = checked_url(spec.url)
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return replace(spec, url=url)
+    name, _, password = user.partition(":")
+    given = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return replace(
+        spec,
+        url=parts._replace(netloc=place).geturl(),
+        headers={**spec.headers, "Authorization": f"Basic {given}"},
+        api_key="",
+    )
 
 
 class Member:
