@@ -96,11 +96,14 @@ class Placing:
             BackendTimeout: None had room before its time was over.
         """
         asked, placed = now(), call.placed
-        send = self._desk.arrive(call.job)
-        self._care.attend()
-        if send is None:
+        while (send := self._desk.arrive(call.job)) is None:
+            self._care.attend()
             self._care.make_way(self._care.members.values())
             send = await self._wait(call, asked)
+            if self._desk.is_sent(send) and not self._care.members[send.replica].draining:
+                break
+            self._desk.withdraw(call.job)  # the replica left before this task woke up
+        self._care.attend()
         self._care.make_way([self._care.members[send.replica]])
         at = now()
         placed.held += at - asked

@@ -269,7 +269,9 @@ class Pool:
             known.draining = False
             self._care.review(known)
             return known.name
-        return self._add(spec, now()).name
+        member = self._add(spec, now())
+        self._care.review(member)  # there may have been nobody before
+        return member.name
 
     async def drain(self, name: str) -> None:
         """Send nothing new to a replica, and wait until what it answers is done.
