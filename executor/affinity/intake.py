@@ -77,7 +77,8 @@ class Intake:
         until = math.inf if left is None else at + left
         if tag is None:
             output = min(self._output, request.max_tokens)
-            job = Job(number, f"request {number}", prompt, output, at, avoid=avoid)
+            name = f"request {number}"
+            job = Job(number, name, prompt, output, at, optional=optional, avoid=avoid)
             return Call(request, job, size, until, Placed())
         job = Job(
             number,

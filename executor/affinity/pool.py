@@ -242,15 +242,18 @@ class Pool:
         known = session is not None and (session.busy or session.pause is not None)
         if known and not pays(call.job, fleet, now()):
             return None
-        stream = await self._placing.once(call)
-        if stream is None:
-            return None
         try:
-            async for _ in stream:
-                pass
-            return stream.reply
+            if (stream := await self._placing.once(call)) is None:
+                return None
+            try:
+                async for _ in stream:
+                    pass
+                return stream.reply
+            finally:
+                await stream.aclose()
         finally:
-            await stream.aclose()
+            if request.session is None:
+                self.ended(call.job.session)
 
     # Replicas that come and go
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
 
+from agentflow.caches.affinity.fleet import Fleet, Replica
+from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.policies import LeastLoaded
 from agentflow.clock import now
 from agentflow.errors import BackendError, DefinitionError, NoReplica
 from agentflow.executor.affinity.pool import Pool
 from agentflow.executor.affinity.replica import ReplicaSpec
-from agentflow.executor.models.base import ChatRequest, SessionTag
-from agentflow.testing import Serving
+from agentflow.executor.models.base import ChatRequest, Reply, SessionTag
+from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.testing import Fault, Serving
 
 pytestmark = pytest.mark.virtual
 
@@ -188,3 +194,150 @@ async def test_every_replica_can_be_probed(world: Any) -> None:
 
     assert found["a"].models[0].name == "modelled"
     assert isinstance(found["b"], BackendError)
+
+
+async def test_who_waits_is_served_by_the_replica_that_joined_an_empty_pool(world: Any) -> None:
+    world.replica("b", ONE_AT_A_TIME)
+    pool = world.pool("a")
+    await pool.leave("a")
+    pool.join(ReplicaSpec("http://b/v1", slots=1))
+
+    replies = await asyncio.gather(*[pool.complete(ask(f"{i}", f"s{i}")) for i in range(20)])
+
+    assert {reply.replica for reply in replies} == {"b"}
+    assert now() > 35.0  # longer than its patience
+
+
+async def test_a_replica_that_leaves_before_a_request_wakes_up_loses_it_not(world: Any) -> None:
+    pool = world.pool("a")
+    world.replica("b")
+    await pool.drain("a")
+    asking = asyncio.create_task(pool.complete(ask(session="s")))
+    await asyncio.sleep(1.0)
+
+    pool.join("http://b/v1")
+    await pool.leave("b")
+    pool.join("http://a/v1")
+
+    assert (await asking).replica == "a"
+    assert world.served() == {"a": 1, "b": 0}
+
+
+async def test_nothing_is_sent_once_the_pool_was_closed(world: Any) -> None:
+    pool = world.pool("a", limiter=RateLimiter(60, burst=1))
+    await pool.complete(ask())
+    asking = asyncio.create_task(pool.complete(ask()))  # it waits for its turn
+    await asyncio.sleep(0.2)
+
+    await pool.aclose()
+
+    with pytest.raises(BackendError, match="closed"):
+        await asking
+    assert world.served() == {"a": 1}
+
+
+async def test_nothing_is_sent_again_once_the_pool_was_closed(world: Any) -> None:
+    pool = world.pool("a")
+    world["a"].fail(Fault.status(500))
+    asking = asyncio.create_task(pool.complete(ask()))
+    await asyncio.sleep(0.05)  # it sleeps before its second attempt
+
+    await pool.aclose()
+
+    with pytest.raises(BackendError, match="closed"):
+        await asking
+    assert world.served() == {"a": 1}
+
+
+async def test_a_password_in_a_url_is_sent_and_never_shown(world: Any) -> None:
+    world.replica("a")
+    pool = Pool(["http://us%40er:s3cret@a/v1"], "modelled", api_key="key", http=world.http)
+    world.pools.append(pool)
+
+    reply = await pool.complete(ask())
+    world["a"].kill()
+    with pytest.raises(BackendError) as caught:
+        await pool.complete(ask())
+
+    [sent] = world["a"].requests
+    assert sent.headers["authorization"] == "Basic " + b64encode(b"us@er:s3cret").decode()
+    shown = [repr(reply), repr(pool.replicas), pool.url, str(caught.value), repr(caught.value)]
+    assert not any("s3cret" in text for text in shown)
+    assert names(pool) == ["a"]
+    assert pool.join("http://us%40er:s3cret@a/v1") == "a"
+
+
+async def test_what_only_warms_and_belongs_to_no_session_leaves_nothing(world: Any) -> None:
+    pool = world.pool("a")
+
+    for i in range(5):
+        assert await pool.warm(ask(f"{i}")) is not None
+
+    fleet = pool._desk.dispatcher.fleet
+    assert (len(fleet.sessions), fleet.replicas["a"].homes) == (0, 0)
+
+
+async def test_what_only_warms_gives_way_without_a_session_too(world: Any) -> None:
+    world.replica("a", ONE_AT_A_TIME)
+    pool = world.pool("a")
+    warming = asyncio.create_task(pool.warm(ask("warm")))
+    await asyncio.sleep(0.1)
+
+    reply = await pool.complete(ask("real"))
+
+    assert reply.first_token_seconds < 1.0
+    with pytest.raises(BackendError, match="needs the place"):
+        await warming
+
+
+class Mistaken(LeastLoaded):
+    """A policy that sends one request at a time, and fails at some of what it is asked."""
+
+    def __init__(
+        self, places: frozenset[int] = frozenset(), orders: frozenset[int] = frozenset()
+    ) -> None:
+        self._places, self._orders = places, orders
+        self._placed, self._ordered = count(), count()
+
+    def choose(self, job: Job, fleet: Fleet, at: float) -> tuple[Replica, str] | None:
+        if next(self._placed) in self._places:
+            raise ValueError("a mistake in my policy")
+        return None if fleet.replicas["a"].running else super().choose(job, fleet, at)
+
+    def order(self, waiting: Sequence[Job], fleet: Fleet, at: float) -> Iterable[Job]:
+        if next(self._ordered) in self._orders:
+            raise ValueError("a mistake in my policy")
+        return super().order(waiting, fleet, at)
+
+
+@pytest.mark.parametrize(
+    "policy", [Mistaken(places=frozenset({0})), Mistaken(orders=frozenset({0}))]
+)
+async def test_a_mistake_of_a_policy_is_raised_where_it_was_made_and_forgotten(
+    world: Any, policy: Mistaken
+) -> None:
+    pool = world.pool("a", policy=policy)
+
+    with pytest.raises(ValueError, match="a mistake"):
+        await pool.complete(ask(session="s"))
+
+    assert (await pool.complete(ask())).text
+    [report] = pool.replicas
+    assert report.running == 0 and not pool._desk.dispatcher.waiting
+    assert not any(s.busy for s in pool._desk.dispatcher.fleet.sessions.values())
+
+
+@pytest.mark.parametrize(
+    "policy", [Mistaken(places=frozenset({2})), Mistaken(orders=frozenset({2}))]
+)
+async def test_a_mistake_about_a_request_that_waits_is_its_error(
+    world: Any, policy: Mistaken
+) -> None:
+    pool = world.pool("a", policy=policy)
+
+    replies = await asyncio.gather(
+        *[pool.complete(ask()) for _ in range(2)], return_exceptions=True
+    )
+
+    assert [type(reply) for reply in replies] == [Reply, ValueError]
+    assert (await pool.complete(ask())).text
