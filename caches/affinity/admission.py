@@ -14,6 +14,9 @@ from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.ordering import seniority
 from agentflow.caches.affinity.prompts import Prompt
 
+TOLD = 0.1
+"""Seconds for which a place is kept in any case, until it is told how long the pause will be."""
+
 RESERVE = 4
 """Turns for which sessions that live on a replica keep room before another may join them."""
 
@@ -33,12 +36,12 @@ def keep_until(session: Session, replica: Replica, fleet: Fleet, now: float) -> 
     """
     pause = session.pause or fleet.pauses.expected()
     again = session.tokens * replica.rates.prefill_seconds * max(1, len(replica.pins.owners))
-    kept = now
+    kept = now if session.pause else now + TOLD
     for part in (0.0, *_GRID):
         elapsed = part * pause.p95
         if pause.remaining(elapsed) > again:
             break
-        kept = session.since + elapsed
+        kept = max(kept, session.since + elapsed)
     return kept
 
 

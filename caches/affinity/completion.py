@@ -12,7 +12,7 @@ from typing import TypeAlias
 from agentflow.caches.affinity.admission import fits, make_room, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Replica
 from agentflow.caches.affinity.jobs import Job
-from agentflow.caches.affinity.ordering import Rank, rank
+from agentflow.caches.affinity.ordering import rank
 from agentflow.caches.affinity.policies import Choice
 
 STAY = 3.0
@@ -90,10 +90,8 @@ class EarliestCompletion:
             return () if fleet.fresh is None else (fleet.fresh,)
         tenants = {job.tenant for job in waiting}
         ahead = fleet.shares.ahead(tenants, fleet.capacity or QUANTUM)
-
-        def key(job: Job) -> Rank:
-            return rank(job, ahead[job.tenant], fleet, now)
-
+        ranks = {job: rank(job, ahead[job.tenant], fleet, now) for job in waiting}
+        key = ranks.__getitem__
         homes = {job: fleet.home(job) for job in waiting}
         theirs = [j for j, home in homes.items() if home is not None and home.name in changed]
         homeless = [j for j, home in homes.items() if home is None]
@@ -164,13 +162,13 @@ class EarliestCompletion:
         if self._starving:
             return []
         known = job is not fleet.fresh
-        allowed = set(fleet.usable(job)) if job.avoid else self._open
+        allowed = fleet.usable(job) if job.avoid else None
         return [
             replica
             for replica in self._open
-            if replica is not home
-            and replica in allowed
-            and not (known and replica.flights and replica.name not in fleet.changed)
+            if not (known and replica.flights and replica.name not in fleet.changed)
+            and replica is not home
+            and (allowed is None or replica in allowed)
             and replica.able
             and _accepts(replica, now)
             and fits(job, replica, fleet)
