@@ -94,7 +94,7 @@ class Conversation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._prewarmer.stop()
+        self._prewarmer.close()
         if self._keeper is not None:
             self._keeper.ended(self.id)
 
@@ -128,8 +128,11 @@ class Conversation:
     def foresee(self, request: ChatRequest) -> None:
         """The next request will begin like this one, which is all that is known of it by now.
 
-        Its prompt is computed ahead where nobody has to wait for that, until `next`.
+        Its prompt is computed ahead where nobody has to wait for that, until `next`; no more where
+        the run has its outcome, or the conversation is over.
         """
+        if self._run.done:
+            return
         ahead = replace(
             request,
             messages=tuple(request.messages),

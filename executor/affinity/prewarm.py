@@ -42,6 +42,7 @@ class Prewarmer:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._refused = False
+        self._closed = False
 
     def know(self, request: ChatRequest, *, lives: bool = True) -> None:
         """The next prompt begins like that of this request, as far as is known by now.
@@ -52,7 +53,7 @@ class Prewarmer:
                 is missing. Of another, a prompt is computed once, and again when it has grown.
         """
         size = estimate(request, 0, 0).prompt_tokens
-        if self._refused or (not lives and size < self._size + LEAST):
+        if self._refused or self._closed or (not lives and size < self._size + LEAST):
             return
         self._next, self._size, self._lives = request, size, lives
         self._news.set()
@@ -65,6 +66,11 @@ class Prewarmer:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+
+    def close(self) -> None:
+        """The conversation is over: calls that are cancelled after it are no news."""
+        self._closed = True
+        self.stop()
 
     async def _work(self) -> None:
         since = now()

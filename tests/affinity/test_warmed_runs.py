@@ -67,7 +67,7 @@ async def page(name: str, seconds: float) -> str:
 class Unready(Pool):
     """A pool that computes nothing ahead."""
 
-    warm = property()  # type: ignore[assignment]  # it is not there
+    warm = property()
 
 
 @dataclass
@@ -75,15 +75,15 @@ class Outcome:
     """A run, and what was told of its model calls."""
 
     value: Any
-    replies: list[events.ModelReplied]
+    replies: list[Any]
     spent: int
 
     @property
-    def answers(self) -> list[events.ModelReplied]:
+    def answers(self) -> list[Any]:
         return [reply for reply in self.replies if not reply.warmed]
 
     @property
-    def warmed(self) -> list[events.ModelReplied]:
+    def warmed(self) -> list[Any]:
         return [reply for reply in self.replies if reply.warmed]
 
 
@@ -109,7 +109,7 @@ class Bench:
         replies = [event for event in self.events if isinstance(event, events.ModelReplied)]
         return Outcome(value, replies, run.ledger.spent.tokens)
 
-    async def run(self, strategy: str, budget: Budget | None = None) -> Outcome:
+    async def run(self, strategy: Any, budget: Budget | None = None) -> Outcome:
         run = self.engine.start(Task("Which?", strategy, budget=budget))
         value = await run
         await self.engine.aclose()
@@ -169,6 +169,21 @@ async def test_nothing_is_computed_while_others_are_answered(world: Any) -> None
     outcome = await running
 
     assert outcome.value == "Answer: done." and not outcome.warmed
+
+
+async def test_nothing_is_looked_for_once_the_next_request_is_here(world: Any) -> None:
+    looks: list[float] = []
+
+    class Noted(Pool):
+        async def warm(self, request: ChatRequest) -> Any:
+            looks.append(now())
+            return await super().warm(request)
+
+    page_b = Call("page", {"name": "b", "seconds": 3.0}, "c1")
+    outcome = await Bench(world, Noted, Reply(page_b)).run("react")
+
+    last = outcome.answers[-1]
+    assert len(looks) > 3 and looks[-1] <= last.at - last.seconds
 
 
 async def test_others_do_not_wait_for_what_is_computed_ahead(world: Any) -> None:
@@ -235,4 +250,43 @@ async def test_a_run_that_is_cancelled_leaves_nothing_behind(world: Any) -> None
     requests = len(bench.replica.requests)
     await asyncio.sleep(60.0)
     assert len(bench.replica.requests) == requests
+    await bench.engine.aclose()
+
+
+THREE = Reply(
+    *(
+        Call("stubborn", {"name": name, "seconds": seconds}, name)
+        for name, seconds in (("a", 1.0), ("b", 60.0), ("c", 70.0))
+    )
+)
+
+
+@tool(reads="web")
+async def stubborn(name: str, seconds: float) -> str:
+    """Read a page, and take a while to leave it when cancelled."""
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        if name == "b":
+            await asyncio.sleep(0.3)
+        raise
+    return f"{name}: {PAGE}"
+
+
+@pytest.mark.parametrize("ends", ["by its deadline", "by being cancelled"])
+async def test_calls_that_are_cancelled_with_their_run_are_no_news(world: Any, ends: str) -> None:
+    bench = Bench(world, Pool, THREE)
+    task = Task("Which?", "react", tools=[stubborn], budget=Budget(deadline="10s"))
+    run = bench.engine.start(task)
+    await asyncio.sleep(5.0)
+    if ends == "by being cancelled":
+        run.cancel()
+    with pytest.raises((DeadlineExceeded, RunCancelled)):
+        await run
+
+    requests = len(bench.replica.requests)
+    await asyncio.sleep(30.0)
+
+    assert len(bench.replica.requests) == requests
+    assert not [task for task in asyncio.all_tasks() if "warming" in task.get_name()]
     await bench.engine.aclose()
