@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
+from agentflow.caches.affinity.digests import digest
 from agentflow.caches.affinity.fleet import Fleet, Replica
 from agentflow.caches.affinity.jobs import Job
 
@@ -72,7 +72,7 @@ class Sticky(Routing):
 
 def score(session: str, replica: str) -> bytes:
     """What a session gives a replica; it goes where this is highest."""
-    return blake2b(f"{session}\0{replica}".encode(), digest_size=8).digest()
+    return digest(session, replica, size=8)
 
 
 def why(job: Job, replica: Replica, fleet: Fleet, moved: str) -> str:

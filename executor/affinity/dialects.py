@@ -5,14 +5,17 @@ A server is sent only what its make is known to accept; of an unknown one nothin
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from difflib import get_close_matches
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from agentflow.errors import BackendError, DefinitionError
+from agentflow.caches.affinity.digests import digest
+from agentflow.errors import DefinitionError
 from agentflow.executor.models import probe
 from agentflow.executor.models.base import SessionTag
 
@@ -24,7 +27,9 @@ DUE = 300
 programs keep the order they began in, and one with a tight deadline goes before them."""
 
 _PLACES = ("session", "tenant", "parent", "priority")
-_PLACE = re.compile(r"\{(\w*)\}")
+_PLACE = re.compile(r"\{(\w+)\}")
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIXED = re.compile(r"[\t\x20-\x7e]*")
 
 Headers = dict[str, str]
 Body = dict[str, Any]
@@ -34,7 +39,12 @@ class Speaks(Protocol):
     """Says what goes with a request beside what it says itself."""
 
     def fields(
-        self, tag: SessionTag | None, *, optional: bool = False, slot: int | None = None
+        self,
+        tag: SessionTag | None,
+        *,
+        optional: bool = False,
+        slot: int | None = None,
+        secret: str = "",
     ) -> tuple[Headers, Body]:
         """Headers and fields of the body, to be sent beside those of the request itself.
 
@@ -42,6 +52,7 @@ class Speaks(Protocol):
             tag: The session, or None if the request belongs to none.
             optional: The request only makes a later one faster.
             slot: The slot that it is to use, where slots are the client's to choose.
+            secret: Known to nobody else who can reach the server.
         """
         ...
 
@@ -72,7 +83,12 @@ class Dialect:
     always: Mapping[str, Any] = field(default_factory=dict)
 
     def fields(
-        self, tag: SessionTag | None, *, optional: bool = False, slot: int | None = None
+        self,
+        tag: SessionTag | None,
+        *,
+        optional: bool = False,
+        slot: int | None = None,
+        secret: str = "",
     ) -> tuple[Headers, Body]:
         """Headers and fields of the body, to be sent beside those of the request itself."""
         body = dict(self.always)
@@ -81,9 +97,9 @@ class Dialect:
         if tag is None:
             return {}, body
         if self.session:
-            body[self.session] = _digest(tag.tenant, tag.id)
+            body[self.session] = digest(tag.tenant, tag.id).hex()
         if self.salt and tag.tenant:
-            body[self.salt] = _digest(tag.tenant)
+            body[self.salt] = digest(secret, tag.tenant).hex()
         if self.by_rank:
             rank = rank_of(tag, optional=optional)
             body[self.rank] = rank if self.lower_first else -rank
@@ -110,7 +126,7 @@ class Template:
 
     In texts, ``{session}``, ``{tenant}``, ``{parent}`` (the run that the session belongs to) and
     ``{priority}`` (lower goes first) are replaced; a header that is empty then is left out, and
-    a field that consists of ``{priority}`` is a number. For example::
+    a field that consists of ``{priority}`` is a number. Other braces stay. For example::
 
         Template(headers={"X-Dynamo-Session-ID": "{session}"})    # NVIDIA Dynamo
         Template(headers={"x-aibrix-session-key": "{session}"})   # AIBrix, session-affinity
@@ -122,32 +138,46 @@ class Template:
         body: Fields of the body by name; any JSON.
 
     Raises:
-        DefinitionError: Something else is to be replaced.
+        DefinitionError: A name in braces is misspelt, a header is none that can be sent, or the
+            body is no JSON.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        blank = dict.fromkeys(_PLACES, "")
-        _filled([dict(self.headers), dict(self.body)], blank)
+        for name, text in self.headers.items():
+            if not _HEADER.fullmatch(name) or not _FIXED.fullmatch(text):
+                raise DefinitionError(f"Template: {name!r}: {text!r} cannot be sent as a header")
+        try:
+            body = json.dumps(_filled(self.body, {}), ensure_ascii=False, allow_nan=False)
+            body.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DefinitionError(f"Template: the body is no JSON: {error}") from error
+        for text in (body, *self.headers.values()):
+            _check_places(text)
 
     def fields(
-        self, tag: SessionTag | None, *, optional: bool = False, slot: int | None = None
+        self,
+        tag: SessionTag | None,
+        *,
+        optional: bool = False,
+        slot: int | None = None,
+        secret: str = "",
     ) -> tuple[Headers, Body]:
         """Headers and fields of the body, to be sent beside those of the request itself."""
         if tag is None:
             return {}, {}
         values = {
-            "session": tag.id,
-            "tenant": tag.tenant,
-            "parent": tag.id.partition("/")[0],
+            "session": _sayable(tag.id),
+            "tenant": _sayable(tag.tenant),
+            "parent": _sayable(tag.id.partition("/")[0]),
             "priority": rank_of(tag, optional=optional),
         }
         quoted = {name: quote(str(value), safe="/:@") for name, value in values.items()}
         headers = {name: _filled(text, quoted) for name, text in self.headers.items()}
         given = {name: str(text) for name, text in headers.items() if text != ""}
-        body: Body = _filled(dict(self.body), values)
+        body: Body = _filled(self.body, values)
         return given, body
 
 
@@ -155,31 +185,17 @@ def rank_of(tag: SessionTag, *, optional: bool = False) -> int:
     """A request's place among others: when it has to be answered at the latest, in seconds."""
     if optional:
         return LAST
-    due = tag.began + DUE if tag.deadline is None else tag.deadline - tag.remaining
-    return max(0, min(LAST - 1, round(due)))
+    if tag.deadline is None or tag.deadline == math.inf:
+        due = tag.began + DUE
+    else:
+        due = tag.deadline - tag.remaining
+    # within bounds before it is rounded, for it may be anything; what is no number goes last
+    return round(max(0, min(LAST - 1, due)))
 
 
 def dialect_of(endpoint: probe.Endpoint) -> Dialect:
     """The dialect of what answers at a base URL."""
     return DIALECTS.get(endpoint.server, UNKNOWN)
-
-
-async def detect(http: Any, url: str, headers: Mapping[str, str]) -> Dialect:
-    """Ask a server what it is, and then all that `with_rank` asks.
-
-    Args:
-        http: A client from `agentflow._http.client`.
-        url: The base URL.
-        headers: Sent along, such as ``Authorization``.
-
-    Returns:
-        What it speaks; `UNKNOWN` if it does not say.
-    """
-    try:
-        endpoint = await probe.look(http, url, headers)
-    except BackendError:
-        return UNKNOWN
-    return await with_rank(endpoint, http, headers)
 
 
 async def with_rank(endpoint: probe.Endpoint, http: Any, headers: Mapping[str, str]) -> Dialect:
@@ -200,28 +216,28 @@ async def with_rank(endpoint: probe.Endpoint, http: Any, headers: Mapping[str, s
     return dialect
 
 
-def _digest(*texts: str) -> str:
-    """A name that tells nothing about these texts: 32 characters, which every server takes."""
-    return blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+def _sayable(text: str) -> str:
+    """A name as it can be sent, also where it has lone surrogates; others stay others."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _check_places(text: str) -> None:
+    """Refuse what is nearly, but not quite, the name of something that can be replaced."""
+    for name in _PLACE.findall(text):
+        if name not in _PLACES and (near := get_close_matches(name.lower(), _PLACES, n=1)):
+            raise DefinitionError(
+                f"Template: {{{name}}} stands for nothing. Did you mean {{{near[0]}}}?"
+            )
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:
     """JSON with what is to be replaced in its texts replaced."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _filled(part, values) for name, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_filled(part, values) for part in value]
     if not isinstance(value, str):
         return value
     if (whole := _PLACE.fullmatch(value)) is not None and whole[1] in values:
         return values[whole[1]]
-    return _PLACE.sub(lambda place: _value(place[1], value, values), value)
-
-
-def _value(name: str, text: str, values: Mapping[str, Any]) -> str:
-    if name not in values:
-        raise DefinitionError(
-            f"Template: {text!r} has {{{name}}}, but only "
-            f"{', '.join(f'{{{known}}}' for known in _PLACES)} can be replaced"
-        )
-    return str(values[name])
+    return _PLACE.sub(lambda place: str(values.get(place[1], place[0])), value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -62,6 +63,8 @@ class Manners:
         self.dialect: Speaks = dialect or UNKNOWN
         self._asks = dialect is None
         self._where = (http, url, headers)
+        keys = (text for name, text in headers.items() if name.lower() == "authorization")
+        self._secret = next(keys, "")
         self._fleet = fleet
         self._name = name
         self._slots: Slots | None = None
@@ -128,7 +131,9 @@ class Manners:
 
     async def _learn_a_moment(self) -> None:
         if self._learning is None:
-            self._learning = asyncio.get_running_loop().create_task(self._learn())
+            # in a context of its own: it may outlive the run that asked first
+            loop = asyncio.get_running_loop()
+            self._learning = loop.create_task(self._learn(), context=Context())
             self._until = now() + MOMENT
         try:
             async with asyncio.timeout_at(self._until):
@@ -171,7 +176,9 @@ class Manners:
         return Slots(*self._where, SlotTable(state.slots, label), self._fleet, self._name)
 
     def _dressed(self, request: ChatRequest, optional: bool, slot: int | None) -> ChatRequest:
-        headers, body = self.dialect.fields(request.session, optional=optional, slot=slot)
+        headers, body = self.dialect.fields(
+            request.session, optional=optional, slot=slot, secret=self._secret
+        )
         if not headers and not body:
             return request
         return replace(

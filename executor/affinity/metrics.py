@@ -10,6 +10,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -297,7 +298,9 @@ class Poller:
     def wake(self) -> None:
         """There is something to do."""
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._look())
+            # in a context of its own: it may outlive the run whose request woke it
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._look(), context=Context())
 
     async def aclose(self) -> None:
         """Look no more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import pytest
@@ -17,10 +19,11 @@ from agentflow.executor.affinity.dialects import (
     VLLM,
     Dialect,
     Template,
-    detect,
     dialect_of,
     rank_of,
+    with_rank,
 )
+from agentflow.executor.models import probe
 from agentflow.executor.models.base import SessionTag
 from agentflow.executor.models.probe import Endpoint
 from agentflow.testing import Fault
@@ -61,6 +64,26 @@ def test_what_is_sent_tells_no_names_and_is_short() -> None:
             assert "acme" not in str(value) and len(str(value)) <= 64
 
 
+def test_who_knows_a_tenant_but_not_the_key_does_not_know_its_salt() -> None:
+    salts = [
+        VLLM.fields(TAG, secret=secret)[1]["cache_salt"] for secret in ("", "one", "other", "one")
+    ]
+    assert len(set(salts)) == 3 and salts[1] == salts[3]
+
+
+ODD = SessionTag("caf\udce9/1", tenant="caf\udce9")
+TEMPLATE = Template(headers={"x": "{session}"}, body={"y": "{tenant}", "z": "{parent}"})
+
+
+@pytest.mark.parametrize("dialect", [*DIALECTS.values(), TEMPLATE])
+def test_names_that_are_no_unicode_are_sent_and_told_apart(dialect: Any) -> None:
+    other = SessionTag("caf\udcea/1", tenant="caf\udcea")
+
+    one, two = (json.dumps(dialect.fields(tag), ensure_ascii=False) for tag in (ODD, other))
+
+    assert one.encode() != two.encode() or dialect in (UNKNOWN, LLAMA_CPP)
+
+
 def test_requests_of_one_session_have_one_key_and_others_another() -> None:
     one, again, other = (
         OPENAI.fields(tag)[1]["prompt_cache_key"]
@@ -84,6 +107,16 @@ def test_programs_keep_the_order_they_began_in_and_tight_deadlines_go_first() ->
 
     assert [tag.id for tag in order] == ["c", "a", "b", "d"]
     assert rank_of(old, optional=True) == LAST > rank_of(loose)
+
+
+def test_a_deadline_that_never_comes_is_none_and_what_is_no_number_goes_last() -> None:
+    never = SessionTag("a", began=10.0, deadline=math.inf)
+    odd = SessionTag("b", began=10.0, deadline=60.0, remaining=math.nan)
+    past = SessionTag("c", began=10.0, deadline=-math.inf)
+
+    assert rank_of(never) == rank_of(SessionTag("d", began=10.0))
+    assert rank_of(past) == 0
+    assert rank_of(never) < rank_of(odd) < LAST
 
 
 def test_the_first_in_the_queue_has_the_lowest_rank_at_vllm_and_the_highest_at_sglang() -> None:
@@ -133,9 +166,36 @@ def test_no_name_can_end_a_header() -> None:
     assert headers == {"x-user-id": "a%0D%0Ax-admin:%201%20%C3%BC"}
 
 
-def test_what_a_template_cannot_fill_is_said_at_once() -> None:
-    with pytest.raises(DefinitionError, match=r"\{user\}.*\{session\}, \{tenant\}"):
-        Template(body={"a": [{"b": "{user}"}]})
+@pytest.mark.parametrize("text", ["{sesion}", "{Tenant}", "a {prio} b", "{session_id}"])
+def test_a_name_that_is_nearly_one_is_refused_at_once(text: str) -> None:
+    with pytest.raises(DefinitionError, match=r"Did you mean \{(session|tenant|priority)\}"):
+        Template(body={"a": [{"b": (text,)}]})
+    with pytest.raises(DefinitionError, match="Did you mean"):
+        Template(headers={"x": text})
+
+
+def test_other_braces_stay() -> None:
+    texts = ['{"x": {}}', "{user}", "{", "{{}}", "\\{0}"]
+    assert Template(body={"a": texts}).fields(TAG)[1] == {"a": texts}
+
+
+def test_tuples_are_lists() -> None:
+    assert Template(body={"a": ("{session}", 1)}).fields(TAG)[1] == {"a": [TAG.id, 1]}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"x\r\ny": "1"}, {"x": "1\r\ny: 2"}, {"x y": "1"}, {"": "1"}, {"x": "ü"}, {"x": "1\n"}],
+)
+def test_what_would_break_a_header_is_refused_at_once(headers: Any) -> None:
+    with pytest.raises(DefinitionError, match="cannot be sent as a header"):
+        Template(headers=headers)
+
+
+@pytest.mark.parametrize("value", [math.nan, b"x", {1, 2}, "caf\udce9"])
+def test_a_body_that_is_no_json_is_refused_at_once(value: Any) -> None:
+    with pytest.raises(DefinitionError, match="no JSON"):
+        Template(body={"a": [value]})
 
 
 def test_a_name_is_no_template_itself() -> None:
@@ -149,8 +209,11 @@ def test_a_name_is_no_template_itself() -> None:
 
 
 async def detected(world: Any, **options: Any) -> Dialect:
-    url = world.replica("a", **options)
-    return await detect(world.http, url, {})
+    return await detect(world.http, world.replica("a", **options))
+
+
+async def detect(http: Any, url: str) -> Dialect:
+    return await with_rank(await probe.look(http, url, {}), http, {})
 
 
 async def test_a_vllm_server_that_takes_a_priority_orders_by_it(world: Any) -> None:
@@ -165,7 +228,7 @@ async def test_one_that_refuses_it_does_not(world: Any) -> None:
 async def test_one_that_breaks_when_asked_does_not(world: Any) -> None:
     url = world.replica("a", server="vllm", priorities=True)
     world["a"].fail(Fault.status(500))
-    assert await detect(world.http, url, {}) == VLLM
+    assert await detect(world.http, url) == VLLM
 
 
 async def test_other_servers_are_known_by_what_they_say_and_asked_nothing(world: Any) -> None:
@@ -173,16 +236,10 @@ async def test_other_servers_are_known_by_what_they_say_and_asked_nothing(world:
     assert world["a"].requests == []
 
 
-async def test_a_server_that_cannot_be_reached_is_unknown(world: Any) -> None:
-    url = world.replica("a", server="vllm")
-    world["a"].kill()
-    assert await detect(world.http, url, {}) is UNKNOWN
-
-
 @pytest.mark.parametrize("server", ["vllm", "sglang", "llama.cpp", "openai", None])
 async def test_what_is_detected_is_understood(world: Any, server: Any) -> None:
     url = world.replica("a", server=server, priorities=True, strict=True)
-    dialect = await detect(world.http, url, {})
+    dialect = await detect(world.http, url)
     for optional in (False, True):
         headers, body = dialect.fields(TAG, optional=optional, slot=1)
         message = {"role": "user", "content": "hello"}

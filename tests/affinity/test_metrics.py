@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any, Self
 
 import pytest
@@ -236,6 +237,8 @@ async def test_a_refusal_is_no_page() -> None:
 
 # Looking now and then
 
+WHOSE = ContextVar("whose", default="nobody's")
+
 
 class Counting:
     """A server that tells how often it was looked at."""
@@ -288,6 +291,23 @@ async def test_closing_ends_a_look_in_the_middle() -> None:
     await asyncio.sleep(1.0)
     await poller.aclose()
     assert server.looks == 1
+
+
+async def test_a_look_keeps_nothing_of_the_run_that_asked_for_it() -> None:
+    seen: list[str] = []
+
+    class Looking(Counting):
+        async def state(self) -> ServerState | None:
+            seen.append(WHOSE.get())
+            return None
+
+    WHOSE.set("a run's")
+    poller = Poller({"a": Looking()}.items, lambda *_: None, lambda: True)
+    poller.wake()
+    await asyncio.sleep(1.0)
+    await poller.aclose()
+
+    assert seen == ["nobody's"]
 
 
 async def test_a_poller_that_never_began_closes() -> None:
