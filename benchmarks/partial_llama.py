@@ -57,11 +57,11 @@ class Calling(OpenAIBackend):
         self._seed = seed
 
     @asynccontextmanager
-    async def stream(self, request: ChatRequest) -> AsyncIterator[OpenAIStream]:
+    async def stream(self, request: ChatRequest, **options: Any) -> AsyncIterator[OpenAIStream]:
         """Ask it, with `tool_choice` as it has to be."""
         if request.tool_choice is None:
             request = replace(request, tool_choice="required", seed=self._seed())
-        async with super().stream(request) as stream:
+        async with super().stream(request, **options) as stream:
             yield stream
 
 

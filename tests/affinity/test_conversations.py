@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from agentflow.errors import RunCancelled, RunFailed
 from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.affinity.pauses import COMPUTES, MODEL, WEB, slowest
 from agentflow.executor.metering import MeteredModel
-from agentflow.executor.models.base import ChatRequest, ReplyStream
+from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.strategies.task import Task
@@ -41,12 +40,13 @@ class Keeper(OpenAIBackend):
     """A backend that wants to hear of sessions, and notes what it hears."""
 
     heard: list[tuple[Any, ...]]
+    requests: list[Any]
 
-    def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ReplyStream]:
+    def stream(self, request: ChatRequest, **options: Any) -> Any:
         assert request.session is not None
         self.heard.append(("asked", request.session.id))
         self.requests.append(request)
-        return super().stream(request)
+        return super().stream(request, **options)
 
     def away(self, session: str, pause: Pause | None) -> None:
         self.heard.append(("away", session, pause))
@@ -196,7 +196,7 @@ async def test_a_backend_without_schemas_breaks_no_prefix(desk: Any) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["plan", "react"])
-async def test_a_session_ends_with_a_run_that_fails(desk: Any, strategy: str) -> None:
+async def test_a_session_ends_with_a_run_that_fails(desk: Any, strategy: Any) -> None:
     there = desk(Fault.status(500))
 
     with pytest.raises(RunFailed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agentflow import Engine
@@ -40,10 +42,10 @@ async def test_several_endpoints_are_one_pool_for_each_model(urls: str | list[st
         (Sticky, Sticky),
     ],
 )
-async def test_a_pool_has_a_policy_of_its_own(routing: object, policy: type) -> None:
+async def test_a_pool_has_a_policy_of_its_own(routing: Any, policy: type) -> None:
     made: list[object] = []
 
-    def note(pool: Pool) -> None:
+    def note(pool: Any) -> None:
         made.append(pool._desk.dispatcher.policy)
 
     async with Engine(base_url=TWO, model="small", routing=routing) as engine:
@@ -63,6 +65,7 @@ async def test_an_engine_closes_the_pools_it_made_and_no_others() -> None:
     own = Pool(TWO, "own")
     async with Engine(base_url=TWO, model="small", models={"own": own}) as engine:
         made = engine.model()
+        assert isinstance(made, Pool)
         await made.connect()
     request = ChatRequest(messages=[{"role": "user", "content": "?"}])
 

@@ -101,6 +101,7 @@ async def test_what_is_typed_is_read_as_if_nothing_had_broken_off(lab: Any, kind
     @llm
     async def count(thing: str) -> dict[str, int]:
         """Count {thing}."""
+        raise NotImplementedError
 
     @workflow
     async def counted() -> dict[str, int]:
@@ -281,7 +282,8 @@ async def test_an_answer_that_comes_differently_is_told_from_its_start(lab: Any)
     kinds = (events.TextDelta, events.TextRetracted)
     after = [event for event in lab.events if isinstance(event, kinds)]
     at = next(i for i, event in enumerate(after) if isinstance(event, events.TextRetracted))
-    assert "".join(event.text for event in after[at + 1 :]) == "it is an apple"
+    told = [event.text for event in after[at + 1 :] if isinstance(event, events.TextDelta)]
+    assert "".join(told) == "it is an apple"
     assert lab.made == ["look a"]
 
 
@@ -289,6 +291,7 @@ async def test_a_typed_answer_that_comes_differently_is_told_with_its_call(lab: 
     @llm
     async def name(thing: str) -> str:
         """Name {thing}."""
+        raise NotImplementedError
 
     @workflow
     async def named() -> str:
