@@ -12,6 +12,7 @@ import pytest
 from agentflow import events
 from agentflow.cli import codes
 from agentflow.cli.prompts import Prompts, equivalents, told
+from agentflow.cli.tally import Tally
 from agentflow.testing import Call, Fault, ModelledReplica, ScriptedServer, Serving
 from agentflow.testing.replies import Reply, Usage
 
@@ -145,6 +146,16 @@ def test_what_was_moved_and_held_is_told_with_the_reasons() -> None:
         "(17% of prompt tokens cached, of 1 call not told and counted as nothing)"
     )
     assert prompts.as_dict()["moved"] == {"load": 2, "lost": 1}
+
+
+def test_prompts_that_were_computed_ahead_cost_something_and_answer_nothing() -> None:
+    tally = Tally()
+    for reply in (replied(replica="a"), replied(replica="a", warmed=True)):
+        tally.take(reply)
+
+    assert (tally.usage()["model_calls"], tally.usage()["prompt_tokens"]) == (1, 200)
+    assert (tally.prompts.all.calls, tally.prompts.pte, tally.prompts.warmed) == (1, 204.0, 1)
+    assert "1 prompt computed ahead" in " ".join(told(tally.prompts))
 
 
 def test_a_backend_that_does_not_say_what_it_cached_is_said_not_to() -> None:
