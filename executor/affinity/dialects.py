@@ -147,14 +147,14 @@ class Template:
 
     def __post_init__(self) -> None:
         for name, text in self.headers.items():
-            if not _HEADER.fullmatch(name) or not _FIXED.fullmatch(text):
+            if not _HEADER.fullmatch(name) or not _FIXED.fullmatch(str(text)):
                 raise DefinitionError(f"Template: {name!r}: {text!r} cannot be sent as a header")
         try:
             body = json.dumps(_filled(self.body, {}), ensure_ascii=False, allow_nan=False)
             body.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise DefinitionError(f"Template: the body is no JSON: {error}") from error
-        for text in (body, *self.headers.values()):
+        for text in (body, *map(str, self.headers.values())):
             _check_places(text)
 
     def fields(
