@@ -34,7 +34,16 @@ SHORTEST_SILENCE = 5.0
 """Seconds of silence that never make a replica suspicious."""
 
 SILENCE = 8.0
-"""By what factor a silence exceeds what was expected before a replica is taken to hang."""
+"""By what factor a silence exceeds what was expected before a replica is suspicious."""
+
+SLOW_SILENCE = 30.0
+"""Seconds for which a replica may at least be silent that says it is there when it is asked."""
+
+SLOWER = 4.0
+"""By what factor its silence may exceed one that makes it suspicious."""
+
+MOST_DOUBLINGS = 8
+"""How often what is thought a long silence is doubled at most."""
 
 
 class Breaker:
@@ -130,8 +139,47 @@ class Breaker:
         self._outcomes.clear()
 
 
+class Doubt:
+    """What is thought of a replica's silences; each that meant nothing makes for more patience.
+
+    Attributes:
+        since: When it was asked whether it is there, on the loop's clock; None if its silence is
+            not suspicious.
+        alive: Whether it has answered that it is.
+    """
+
+    __slots__ = ("_doublings", "alive", "since")
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.alive = False
+        self._doublings = 0
+
+    def long(self, expected: float) -> float:
+        """Seconds of silence that are suspicious, by what `longest_silence` says."""
+        return expected * 2.0**self._doublings
+
+    def too_long(self, expected: float) -> float:
+        """Seconds of silence that are too long for one that says it is there."""
+        return max(SLOW_SILENCE, SLOWER * self.long(expected))
+
+    def begin(self, now: float) -> None:
+        """Its silence is suspicious now."""
+        self.since, self.alive = now, False
+
+    def spoke(self) -> None:
+        """It has said something."""
+        if self.since is not None:
+            self._doublings = min(self._doublings + 1, MOST_DOUBLINGS)
+            self.since = None
+
+    def end(self) -> None:
+        """Nobody waits for it any more."""
+        self.since = None
+
+
 def longest_silence(replica: Replica, rates: Rates) -> float:
-    """Seconds without a sign of life after which a replica with requests is taken to hang.
+    """Seconds without a sign of life after which a replica with requests is suspicious.
 
     All prompts that it was sent and has not begun to answer may be in the way of everything
     else: not every server computes them in small portions.

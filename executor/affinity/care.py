@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextvars import Context
+from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import SHORTEST_SILENCE, longest_silence
@@ -17,6 +18,9 @@ from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.metrics import Tells
 from agentflow.executor.affinity.replica import Member, is_its_fault, was_unreachable
 from agentflow.executor.models.retry import LONGEST_WAIT
+
+if TYPE_CHECKING:
+    from agentflow.executor.affinity.stream import PooledStream
 
 PATIENCE = 30.0
 """Seconds for which requests wait for the first replica to come back, when none is there."""
@@ -35,16 +39,24 @@ class Care:
         desk: Is told who may be sent something.
         url: Of the pool, for messages.
         patience: Seconds for which requests wait while no member can take them.
+        first_token: Seconds after which an attempt without a piece is over anyway; None: never.
 
     Attributes:
         members: By name, in the order in which they joined.
     """
 
-    def __init__(self, desk: Desk, url: str, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        url: str,
+        patience: float = PATIENCE,
+        first_token: float | None = None,
+    ) -> None:
         self.members: dict[str, Member] = {}
         self._desk = desk
         self._url = url
         self._patience = patience
+        self._first_token = math.inf if first_token is None else first_token
         self._alone_since = math.inf  # since when no member can take anything
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._alarm = Alarm(self._ring)
@@ -78,6 +90,7 @@ class Care:
     def answered(self, member: Member, sent: float) -> None:
         """A request that was sent to a member then is being answered."""
         member.alive_at = now()
+        member.doubt.spoke()
         member.tally.answered += 1
         was = member.breaker.state
         member.breaker.succeeded(sent)
@@ -156,24 +169,30 @@ class Care:
         if due is None or member.name in self._probes:
             return math.inf
         if at >= due:
-            loop = asyncio.get_running_loop()
-            probe = loop.create_task(self._probe(member), context=Context())
-            self._probes[member.name] = probe
+            self._ask(member, self._probe(member))
             return math.inf
         return due
 
+    def _ask(self, member: Member, asking: Coroutine[Any, Any, None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._probes[member.name] = loop.create_task(asking, context=Context())
+
     async def _probe(self, member: Member) -> None:
         """Ask a member whether it is there; if so, the next request finds out how it fares."""
-        try:
-            async with asyncio.timeout(PROBE):
-                alive = await member.backend.answers()
-        except Exception:  # noqa: BLE001  # whatever it is, the replica did not answer
-            alive = False
-        finally:
-            del self._probes[member.name]
+        alive = await self._is_there(member)
         if member.name in self.members:
             member.breaker.probed(alive, now())
             self.review(member)
+
+    async def _is_there(self, member: Member) -> bool:
+        """Whether a member answers when it is asked."""
+        try:
+            async with asyncio.timeout(PROBE):
+                return await member.backend.answers()
+        except Exception:  # noqa: BLE001  # whatever it is, the replica did not answer
+            return False
+        finally:
+            del self._probes[member.name]
 
     def _refuse(self, number: int, since: float, at: float) -> float:
         """Let a request wait no longer if that is too long; say until when it may."""
@@ -197,36 +216,82 @@ class Care:
             replicas=why,
         )
 
-    # Members that hang
+    # Members that are silent
 
     def _silence_ends(self, member: Member, at: float) -> float:
-        """Give a member up that should have said something; else say when it will be that late.
+        """Do what a member's silence asks for; say when it will ask for more.
 
         A member that is all there is may be as slow as it likes, unless it is being tried.
         """
-        asked = [stream.asked for stream in member.streams if stream.asked is not None]
-        rates = self._rates(member)
+        since, rates = self._silent_since(member), self._rates(member)
         needed = member.breaker.state == "closed" and not self.someone_else(member)
-        if not asked or rates is None or needed:
+        if since is None or rates is None or needed:
+            member.doubt.end()
             return math.inf
-        alive = max(stream.alive_at for stream in member.streams)
-        silent = max(member.alive_at, alive, min(asked))
-        longest = longest_silence(self._replica(member), rates)
-        if at < silent + longest:
-            return silent + longest
-        self._give_up(member, at, at - silent)
+        doubt, expected = member.doubt, longest_silence(self._replica(member), rates)
+        if doubt.since is not None and _heard(member) > doubt.since:
+            doubt.spoke()
+        if doubt.since is not None and doubt.alive:
+            return self._move(member, since, doubt.too_long(expected), at)
+        if member.name in self._probes:
+            return math.inf  # it is being asked
+        if at < since + doubt.long(expected):
+            return since + doubt.long(expected)
+        doubt.begin(at)
+        self._ask(member, self._suspect(member))
         return math.inf
+
+    def _silent_since(self, member: Member) -> float | None:
+        """Since when nothing came from a member that somebody waits for; None if nobody does."""
+        asked = [stream.asked for stream in member.streams if stream.asked is not None]
+        if not asked:
+            return None
+        return max(min(asked), _heard(member))
 
     def _rates(self, member: Member) -> Rates | None:
         """How fast a member is, or else another one that has ever answered; they are alike."""
         known = [other for other in (member, *self._all()) if other.tally.answered]
         return self._replica(known[0]).rates if known else None
 
-    def _give_up(self, member: Member, at: float, silent: float) -> None:
-        url, streams = member.spec.url, list(member.streams)
+    async def _suspect(self, member: Member) -> None:
+        """Ask a silent member whether it is there; if not, it hangs."""
+        alive = await self._is_there(member)
+        doubt, since, at = member.doubt, self._silent_since(member), now()
+        if doubt.since is not None and _heard(member) > doubt.since:
+            doubt.spoke()
+        if doubt.since is None or since is None or since > doubt.since:
+            doubt.end()
+            return  # nobody waits for what was suspicious
+        if alive:
+            doubt.alive = True
+        else:
+            doubt.end()
+            self._give_up(member, list(member.streams), at, at - since)
+        self._alarm.set(at)
+
+    def _move(self, member: Member, since: float, longest: float, at: float) -> float:
+        """Take requests from a member that is there but says nothing, or say when.
+
+        Each is moved once: what is silent at two replicas is slow itself.
+        """
+        longest = min(longest, self._first_token)
+        slow = [s for s in member.streams if not (s.began or s.placed.silent)]
+        due = {stream: max(since, stream.asked or since) + longest for stream in slow}
+        over = [stream for stream, until in due.items() if at >= until]
+        if not over:
+            return min(due.values(), default=math.inf)
+        for stream in over:
+            stream.placed.silent = True
+        self._give_up(member, over, at, longest)
+        return math.inf
+
+    def _give_up(
+        self, member: Member, streams: list[PooledStream], at: float, silent: float
+    ) -> None:
+        url = member.spec.url
         error = BackendTimeout(
             f"{url} seems to hang: nothing came for {silent:.3g} s on any of its "
-            f"{len(streams)} requests",
+            f"{len(member.streams)} requests",
             url=url,
         )
         member.breaker.failed(at, at, str(error), gone=True)
@@ -234,3 +299,8 @@ class Care:
         self.review(member)
         for stream in streams:
             stream.give_up(error)
+
+
+def _heard(member: Member) -> float:
+    """When something came from a member last, on the loop's clock."""
+    return max([member.alive_at, *(s.alive_at for s in member.streams if s.began)])

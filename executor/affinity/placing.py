@@ -64,6 +64,7 @@ class Placing:
             else:
                 return stream
             call.placed.attempts += 1
+            call.placed.silent = stream.placed.silent
             call.error = error
             await self._try_again(call, send.replica, error)
             await self._turns.again()

@@ -108,7 +108,7 @@ class Pool:
         self._turns = Turns(limiter, self.url)
         self._desk = Desk(Dispatcher(policy or EarliestCompletion()))
         self._intake = Intake(self._desk.dispatcher)
-        self._care = Care(self._desk, self.url, patience)
+        self._care = Care(self._desk, self.url, patience, self.timeouts.first_token)
         retry = retry or RetryPolicy()
         self._placing = Placing(self._desk, self._care, retry, self.timeouts, self._turns, self.url)
         self._poller = Poller(self._care.readers, self._told, self._care.is_busy)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from agentflow import _http
 from agentflow.caches.affinity.fleet import Replica
-from agentflow.caches.affinity.health import Breaker
+from agentflow.caches.affinity.health import Breaker, Doubt
 from agentflow.errors import BackendBusy, BackendError, BackendTimeout
 from agentflow.executor.affinity.dialects import Speaks
 from agentflow.executor.affinity.manners import Manners
@@ -87,6 +87,7 @@ class Member:
         name: As given.
         spec: As given.
         breaker: Whether it is left alone.
+        doubt: What is thought of its silences.
         draining: Nothing new is to go there.
         streams: What runs there.
         idle: Set while nothing does.
@@ -100,6 +101,7 @@ class Member:
         self._backend: OpenAIBackend | None = None
         self._manners: Manners | None = None
         self.breaker = Breaker(chance)
+        self.doubt = Doubt()
         self.draining = False
         self.streams: set[PooledStream] = set()
         self.idle = asyncio.Event()
@@ -139,6 +141,7 @@ class Member:
         self.streams.discard(stream)
         if not self.streams:
             self.idle.set()
+            self.doubt.end()
 
     def allows(self, now: float) -> bool:
         """Whether it may be sent requests."""

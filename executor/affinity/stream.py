@@ -26,12 +26,14 @@ class Placed:
         held: Seconds that it waited in the pool.
         started: When its first attempt began, on the loop's clock.
         attempts: How many were made before.
+        silent: Whether it was taken from a replica that was there, and said nothing.
     """
 
     moved: str = ""
     held: float = 0.0
     started: float = 0.0
     attempts: int = 0
+    silent: bool = False
 
 
 class PooledStream:
@@ -90,6 +92,11 @@ class PooledStream:
     def began(self) -> bool:
         """Whether a piece has come."""
         return self._inner is not None
+
+    @property
+    def placed(self) -> Placed:
+        """How the request came where it is."""
+        return self._placed
 
     @property
     def asked(self) -> float | None:

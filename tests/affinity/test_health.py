@@ -12,9 +12,13 @@ from agentflow.caches.affinity.fleet import Flight, Replica
 from agentflow.caches.affinity.health import (
     FEWEST,
     LONGEST_BACKOFF,
+    MOST_DOUBLINGS,
     SHORTEST_SILENCE,
     SILENCE,
+    SLOW_SILENCE,
+    SLOWER,
     Breaker,
+    Doubt,
     longest_silence,
 )
 from agentflow.caches.affinity.jobs import Job
@@ -182,3 +186,34 @@ def test_a_silence_may_last_some_times_what_all_unbegun_prompts_take() -> None:
     long = longest_silence(replica_with(3_000.0, 4_000.0), rates)
     assert long == pytest.approx(SILENCE * 7.0, rel=0.05)
     assert longest_silence(replica_with(3_000.0, 4_000.0, begun=2), rates) == SHORTEST_SILENCE
+
+
+def test_each_silence_that_meant_nothing_doubles_what_is_long() -> None:
+    doubt = Doubt()
+    assert (doubt.long(5.0), doubt.too_long(5.0)) == (5.0, SLOW_SILENCE)
+
+    for _ in range(2):
+        doubt.begin(10.0)
+        doubt.spoke()
+        doubt.spoke()  # nobody doubts any more
+
+    assert (doubt.long(5.0), doubt.too_long(5.0)) == (20.0, SLOWER * 20.0)
+
+
+def test_a_silence_that_nobody_waited_for_in_the_end_says_nothing() -> None:
+    doubt = Doubt()
+    doubt.begin(10.0)
+
+    doubt.end()
+    doubt.spoke()
+
+    assert doubt.long(5.0) == 5.0
+
+
+def test_patience_has_an_end() -> None:
+    doubt = Doubt()
+    for _ in range(2_000):
+        doubt.begin(10.0)
+        doubt.spoke()
+
+    assert doubt.long(5.0) == 5.0 * 2**MOST_DOUBLINGS
