@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import SHORTEST_SILENCE, longest_silence
-from agentflow.caches.affinity.rates import Rates
 from agentflow.clock import now
 from agentflow.errors import BackendBusy, BackendError, BackendTimeout, NoReplica
 from agentflow.executor.affinity.alarm import Alarm
@@ -223,16 +222,18 @@ class Care:
 
         A member that is all there is may be as slow as it likes, unless it is being tried.
         """
-        since, rates = self._silent_since(member), self._rates(member)
+        since, answered = self._silent_since(member), self._answering(member)
         needed = member.breaker.state == "closed" and not self.someone_else(member)
-        if since is None or rates is None or needed:
+        if since is None or needed:
             member.doubt.end()
             return math.inf
+        rates = self._replica(answered or member).rates
         doubt, expected = member.doubt, longest_silence(self._replica(member), rates)
         if doubt.since is not None and _heard(member) > doubt.since:
             doubt.spoke()
         if doubt.since is not None and doubt.alive:
-            return self._move(member, since, doubt.too_long(expected), at)
+            longest = doubt.too_long(expected) if answered else math.inf  # it may have to load
+            return self._move(member, since, longest, at)
         if member.name in self._probes:
             return math.inf  # it is being asked
         if at < since + doubt.long(expected):
@@ -248,10 +249,10 @@ class Care:
             return None
         return max(min(asked), _heard(member))
 
-    def _rates(self, member: Member) -> Rates | None:
-        """How fast a member is, or else another one that has ever answered; they are alike."""
-        known = [other for other in (member, *self._all()) if other.tally.answered]
-        return self._replica(known[0]).rates if known else None
+    def _answering(self, member: Member) -> Member | None:
+        """A member, or else another one, that has ever answered; they are about as fast."""
+        known = (other for other in (member, *self._all()) if other.tally.answered)
+        return next(known, None)
 
     async def _suspect(self, member: Member) -> None:
         """Ask a silent member whether it is there; if not, it hangs."""

@@ -134,3 +134,22 @@ async def test_a_silence_is_counted_though_new_requests_are_sent(pool: Any, worl
     assert (await first).replica == "b"
     assert now() - began <= 11.0
     await asyncio.gather(*later)
+
+
+async def test_a_replica_that_hangs_from_the_beginning_is_given_up_too(world: Any) -> None:
+    pool = world.pool()
+    world["a"].hang()
+
+    reply = await pool.complete(ask())
+
+    assert reply.replica == "b"
+    assert 9.0 <= now() <= 11.5
+
+
+async def test_replicas_may_have_to_load_before_the_first_answer(world: Any) -> None:
+    for name in "ab":
+        world.replica(name, SERVING, thinker)
+
+    reply = await world.pool().complete(ask("90"))
+
+    assert reply.attempts == 1
