@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 from urllib.parse import urlsplit
@@ -229,6 +230,8 @@ class Pool:
     async def warm(self, request: ChatRequest) -> Reply | None:
         """Make a request that only makes a later one faster, where nothing has to wait for it.
 
+        Its prompt is computed, and one token of a reply.
+
         Returns:
             The reply; None if there is no such place now, or if it does not pay by what is known
             of when the session will be back.
@@ -237,6 +240,7 @@ class Pool:
             BackendError: The call failed, or gave way to another.
         """
         await self.connect()
+        request = replace(request, max_tokens=1)
         call, fleet = self._intake.call(request, optional=True), self._desk.dispatcher.fleet
         session = fleet.sessions.get(call.job.session)
         known = session is not None and (session.busy or session.pause is not None)

@@ -271,7 +271,8 @@ async def test_what_only_warms_and_belongs_to_no_session_leaves_nothing(world: A
     pool = world.pool("a")
 
     for i in range(5):
-        assert await pool.warm(ask(f"{i}")) is not None
+        warmed = await pool.warm(ask(f"{i}"))
+        assert warmed is not None and warmed.usage.completion_tokens == 1
 
     fleet = pool._desk.dispatcher.fleet
     assert (len(fleet.sessions), fleet.replicas["a"].homes) == (0, 0)
@@ -280,7 +281,7 @@ async def test_what_only_warms_and_belongs_to_no_session_leaves_nothing(world: A
 async def test_what_only_warms_gives_way_without_a_session_too(world: Any) -> None:
     world.replica("a", ONE_AT_A_TIME)
     pool = world.pool("a")
-    warming = asyncio.create_task(pool.warm(ask("warm")))
+    warming = asyncio.create_task(pool.warm(ask("warm " * 5_000)))
     await asyncio.sleep(0.1)
 
     reply = await pool.complete(ask("real"))
