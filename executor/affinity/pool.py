@@ -72,7 +72,7 @@ class Pool:
         timeouts: As given.
 
     Raises:
-        DefinitionError: There is no replica, or a URL is none.
+        DefinitionError: There is no replica, a URL is none, or the policy is none.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class Pool:
         patience: float = PATIENCE,
         seed: int = 0,
     ) -> None:
+        if isinstance(replicas, str):
+            raise DefinitionError(f"a pool has a list of replicas: Pool([{replicas!r}])")
         specs = [as_spec(replica) for replica in replicas]
         if not specs:
             raise DefinitionError("a pool needs replicas: Pool(['http://a:8000/v1', ...])")
@@ -107,7 +109,7 @@ class Pool:
         self._max_concurrent = max_concurrent
         self._chance = random.Random(seed)
         self._turns = Turns(limiter, self.url)
-        self._desk = Desk(Dispatcher(policy or EarliestCompletion()))
+        self._desk = Desk(Dispatcher(_policy(policy)))
         self._intake = Intake(self._desk.dispatcher)
         self._care = Care(self._desk, self.url, patience, self.timeouts.first_token)
         retry = retry or RetryPolicy()
@@ -364,6 +366,14 @@ class Pool:
 
     def _was_closed(self) -> BackendError:
         return BackendError(f"{self.url}: the pool of replicas was closed", url=self.url)
+
+
+def _policy(policy: Policy | None) -> Policy:
+    if policy is None:
+        return EarliestCompletion()
+    if isinstance(policy, (str, type)):
+        raise DefinitionError(f"policy={policy!r} is no policy: give an instance, such as Sticky()")
+    return policy
 
 
 def _dialect(dialect: Speaks | str | None) -> Speaks | None:

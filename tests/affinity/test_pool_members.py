@@ -49,12 +49,19 @@ async def test_replicas_are_called_by_host_and_port_and_told_apart() -> None:
     [
         ([], "a pool needs replicas"),
         (["localhost:8000"], "is not a base URL"),
+        ("http://a/v1", "a list of replicas"),
         ([ReplicaSpec("http://a/v1", "x"), ReplicaSpec("http://b/v1", "x")], "two replicas"),
     ],
 )
 def test_a_pool_that_cannot_work_is_refused_where_it_is_made(replicas: Any, said: str) -> None:
     with pytest.raises(DefinitionError, match=said):
         Pool(replicas)
+
+
+@pytest.mark.parametrize("policy", ["sticky", LeastLoaded])
+def test_a_policy_is_an_instance(policy: Any) -> None:
+    with pytest.raises(DefinitionError, match="give an instance"):
+        Pool(["http://a/v1"], policy=policy)
 
 
 async def test_a_replica_that_is_drained_finishes_and_gets_nothing_new(world: Any) -> None:

@@ -153,3 +153,16 @@ async def test_replicas_may_have_to_load_before_the_first_answer(world: Any) -> 
     reply = await world.pool().complete(ask("90"))
 
     assert reply.attempts == 1
+
+
+async def test_a_silence_that_its_caller_ended_says_nothing_of_the_replica(
+    pool: Any, world: Any
+) -> None:
+    asking = asyncio.create_task(pool.complete(ask("40")))
+    await asyncio.sleep(6.0)
+    asking.cancel()
+    await asyncio.wait([asking])
+
+    await pool.complete(ask())
+
+    assert [member.doubt.long(5.0) for member in pool._care.members.values()] == [5.0, 5.0]
