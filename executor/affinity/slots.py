@@ -104,14 +104,10 @@ class Slots:
         address = f"{self._address}{slot}?action={action}"
         try:
             async with asyncio.timeout(PATIENCE):
-                response = await self._http.post(
-                    address, headers=self._headers, json={"filename": file}
-                )
+                response = await self._post(address, file)
         except TimeoutError:
             return False
-        except Exception as error:
-            if failures.from_exception(error, self._url) is None:
-                raise
+        if response is None:
             return False
         if response.status_code in _CANNOT and action == "save":
             self._table.saves = False
@@ -119,6 +115,22 @@ class Slots:
             return False
         self._table.swapped(_moved(response), now() - began)
         return True
+
+    async def _post(self, address: str, file: str) -> Any:
+        """The server's answer, or None.
+
+        A connection that was kept and that the server has closed meanwhile says nothing, so it is
+        tried twice: both actions do the same again.
+        """
+        for _ in range(2):
+            try:
+                return await self._http.post(
+                    address, headers=self._headers, json={"filename": file}
+                )
+            except Exception as error:
+                if failures.from_exception(error, self._url) is None:
+                    raise
+        return None
 
 
 def _moved(response: Any) -> int:

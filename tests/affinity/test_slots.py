@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agentflow import _http
 from agentflow.caches.affinity.dispatcher import Dispatcher
 from agentflow.caches.affinity.jobs import Job, Pause
 from agentflow.caches.affinity.policies import Sticky
@@ -353,6 +354,29 @@ async def test_a_server_that_cannot_save_is_not_asked_twice(llama: Llama) -> Non
         llama.away(session, p50=1.0)
     assert len(asked) == 1
     assert 0.0 in [await llama.turn(session) for session in "abc"]
+
+
+@pytest.mark.virtual
+async def test_a_connection_that_the_server_has_closed_meanwhile_loses_no_slot(
+    llama: Llama,
+) -> None:
+    closed: list[str] = []
+    inner = llama.server.transport
+
+    class ClosedOnce:
+        async def handle_async_request(self, request: Any) -> Any:
+            url = str(request.url)
+            if "action=" in url and url not in closed:
+                closed.append(url)
+                raise _http.module().RemoteProtocolError("Server disconnected", request=request)
+            return await inner().handle_async_request(request)
+
+    llama.server.transport = ClosedOnce
+    for session in ("a", "b", "c"):
+        await llama.turn(session)
+        llama.away(session, p50=1.0)
+    assert min([await llama.turn(session) for session in "abc"]) > 0.4
+    assert closed
 
 
 @pytest.mark.virtual
