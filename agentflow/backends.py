@@ -99,7 +99,7 @@ class Backends:
         if not name:
             raise DefinitionError(
                 f"no model is named for {settings.base_url}: pass Engine(model=...) "
-                "or set AGENTFLOW_MODEL; 'agentflow doctor' lists what it offers"
+                "or --model, or set AGENTFLOW_MODEL; 'agentflow doctor' lists what it offers"
             )
         if self._http is None:
             self._http = _http.client()

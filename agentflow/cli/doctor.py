@@ -110,10 +110,10 @@ async def _examine(endpoint: Endpoint) -> Findings:
         if found.model and not endpoint.stand_in:
             await backend.aclose()
             backend = _backend(settings, found.model)
-        if found.model:
-            await _measure(backend, found)
         if not endpoint.stand_in:
             found.offers = await offers(offered, settings.api_key)
+        if found.model:
+            await _measure(backend, found)
     except BackendError as error:
         found.trouble = str(error)
     finally:
@@ -195,6 +195,8 @@ def _models(found: Findings) -> Iterator[str]:
         yield _row("", f"and {counted(len(found.models) - _MODELS, 'further model')}")
     if not found.models:
         yield _row("models", "none are listed")
+    elif found.model and found.model not in {model.name for model in found.models}:
+        yield _row("", f"{found.model} is not among them")
 
 
 def _measured(found: Findings) -> Iterator[str]:

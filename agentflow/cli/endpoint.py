@@ -84,13 +84,16 @@ async def _only_model(settings: Settings) -> str:
 
 async def _offered(settings: Settings) -> tuple[str, list[str]]:
     """An endpoint that answers, and the names of its models."""
-    *others, last = settings.base_urls
-    for url in others:
+    complaints = []
+    for url in settings.base_urls:
         try:
             return url, await _models(url, settings.api_key)
-        except BackendError:
-            continue  # replicas are there to stand in for each other
-    return last, await _models(last, settings.api_key)
+        except BackendError as error:  # replicas are there to stand in for each other
+            complaints.append(error)
+    if len(complaints) == 1:
+        raise complaints[0]
+    said = "; ".join(map(str, complaints))
+    raise BackendError(f"no endpoint answers: {said}", url=settings.base_url)
 
 
 async def _models(url: str, api_key: str) -> list[str]:

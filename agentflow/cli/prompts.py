@@ -33,7 +33,7 @@ class Served:
         if reply.cached_tokens is not None:
             self.told += 1
             self.reported += reply.prompt_tokens
-            self.cached += reply.cached_tokens
+            self.cached += max(0, min(reply.cached_tokens, reply.prompt_tokens))
 
     @property
     def share(self) -> float | None:

@@ -20,6 +20,7 @@ from agentflow.cli.knowledge import estimates, prices
 from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.screen import Screen, clean
+from agentflow.cli.serving import unwell
 from agentflow.cli.spending import passes, used
 from agentflow.cli.summary import finished, summary
 from agentflow.cli.tally import Tally
@@ -98,6 +99,7 @@ class _Show:
         self._endpoint = endpoint
         self._tally = Tally()
         self._progress = Progress(screen, self._tally)
+        self._unwell: tuple[str, ...] = ()
 
     async def run(self, engine: Engine, interrupts: Interrupts) -> int:
         """Run it and show it; the exit code."""
@@ -113,6 +115,7 @@ class _Show:
             if not run.done:
                 run.cancel(reason="nobody reads its output any more")
             await run.ended()
+        self._unwell = tuple(unwell(engine))
         try:
             value = await run
         except RunError as error:
@@ -199,7 +202,7 @@ class _Show:
         }
 
     def _sum_up(self, run: Run[Any]) -> None:
-        for line in summary(self._tally, run):
+        for line in (*summary(self._tally, run), *self._unwell):
             self._screen.paragraph(line)
         if run.unfinished:
             names = ", ".join(run.unfinished)

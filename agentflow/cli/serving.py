@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agentflow import _http
+from agentflow.engine import Engine
+from agentflow.errors import DefinitionError
 from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, with_rank
 from agentflow.executor.affinity.metrics import Reader, ServerState
 from agentflow.executor.models.probe import Endpoint
@@ -52,6 +54,19 @@ async def offers(endpoint: Endpoint, api_key: str) -> Offers:
         state = await reader.state() or ServerState()
     told = {name: value for name, value in asdict(state).items() if value is not None}
     return Offers(dialect.name, _accepted(dialect), told)
+
+
+def unwell(engine: Engine) -> Iterator[str]:
+    """The replicas that an engine's questions could not be sent to in the end, and why."""
+    from agentflow.executor.affinity.pool import Pool
+
+    try:
+        model = engine.model()
+    except DefinitionError:
+        return
+    for replica in model.replicas if isinstance(model, Pool) else ():
+        if replica.complaint:
+            yield f"replica {replica.name} is {replica.condition}: {replica.complaint}"
 
 
 def _accepted(dialect: Dialect) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentflow.cli import codes
-from agentflow.testing import Call, Fault, ScriptedServer
+from agentflow.testing import Call, Fault, ModelledReplica, ScriptedServer, Serving
 
 Cli: TypeAlias = Callable[..., Any]
 Serve: TypeAlias = Callable[..., ScriptedServer]
@@ -69,6 +69,29 @@ def test_a_model_that_fails_is_told_from_an_endpoint_that_is_down(cli: Cli, serv
     assert done.code == codes.BACKEND
     assert "reachable   yes" in done.out
     assert "calls       scripted failed: " in done.out
+
+
+def test_what_a_server_offers_is_told_also_when_its_model_fails(
+    cli: Cli, host: Callable[..., Any]
+) -> None:
+    modelled = ModelledReplica(Serving(prefill=1e6, step=1e-4), server="vllm")
+    host(modelled)
+    modelled.fail(Fault.status(500))
+
+    done = cli("doctor", "--base-url", modelled.base_url)
+
+    assert done.code == codes.BACKEND
+    assert "as vllm: cache_salt" in done.out
+    assert "modelled failed: " in done.out
+
+
+def test_a_model_that_is_not_offered_is_said_not_to_be(cli: Cli, serve: Serve) -> None:
+    server = serve(["one", "two"])
+
+    done = cli("doctor", "--base-url", server.base_url, "--model", "other")
+
+    assert "other is not among them" in done.out
+    assert "not among" not in cli("doctor", "--base-url", server.base_url).out
 
 
 def test_without_an_endpoint_the_stand_in_is_examined(cli: Cli) -> None:

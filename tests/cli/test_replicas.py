@@ -74,6 +74,15 @@ def test_an_endpoint_that_is_down_is_stood_in_for(cli: Cli, serve: Serve) -> Non
 
     assert (first.code, first.out.strip()) == (0, "One.")
     assert (listed.code, listed.out.strip()) == (0, "Two.")
+    assert "replica 127.0.0.1:9 is down: " in first.err
+
+
+def test_all_endpoints_that_do_not_answer_are_named(cli: Cli) -> None:
+    also = GONE.replace(":9/", ":10/")
+    done = cli("run", "How many?", "--base-url", GONE, "--base-url", also)
+
+    assert done.code == codes.BACKEND
+    assert GONE in done.err and also in done.err
 
 
 def test_endpoints_can_come_from_the_environment(
@@ -156,6 +165,13 @@ def test_prompts_that_were_computed_ahead_cost_something_and_answer_nothing() ->
     assert (tally.usage()["model_calls"], tally.usage()["prompt_tokens"]) == (1, 200)
     assert (tally.prompts.all.calls, tally.prompts.pte, tally.prompts.warmed) == (1, 204.0, 1)
     assert "1 prompt computed ahead" in " ".join(told(tally.prompts))
+
+
+def test_a_server_that_says_it_cached_more_than_there_was_is_not_believed() -> None:
+    prompts = Prompts()
+    for cached in (10**9, -5):
+        prompts.take(replied(cached_tokens=cached))
+    assert (prompts.all.cached, prompts.all.share) == (100, 0.5)
 
 
 def test_a_backend_that_does_not_say_what_it_cached_is_said_not_to() -> None:
