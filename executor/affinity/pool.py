@@ -176,7 +176,7 @@ class Pool:
         """
         if self._http is None and not self._closed:
             async with self._connecting:
-                if self._http is None:
+                if self._http is None and not self._closed:
                     connect = self.timeouts.connect
                     self._http = await asyncio.to_thread(_http.client, connect=connect)
                     for member in self._care.members.values():
@@ -211,9 +211,10 @@ class Pool:
                 stream.give_up(self._was_closed())
         await self._poller.aclose()
         await self._care.aclose()
-        if self._owns_http and self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+        async with self._connecting:
+            if self._owns_http and self._http is not None:
+                http, self._http = self._http, None
+                await http.aclose()
 
     # Sessions
 

@@ -243,6 +243,19 @@ async def test_nothing_is_sent_once_the_pool_was_closed(world: Any) -> None:
     assert world.served() == {"a": 1}
 
 
+async def test_a_pool_that_closes_while_it_connects_keeps_no_client() -> None:
+    pool = Pool(["http://a/v1"], "modelled")
+    asking = [asyncio.create_task(pool.complete(ask())) for _ in range(2)]
+    await asyncio.sleep(0.0)
+
+    await pool.aclose()
+
+    for task in asking:
+        with pytest.raises(BackendError, match="closed"):
+            await task
+    assert pool._http is None
+
+
 async def test_nothing_is_sent_again_once_the_pool_was_closed(world: Any) -> None:
     pool = world.pool("a")
     world["a"].fail(Fault.status(500))
