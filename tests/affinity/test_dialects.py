@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from agentflow.caches.affinity.dispatcher import Dispatcher
+from agentflow.caches.affinity.policies import Sticky
 from agentflow.errors import DefinitionError
 from agentflow.executor.affinity.dialects import (
     DIALECTS,
@@ -23,8 +25,9 @@ from agentflow.executor.affinity.dialects import (
     rank_of,
     with_rank,
 )
+from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models import probe
-from agentflow.executor.models.base import SessionTag
+from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.models.probe import Endpoint
 from agentflow.testing import Fault
 
@@ -203,6 +206,24 @@ def test_a_name_is_no_template_itself() -> None:
         SessionTag("{tenant}", "acme")
     )
     assert body == {"y": "{tenant}"} and headers == {"x": "%7Btenant%7D"}
+
+
+async def test_a_pool_with_an_api_key_has_salts_of_its_own(world: Any) -> None:
+    url = world.replica("a")
+
+    async def salt(**headers: str) -> Any:
+        fleet = Dispatcher(Sticky()).fleet
+        manners = Manners(world.http, url, headers, fleet, "a", VLLM)
+        async with manners.request(ChatRequest(messages=[], session=TAG), "s") as sent:
+            assert sent.extra_body is not None
+            return sent.extra_body["cache_salt"]
+
+    one, again, none = (
+        await salt(authorization="Bearer one"),
+        await salt(Authorization="Bearer one"),
+        await salt(),
+    )
+    assert one == again != none
 
 
 # What is detected
