@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
 from agentflow import events
-from agentflow.budgets.ledger import NOTHING
+from agentflow.budgets.ledger import NOTHING, Reservation
 from agentflow.budgets.prices import Prices
 from agentflow.budgets.pte import GAMMA, prefill_equivalents
 from agentflow.clock import now
-from agentflow.errors import BackendTimeout
+from agentflow.errors import BackendError, BackendTimeout, BudgetExceeded
+from agentflow.executor.models import attempts
 from agentflow.executor.models.base import (
     ChatRequest,
     Delta,
@@ -35,6 +36,8 @@ EARLY = 0.9
 
 SPARE = 0.1
 """Share of the tokens that are left which computing one prompt ahead may take at most."""
+
+_NONE = Usage(0, 0, None, estimated=True)
 
 
 class MeteredModel:
@@ -110,43 +113,41 @@ class MeteredModel:
             BackendError: The call failed.
         """
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
-        reservation = self._run.ledger.reserve(self._usd(bound), _total(bound))
-        self.reserved = reservation.amount
+        paid = _Attempts(self, bound)
         self.asked, self.bound = request.max_tokens, self.reserved.usd
-        began, stream = now(), None
+        began = now()
+        stream: ReplyStream | None = None
         refunds = self.price is None or self.price.refunds
         streams = self._run.host.services.streaming
         unanswered = _unanswered(request, bound) if refunds and self.name in streams else bound
-        refused = False
 
         def so_far() -> Usage:
-            return unanswered if stream is None else _used(stream, bound, refunds)
+            if stream is not None:
+                return _used(stream, bound, refunds)
+            return unanswered if paid.sent else _NONE
 
         def say_so_far() -> None:
-            self._tell(so_far(), self._usd(so_far()), began)
+            if paid.sent:
+                self._tell(so_far(), self._usd(so_far()), began)
 
         self._so_far = so_far
         self._run.audience.last_words[say_so_far] = None
         try:
-            async with self._model.stream(request) as stream:
+            async with AsyncExitStack() as entered:
+                with attempts.metered(paid):
+                    stream = await entered.enter_async_context(self._model.stream(request))
                 yield stream
         except Exception as error:
-            refused = stream is None and not isinstance(error, BackendTimeout)
+            if stream is None:
+                paid.sent = paid.sent and not _was_refused(error)
             unanswered = bound  # it is silent, and what it makes is not known
             raise
         finally:
             del self._run.audience.last_words[say_so_far]
-            self.reserved, self._so_far = NOTHING, None
+            self._so_far = None
             if stream is not None and _came_early(stream):
                 streams.add(self.name)
-            if refused:
-                reservation.release()
-            else:
-                used = so_far()
-                usd = self._usd(used)
-                reservation.settle(usd, _total(used))
-                self._count(used, usd)
-                self._tell(used, usd, began, None if stream is None else _reply(stream))
+            paid.settle(so_far(), began, None if stream is None else _reply(stream))
 
     async def complete(
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None
@@ -245,6 +246,78 @@ class MeteredModel:
                 warmed,
             )
         )
+
+
+class _Attempts:
+    """What is set aside for the attempt under way at one call; those before are settled.
+
+    Args:
+        model: Pays.
+        bound: The most that one attempt may take.
+
+    Attributes:
+        sent: Whether the attempt under way may cost something. It may from the beginning
+            unless the model says that it will tell.
+
+    Raises:
+        BudgetExceeded: One attempt does not fit.
+    """
+
+    def __init__(self, model: MeteredModel, bound: Usage) -> None:
+        self.sent = True
+        self._model = model
+        self._bound = bound
+        self._began = now()
+        self._reservation = self._reserve()
+
+    def holding(self) -> None:
+        """Nothing of the attempt is sent yet; `sending` will tell."""
+        self.sent = False
+
+    def sending(self) -> None:
+        """The attempt is on its way, and may cost something from now on."""
+        self.sent = True
+
+    def again(self, error: BackendError) -> None:
+        """Settle the attempt that failed, in full unless it was refused; reserve the next.
+
+        Raises:
+            BackendError: The same error, for the next attempt does not fit.
+        """
+        began, self._began = self._began, now()
+        if not self.sent or _was_refused(error):
+            self.sent = False
+            return
+        self.settle(self._bound, began)
+        self.sent = False
+        try:
+            self._reservation = self._reserve()
+        except BudgetExceeded as exceeded:
+            error.retryable = False
+            raise error from exceeded
+
+    def settle(self, used: Usage, began: float, reply: Reply | None = None) -> None:
+        """Count what the attempt took and tell it, or give everything back if it was not sent."""
+        model = self._model
+        model.reserved = NOTHING
+        if not self.sent:
+            self._reservation.release()
+            return
+        usd = model._usd(used)
+        self._reservation.settle(usd, _total(used))
+        model._count(used, usd)
+        model._tell(used, usd, began, reply)
+
+    def _reserve(self) -> Reservation:
+        model, bound = self._model, self._bound
+        reservation = model._run.ledger.reserve(model._usd(bound), _total(bound))
+        model.reserved = reservation.amount
+        return reservation
+
+
+def _was_refused(error: Exception) -> bool:
+    """Whether a call that failed before its first piece has surely cost nothing."""
+    return not isinstance(error, BackendTimeout)
 
 
 def _total(used: Usage) -> int:

@@ -13,6 +13,7 @@ from agentflow.executor.affinity.care import Care
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.intake import Call
 from agentflow.executor.affinity.stream import PooledStream
+from agentflow.executor.models.attempts import again, holding
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import Timeouts
 from agentflow.executor.models.turns import Turns
@@ -54,6 +55,7 @@ class Placing:
         Raises:
             BackendError: No attempt gave one.
         """
+        holding()
         while True:
             send = await self._place(call)
             stream = self._stream(call, send)
@@ -136,6 +138,7 @@ class Placing:
         most = len(self._care.members) + self._retry.max_retries
         if not (error.retryable or isinstance(error, BadReply)) or attempts >= most:
             raise error
+        again(error)
         job.avoid |= {name}
         able = [r for r in self._desk.dispatcher.fleet.replicas.values() if r.usable]
         if any(replica.name not in job.avoid for replica in able):

@@ -17,6 +17,7 @@ from agentflow.clock import now
 from agentflow.context import remaining
 from agentflow.errors import BackendError, DefinitionError
 from agentflow.executor.models import failures, probe, wire
+from agentflow.executor.models.attempts import again, holding, sending
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import Retry, RetryPolicy
@@ -103,6 +104,7 @@ class OpenAIBackend:
         Raises:
             BackendError: No attempt gave a piece; iterating raises what goes wrong later.
         """
+        holding()
         async with self._slots:
             reserved = await self._turns.take(request)
             stream = None
@@ -201,6 +203,7 @@ class OpenAIBackend:
             attempt += 1
 
     async def _open(self, client: Any, request: ChatRequest, stream: OpenAIStream) -> None:
+        sending()
         try:
             await stream.open(self._send(client, request))
         except BaseException:
@@ -248,6 +251,7 @@ class OpenAIBackend:
         delay = self._retry.delay(attempt, error)
         if delay is None or self._is_too_long(delay, started):
             raise error
+        again(error)
         if self._on_retry is not None:
             self._on_retry(Retry(request, attempt, delay, error))
         await asyncio.sleep(delay)
