@@ -175,21 +175,23 @@ class EarliestCompletion:
         ]
 
 
-def cost(job: Job, replica: Replica, fleet: Fleet, now: float) -> float:
-    """Seconds until a job would be answered by a replica."""
+def cost(job: Job, replica: Replica, fleet: Fleet, now: float, usual: _Pace | None = None) -> float:
+    """Seconds until a job would be answered by a replica, at its own pace or the usual one."""
     wait = max(0.0, replica.busy_until - now)
     uncached = job.prompt.tokens - fleet.cached(job, replica)
-    write = job.output * replica.rates.decode(replica.running + 1)
+    beside = replica.running + 1
+    token = replica.rates.decode(beside) if usual is None else usual.token(replica, beside)
+    write = job.output * token
     return wait + replica.rates.prefill(uncached) + write
 
 
 def _settling(job: Job, fleet: Fleet, now: float, usual: _Pace, replica: Replica) -> Settling:
     """What it takes a session to live at a replica: this turn's answer, or all that will follow."""
-    first = cost(job, replica, fleet, now)
+    first = cost(job, replica, fleet, now, usual)
     if not job.returns:
         return first, len(replica.pins)
     living = (replica.homes + replica.running) / 2
-    write = job.output * usual.of(replica) * usual.decode(replica.homes + 1)
+    write = job.output * usual.token(replica, replica.homes + 1)
     meetings = living * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
     return first / TURNS + write + meetings, len(replica.pins)
 
@@ -209,10 +211,10 @@ class _Pace:
         """Seconds a token while so many requests run, in the mean of the replicas."""
         return self._alone + self._each * (running - 1)
 
-    def of(self, replica: Replica) -> float:
-        """How many times that a replica takes."""
+    def token(self, replica: Replica, running: int) -> float:
+        """The same at a replica: another time only where it is clearly another."""
         ratio = replica.rates.decode(TYPICAL) / self.decode(TYPICAL)
-        return 1.0 if 1 / UNLIKE < ratio < UNLIKE else ratio
+        return self.decode(running) * (1.0 if 1 / UNLIKE < ratio < UNLIKE else ratio)
 
 
 def _accepts(replica: Replica, now: float) -> bool:
