@@ -9,7 +9,7 @@ from itertools import islice
 from statistics import fmean
 from typing import TypeAlias
 
-from agentflow.caches.affinity.admission import fits, make_room, release_expired
+from agentflow.caches.affinity.admission import fits, make_room
 from agentflow.caches.affinity.fleet import Fleet, Replica
 from agentflow.caches.affinity.jobs import Job
 from agentflow.caches.affinity.ordering import rank
@@ -75,7 +75,6 @@ class EarliestCompletion:
 
     def order(self, waiting: Sequence[Job], fleet: Fleet, now: float) -> Iterable[Job]:
         """The jobs that could go somewhere, by `rank`."""
-        release_expired(fleet, now)
         self._starving = False
         shut = fleet.replicas.keys() - {replica.name for replica in self._open}
         self._open = [r for r in fleet.replicas.values() if r.able and _accepts(r, now)]

@@ -228,6 +228,7 @@ class Dispatcher:
 
     def _look(self, now: float) -> list[Send]:
         """Place what can be placed."""
+        release_expired(self.fleet, now)
         sends: list[Send] = []
         if not self._waiting:
             return sends
@@ -326,7 +327,6 @@ class Dispatcher:
         if home is not None and session.id in home.pins:
             session.keep_until = keep_until(session, home, self.fleet, now)
             heappush(self.fleet.expiring, (session.keep_until, session.id))
-            release_expired(self.fleet, now)
 
     def _recount(self, replica: Replica, now: float) -> None:
         """When a replica will have computed what it was sent, from what has not begun."""
