@@ -129,6 +129,22 @@ async def test_an_attempt_that_was_given_up_is_paid_besides_the_next(world: Any)
 
 
 @pytest.mark.virtual
+async def test_each_attempt_of_one_backend_is_paid(world: Any) -> None:
+    url = world.replica("a")
+    backend = OpenAIBackend(url, "modelled", http=world.http, prices=PRICES, timeouts=QUICK)
+    world["a"].hang()
+    asyncio.get_running_loop().call_later(3.01, world["a"].recover)
+    async with Engine(model=backend) as engine:
+        books = Books(engine)
+        run = engine.start(flow, LONG)
+        await run.result()
+
+        assert world.served() == {"a": 2}
+        assert [event.estimated for event in books.told] == [True, False]
+        assert run.ledger.spent.usd == books.usd
+
+
+@pytest.mark.virtual
 async def test_an_attempt_that_does_not_fit_any_more_is_not_made(world: Any) -> None:
     pool = world.pool("ab", prices=PRICES, timeouts=QUICK)
     world["a"].hang()
