@@ -293,7 +293,6 @@ class _Attempts:
         try:
             self._reservation = self._reserve()
         except BudgetExceeded as exceeded:
-            error.retryable = False
             raise error from exceeded
 
     def settle(self, used: Usage, began: float, reply: Reply | None = None) -> None:
