@@ -15,7 +15,12 @@ from agentflow.errors import BackendBusy, BackendError, BackendTimeout, NoReplic
 from agentflow.executor.affinity.alarm import Alarm
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.metrics import Tells
-from agentflow.executor.affinity.replica import Member, is_its_fault, was_unreachable
+from agentflow.executor.affinity.replica import (
+    Member,
+    is_its_fault,
+    is_its_own_refusal,
+    was_unreachable,
+)
 from agentflow.executor.models.retry import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -104,6 +109,8 @@ class Care:
         if isinstance(error, BackendBusy) and error.retryable:
             after = REST if error.retry_after is None else error.retry_after
             member.breaker.rest(at + min(after, LONGEST_WAIT), str(error))
+        elif is_its_own_refusal(error) and not self.someone_else(member):
+            return  # whoever asks hears of it; there is nobody to be preferred
         elif is_its_fault(error):
             gone = was_unreachable(error)
             member.breaker.failed(sent, at, str(error), gone=gone)

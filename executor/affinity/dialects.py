@@ -186,7 +186,7 @@ def rank_of(tag: SessionTag, *, optional: bool = False) -> int:
     if optional:
         return LAST
     if tag.deadline is None or tag.deadline == math.inf:
-        due = tag.began + DUE
+        due = (tag.began or 0.0) + DUE
     else:
         due = tag.deadline - tag.remaining
     # within bounds before it is rounded, for it may be anything; what is no number goes last

@@ -86,7 +86,7 @@ class Intake:
             prompt,
             self._expected(tag.id, request.max_tokens),
             arrived=at,
-            program=tag.began,
+            program=-math.inf if tag.began is None else tag.began,
             tenant=tag.tenant,
             deadline=tag.deadline,
             remaining=tag.remaining,

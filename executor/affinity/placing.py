@@ -12,6 +12,7 @@ from agentflow.errors import BackendError, BackendTimeout, BadReply, NoReplica
 from agentflow.executor.affinity.care import Care
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.intake import Call
+from agentflow.executor.affinity.replica import is_its_own_refusal
 from agentflow.executor.affinity.stream import PooledStream
 from agentflow.executor.models.attempts import again, holding
 from agentflow.executor.models.retry import RetryPolicy
@@ -136,7 +137,8 @@ class Placing:
         """Wait for the next attempt, or raise the error if there is none."""
         job, attempts = call.job, call.placed.attempts
         most = len(self._care.members) + self._retry.max_retries
-        if not (error.retryable or isinstance(error, BadReply)) or attempts >= most:
+        elsewhere = error.retryable or isinstance(error, BadReply) or is_its_own_refusal(error)
+        if not elsewhere or attempts >= most:
             raise error
         again(error)
         job.avoid |= {name}

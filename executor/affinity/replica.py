@@ -279,9 +279,22 @@ def was_unreachable(error: BaseException) -> bool:
     return False
 
 
+_OWN = (401, 403, 404, 408, 421, 425)
+
+
 def is_its_fault(error: BackendError) -> bool:
     """Whether an error says something of the replica, and not of the request or of its load."""
     if isinstance(error, BackendTimeout):
         return error.retryable  # else the caller's own time was over
+    if isinstance(error, BackendBusy):
+        return False
     rejected = error.status is not None and 400 <= error.status < 500
-    return not rejected and not isinstance(error, BackendBusy)
+    return not rejected or is_its_own_refusal(error)
+
+
+def is_its_own_refusal(error: BackendError) -> bool:
+    """Whether a request was refused for what the replica is, and another might take it.
+
+    It may have another key, not have the model, or not have it yet.
+    """
+    return error.status in _OWN

@@ -25,7 +25,8 @@ class SessionTag:
     Attributes:
         id: Name of the conversation, the same for all its requests and for no other.
         tenant: Whose it is; empty where there is only one.
-        began: When the program it belongs to began, in seconds on the loop's clock.
+        began: When the program it belongs to began, in seconds on the loop's clock; None for when
+            it was first heard of.
         deadline: When that program gives up, on the loop's clock, or None.
         remaining: Seconds of work that follow the reply in its program, as far as is known.
         epoch: Counts how often the conversation has begun anew on purpose.
@@ -33,7 +34,7 @@ class SessionTag:
 
     id: str
     tenant: str = ""
-    began: float = 0.0
+    began: float | None = None
     deadline: float | None = None
     remaining: float = 0.0
     epoch: int = 0

@@ -210,7 +210,8 @@ def test_whatever_happens_the_events_add_up_to_what_is_spent_within_the_budget(
 ) -> None:
     async def check() -> None:
         world = make_world()
-        options = {"prices": PRICES, "timeouts": Timeouts(first_token=3.0, idle=3.0, total=30.0)}
+        timeouts = Timeouts(first_token=3.0, idle=3.0, total=30.0)
+        options: dict[str, Any] = {"prices": PRICES, "timeouts": timeouts}
         urls = [world.replica("a"), world.replica("b")]
         if pooled:
             model: Any = world.pool("ab", **options)

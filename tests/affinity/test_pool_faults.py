@@ -158,6 +158,31 @@ async def test_a_rejected_request_is_nobodys_fault_but_its_own(world: Any) -> No
     assert [replica.failures for replica in pool.replicas] == [0, 0]
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_replica_with_another_key_or_other_models_is_left_alone(
+    world: Any, status: int
+) -> None:
+    pool = world.pool(policy=LeastLoaded())
+    world["a"].fail(Fault.status(status))
+
+    replies = [await pool.complete(ask()) for _ in range(4)]
+
+    assert {reply.replica for reply in replies} == {"b"}
+    assert conditions(pool) == {"a": "down", "b": "up"}
+
+
+async def test_what_every_replica_refuses_is_an_error_at_once(world: Any) -> None:
+    pool = world.pool()
+    for name in "ab":
+        world[name].fail(Fault.status(401, "no such key"))
+
+    for _ in range(8):
+        began = now()
+        with pytest.raises(BackendRejected, match="no such key"):
+            await pool.complete(ask())
+        assert now() - began < 1.0
+
+
 async def test_a_busy_replica_rests_as_long_as_it_asked_to(world: Any) -> None:
     pool = world.pool(policy=LeastLoaded())
     world["a"].fail(Fault.status(429, retry_after=20), times=1)
