@@ -23,7 +23,7 @@ from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.stream import Timeouts
 from agentflow.testing import Fault, ModelledReplica, run_virtual
 
-PRICES = Prices({"modelled": Price(1, 1)})
+PRICES = Prices({"modelled": Price(Decimal(1), Decimal(1))})
 QUICK = Timeouts(first_token=3.0)
 LONG = "b " * 3_000
 
