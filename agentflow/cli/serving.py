@@ -37,6 +37,9 @@ class Offers:
             yield "slots", f"{slots:,} requests at once"
         if (capacity := self.metrics.get("capacity")) is not None:
             yield "KV", f"{capacity:,} tokens"
+        if queries := self.metrics.get("prefix_queries"):
+            share = self.metrics.get("prefix_hits", 0) / queries
+            yield "cached", f"{share:.0%} of all prompt tokens so far"
         yield "metrics", ", ".join(self.metrics) or "none are offered"
 
 

@@ -130,6 +130,8 @@ def test_the_doctor_looks_at_every_endpoint(cli: Cli, serve: Serve, host: Any) -
         modelled.base_url, scripted.base_url, GONE,
     ]  # fmt: skip
     assert data["replicas"][0]["offers"]["metrics"]["capacity"] == 65_536
+    assert "of all prompt tokens so far" not in done.out
+    assert "of all prompt tokens so far" in cli("doctor", "--base-url", modelled.base_url).out
     assert data["ok"] is False
 
 
