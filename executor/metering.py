@@ -23,6 +23,7 @@ from agentflow.executor.models.base import (
     Reply,
     ReplyStream,
     Usage,
+    read_whole,
 )
 from agentflow.executor.models.usage import estimate, prompt_bound
 from agentflow.executor.run import Run
@@ -159,10 +160,7 @@ class MeteredModel:
             BackendError: The call failed.
         """
         async with self.stream(request) as stream:
-            async for delta in stream:
-                if on_delta is not None:
-                    on_delta(delta)
-            return stream.reply
+            return await read_whole(stream, on_delta)
 
     async def warm(self, request: ChatRequest) -> Reply | None:
         """Have a prompt computed that will be asked for later; see `Pool.warm`.

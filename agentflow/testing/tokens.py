@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 
+from agentflow.caches.affinity.prompts import alike
+
 _TOKEN = re.compile(r" ?\w{1,4}|[^\S\n]+|\n+|[^\w\s]{1,2}")
 
 
@@ -24,18 +26,6 @@ class PrefixCache:
 
     def cached(self, prompt: str) -> int:
         """Tokens shared with the start of an earlier prompt; at least one is always computed."""
-        shared = max((_common_prefix(prompt, other) for other in self._prompts), default=0)
+        shared = max((alike(prompt, other) for other in self._prompts), default=0)
         self._prompts.append(prompt)
         return max(0, min(len(tokens(prompt[:shared])), len(tokens(prompt)) - 1))
-
-
-def _common_prefix(one: str, other: str) -> int:
-    """Length of the longest common prefix, by bisection: slices compare at C speed."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

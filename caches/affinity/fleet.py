@@ -8,7 +8,7 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from agentflow.caches.affinity.jobs import Job, Pause, Pauses
-from agentflow.caches.affinity.prompts import Prompt
+from agentflow.caches.affinity.prompts import Prompt, alike
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
 from agentflow.caches.affinity.shares import Shares
@@ -117,14 +117,7 @@ class Pins:
 
     def missing(self, prompt: Prompt) -> int:
         """How many blocks of a prompt are not pinned."""
-        low, high = 0, len(prompt.blocks)
-        while low < high:
-            middle = (low + high) // 2
-            if prompt.blocks[middle] in self._counts:
-                low = middle + 1
-            else:
-                high = middle
-        return len(prompt.blocks) - low
+        return len(prompt.blocks) - prompt.within(self._counts)
 
     def hold(self, owner: Hashable, prompt: Prompt, growth: float) -> None:
         """An owner stands on this prompt, and will write so many tokens more."""
@@ -132,7 +125,7 @@ class Pins:
         self._held[owner] = (prompt, growth)
         self.growth += growth - written
         old = before.blocks
-        same = _common(old, prompt.blocks)
+        same = alike(old, prompt.blocks)
         self._count(prompt.blocks[same:], 1)
         self._count(old[same:], -1)
 
@@ -150,18 +143,6 @@ class Pins:
                 counts[block] = count
             else:
                 del counts[block]
-
-
-def _common(one: tuple[Hashable, ...], other: tuple[Hashable, ...]) -> int:
-    """How many leading blocks are the same; chained blocks are the same up to some point."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high) // 2
-        if one[middle] == other[middle]:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @dataclass(slots=True, eq=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 BLOCK_BYTES = 256
 """Bytes of text in one block, some 64 tokens: small beside a prompt, and cheap to follow."""
@@ -23,6 +24,17 @@ class Prompt:
 
     blocks: tuple[Hashable, ...]
     tokens: int
+
+    def within(self, known: Container[Hashable]) -> int:
+        """How many of its leading blocks are known: where one is not, none behind it is."""
+        low, high = 0, len(self.blocks)
+        while low < high:
+            middle = (low + high) // 2
+            if self.blocks[middle] in known:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
 
 class Chain:
@@ -47,7 +59,7 @@ class Chain:
         Returns:
             Where it first differs from the one before, in bytes; None if it goes on from it.
         """
-        broken = None if text.startswith(self._text) else _alike(self._text, text)
+        broken = None if text.startswith(self._text) else alike(self._text, text)
         if broken is not None:
             del self._blocks[broken // BLOCK_BYTES :]
         last = self._blocks[-1] if self._blocks else self._salt
@@ -64,8 +76,8 @@ class Chain:
         return Prompt(tuple(self._blocks), round(len(self._text) * tokens_per_byte))
 
 
-def _alike(one: bytes, other: bytes) -> int:
-    """How many leading bytes of two texts are the same."""
+def alike(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many leading items of two sequences are the same, by halves: slices compare quickly."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -65,14 +65,7 @@ class Residency:
 
     def depth(self, prompt: Prompt) -> int:
         """How many of a prompt's leading blocks are resident."""
-        low, high = 0, len(prompt.blocks)
-        while low < high:
-            middle = (low + high) // 2
-            if prompt.blocks[middle] in self._blocks:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return prompt.within(self._blocks)
 
     def newer(self, prompt: Prompt) -> int:
         """How many blocks were used since a prompt was; what is older is evicted before it."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import eq
 
-from agentflow.caches.affinity.prompts import Prompt
+from agentflow.caches.affinity.prompts import Prompt, alike
 
 SWAP = 1.0 / 35_000.0
 """Seconds to save or restore a token before it was measured; the server's README tells of 1,745
@@ -121,7 +120,9 @@ class SlotTable:
         """
         free = [slot for slot in self.slots if not slot.busy]
         if own := [slot for slot in free if session and slot.session == session]:
-            slot = max(own, key=lambda slot: (_alike(slot.prompt, prompt), slot.tokens))
+            slot = max(
+                own, key=lambda slot: (alike(slot.prompt.blocks, prompt.blocks), slot.tokens)
+            )
             seat = Seat(slot.number)
         else:
             slot = max(free, key=lambda slot: _spare(slot, prompt, next_use))
@@ -186,9 +187,4 @@ def _spare(
 ) -> tuple[float, int, float, int]:
     """How well a slot can be given to a prompt: the more, the better."""
     back = next_use(slot.session) if slot.session else math.inf
-    return back, _alike(slot.prompt, prompt), -slot.used, -slot.number
-
-
-def _alike(one: Prompt, other: Prompt) -> int:
-    """With how many equal blocks two prompts begin; after the first that differs, all do."""
-    return sum(map(eq, one.blocks, other.blocks))
+    return back, alike(slot.prompt.blocks, prompt.blocks), -slot.used, -slot.number

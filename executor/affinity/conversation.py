@@ -79,7 +79,6 @@ class Conversation:
         self._keeper: KeepsSessions | None = model.keeper
         self._told = told
         self._prefix = Prefix()
-        self._epoch = 0
         self.asked = False
         self.foresees = model.warms
         self._prewarmer = Prewarmer(model.warm, self._spawn)
@@ -117,7 +116,6 @@ class Conversation:
 
     def begin_anew(self) -> None:
         """The next request begins differently, and is meant to."""
-        self._epoch += 1
         self._prefix = Prefix()
 
     def away(self, tools: Iterable[Tool[..., Any]]) -> None:
@@ -145,7 +143,7 @@ class Conversation:
     def _tag(self) -> SessionTag:
         run = self._run
         follows = 0.0 if self._keeper is None else work_after(run, self._node)
-        return SessionTag(self.id, run.tenant, run.began, run.deadline, follows, self._epoch)
+        return SessionTag(self.id, run.tenant, run.began, run.deadline, follows)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._run.host.services.spawn(work, f"warming {self.id}")

@@ -29,7 +29,7 @@ from agentflow.executor.affinity.metrics import Poller, ServerState
 from agentflow.executor.affinity.placing import Placing
 from agentflow.executor.affinity.replica import Member, ReplicaReport, ReplicaSpec, as_spec
 from agentflow.executor.affinity.stream import PooledStream
-from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
+from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage, read_whole
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.models.probe import Endpoint
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -163,10 +163,7 @@ class Pool:
             BackendError: The call failed; the class says how.
         """
         async with self.stream(request) as stream:
-            async for delta in stream:
-                if on_delta is not None:
-                    on_delta(delta)
-            return stream.reply
+            return await read_whole(stream, on_delta)
 
     async def connect(self) -> None:
         """Load the HTTP library and build the client now rather than in the first call.

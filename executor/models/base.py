@@ -29,7 +29,6 @@ class SessionTag:
             it was first heard of.
         deadline: When that program gives up, on the loop's clock, or None.
         remaining: Seconds of work that follow the reply in its program, as far as is known.
-        epoch: Counts how often the conversation has begun anew on purpose.
     """
 
     id: str
@@ -37,7 +36,6 @@ class SessionTag:
     began: float | None = None
     deadline: float | None = None
     remaining: float = 0.0
-    epoch: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,6 +213,18 @@ class ReplyStream(Protocol):
             RuntimeError: The stream has not been read to its end.
         """
         ...
+
+
+async def read_whole(stream: ReplyStream, on_delta: Callable[[Delta], object] | None) -> Reply:
+    """Read a reply to its end; `on_delta` sees each piece as it comes.
+
+    Raises:
+        BackendError: It broke off.
+    """
+    async for delta in stream:
+        if on_delta is not None:
+            on_delta(delta)
+    return stream.reply
 
 
 class Model(Protocol):

@@ -18,7 +18,7 @@ from agentflow.context import remaining
 from agentflow.errors import BackendError, DefinitionError
 from agentflow.executor.models import failures, probe, wire
 from agentflow.executor.models.attempts import again, holding, sending
-from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage
+from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage, read_whole
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import Retry, RetryPolicy
 from agentflow.executor.models.stream import OpenAIStream, Timeouts
@@ -128,10 +128,7 @@ class OpenAIBackend:
             BackendError: The call failed; the class says how.
         """
         async with self.stream(request) as stream:
-            async for delta in stream:
-                if on_delta is not None:
-                    on_delta(delta)
-            return stream.reply
+            return await read_whole(stream, on_delta)
 
     async def connect(self) -> Any:
         """Load the client library and build the client now rather than in the first call.
