@@ -9,7 +9,7 @@ from typing import Any
 from agentflow import _http
 from agentflow.engine import Engine
 from agentflow.errors import DefinitionError
-from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, with_rank
+from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, asked
 from agentflow.executor.affinity.metrics import Reader, ServerState
 from agentflow.executor.models.probe import Endpoint
 
@@ -52,7 +52,7 @@ async def offers(endpoint: Endpoint, api_key: str) -> Offers:
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     async with _http.client() as http:
-        dialect = await with_rank(endpoint, http, headers)
+        dialect = await asked(endpoint, http, headers)
         reader = Reader(http, endpoint.url, headers, endpoint.server)
         state = await reader.state() or ServerState()
     told = {name: value for name, value in asdict(state).items() if value is not None}
@@ -75,4 +75,5 @@ def unwell(engine: Engine) -> Iterator[str]:
 def _accepted(dialect: Dialect) -> tuple[str, ...]:
     """The fields that a server of this dialect is sent."""
     rank = dialect.rank if dialect.by_rank else ""
-    return tuple(filter(None, (dialect.session, dialect.salt, rank, dialect.slot, *dialect.always)))
+    names = (dialect.session, dialect.attempt, dialect.salt, rank, dialect.slot, *dialect.always)
+    return tuple(filter(None, names))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ LAST = 2**31 - 1
 DUE = 300
 """Seconds after its beginning at which a program without a deadline is taken to be due: such
 programs keep the order they began in, and one with a tight deadline goes before them."""
+
+_VLLM_SESSION = "session_id"  # not every version knows it
 
 _PLACES = ("session", "tenant", "parent", "priority")
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -64,6 +67,8 @@ class Dialect:
     Attributes:
         name: As in `probe.Endpoint.server`.
         session: Field for what is the same in all requests of a session.
+        attempt: Field for what no other attempt at any request has; the server calls it so in its
+            log.
         salt: Field that keeps the caches of tenants apart.
         rank: Field for the place in the server's queue.
         lower_first: Whether lower ranks go first.
@@ -75,6 +80,7 @@ class Dialect:
 
     name: str
     session: str = ""
+    attempt: str = ""
     salt: str = ""
     rank: str = ""
     lower_first: bool = True
@@ -94,10 +100,12 @@ class Dialect:
         body = dict(self.always)
         if self.slot and slot is not None:
             body[self.slot] = slot
+        if self.attempt:
+            body[self.attempt] = _attempt_of(tag)
         if tag is None:
             return {}, body
         if self.session:
-            body[self.session] = digest(tag.tenant, tag.id).hex()
+            body[self.session] = _digest(tag)
         if self.salt and tag.tenant:
             body[self.salt] = digest(secret, tag.tenant).hex()
         if self.by_rank:
@@ -109,7 +117,12 @@ class Dialect:
 UNKNOWN = Dialect(name="unknown")
 VLLM = Dialect(name="vllm", salt="cache_salt", rank="priority")
 SGLANG = Dialect(
-    name="sglang", session="session_id", salt="cache_salt", rank="priority", lower_first=False
+    name="sglang",
+    session="session_id",
+    attempt="rid",
+    salt="cache_salt",
+    rank="priority",
+    lower_first=False,
 )
 LLAMA_CPP = Dialect(name="llama.cpp", slot="id_slot", always={"cache_prompt": True})
 OPENAI = Dialect(name="openai", session="prompt_cache_key")
@@ -198,22 +211,34 @@ def dialect_of(endpoint: probe.Endpoint) -> Dialect:
     return DIALECTS.get(endpoint.server, UNKNOWN)
 
 
-async def with_rank(endpoint: probe.Endpoint, http: Any, headers: Mapping[str, str]) -> Dialect:
-    """Ask a server whether it orders its queue by rank, and in which direction.
+async def asked(endpoint: probe.Endpoint, http: Any, headers: Mapping[str, str]) -> Dialect:
+    """Ask a server which fields it accepts of those that not every one of its make does.
 
-    vLLM tells that only by how it answers: it is sent one request for one token.
+    vLLM tells that only by how it answers: it is sent two requests for one token each.
     """
     dialect, url = dialect_of(endpoint), endpoint.url
     if dialect is VLLM and endpoint.models:
         model = endpoint.models[0].name
+        named = await probe.accepts(http, url, headers, model, {_VLLM_SESSION: "hello"})
         ranked = await probe.accepts(http, url, headers, model, {dialect.rank: 1})
-        return replace(dialect, by_rank=ranked)
+        return replace(dialect, session=_VLLM_SESSION if named else "", by_rank=ranked)
     if dialect is SGLANG:
         said = await probe.facts(http, url, "/get_server_info", headers)
         lower_first = said.get("schedule_low_priority_values_first") is True
         ranked = said.get("enable_priority_scheduling") is True
         return replace(dialect, by_rank=ranked, lower_first=lower_first)
     return dialect
+
+
+def _digest(tag: SessionTag) -> str:
+    """A session's name as servers are told it."""
+    return digest(tag.tenant, tag.id).hex()
+
+
+def _attempt_of(tag: SessionTag | None) -> str:
+    """A name for one attempt; SGLang's gateway takes what stands before ``_t`` for the session."""
+    session = secrets.token_hex(8) if tag is None else _digest(tag)
+    return f"{session}_t{secrets.randbits(63)}"
 
 
 def _sayable(text: str) -> str:

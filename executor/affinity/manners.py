@@ -20,8 +20,8 @@ from agentflow.executor.affinity.dialects import (
     UNKNOWN,
     Dialect,
     Speaks,
+    asked,
     dialect_of,
-    with_rank,
 )
 from agentflow.executor.affinity.metrics import Reader, ServerState
 from agentflow.executor.affinity.slots import Slots
@@ -155,7 +155,7 @@ class Manners:
         self._known.set()
         if endpoint is not None:
             http, _, headers = self._where
-            self.dialect = await with_rank(endpoint, http, headers)
+            self.dialect = await asked(endpoint, http, headers)
 
     def _ignorant(self, *, again: bool) -> None:
         """Whoever waits goes on without knowing; the next one may ask again."""

@@ -21,15 +21,15 @@ from agentflow.executor.affinity.dialects import (
     VLLM,
     Dialect,
     Template,
+    asked,
     dialect_of,
     rank_of,
-    with_rank,
 )
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models import probe
 from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.models.probe import Endpoint
-from agentflow.testing import Fault
+from agentflow.testing import ChatCall, Fault
 
 pytestmark = pytest.mark.virtual
 
@@ -234,7 +234,7 @@ async def detected(world: Any, **options: Any) -> Dialect:
 
 
 async def detect(http: Any, url: str) -> Dialect:
-    return await with_rank(await probe.look(http, url, {}), http, {})
+    return await asked(await probe.look(http, url, {}), http, {})
 
 
 async def test_a_vllm_server_that_takes_a_priority_orders_by_it(world: Any) -> None:
@@ -243,7 +243,42 @@ async def test_a_vllm_server_that_takes_a_priority_orders_by_it(world: Any) -> N
 
 
 async def test_one_that_refuses_it_does_not(world: Any) -> None:
-    assert await detected(world, server="vllm", priorities=False) == VLLM
+    assert not (await detected(world, server="vllm", priorities=False)).by_rank
+
+
+async def test_a_vllm_server_that_takes_sessions_is_told_them(world: Any) -> None:
+    dialect = await detected(world, server="vllm", strict=True)
+    _, body = dialect.fields(TAG)
+    _, again = dialect.fields(TAG)
+    assert body["session_id"] == again["session_id"] != TAG.id
+
+
+async def test_one_that_does_not_know_sessions_is_told_nothing_of_them(world: Any) -> None:
+    def older(call: ChatCall) -> Fault | str:
+        return Fault.status(400, "Extra inputs") if "session_id" in call.body else "Hello."
+
+    assert await detected(world, model=older, server="vllm") == VLLM
+    assert "session_id" not in VLLM.fields(TAG)[1]
+
+
+def test_each_attempt_at_sglang_has_a_name_of_its_own_that_begins_as_its_session_does() -> None:
+    said = [SGLANG.fields(tag)[1] for tag in (TAG, TAG, None, None)]
+    names = [body["rid"] for body in said]
+    assert len({*names}) == 4
+    sessions = [name.rpartition("_t")[0] for name in names]
+    assert sessions[:2] == [said[0]["session_id"]] * 2
+    assert len({*sessions}) == 3
+
+
+async def test_every_attempt_of_a_request_goes_to_sglang_under_another_name(world: Any) -> None:
+    pool = world.pool("ab", dialect="sglang")
+    for name in "ab":
+        world[name].fail(Fault.status(500), times=1)
+    await pool.complete(
+        ChatRequest(messages=[{"role": "user", "content": "Who?"}], session=TAG, max_tokens=4)
+    )
+    names = [request.body["rid"] for name in "ab" for request in world[name].requests]
+    assert len(names) == len({*names}) == 3
 
 
 async def test_one_that_breaks_when_asked_does_not(world: Any) -> None:
