@@ -333,6 +333,22 @@ class PrefixBroken(Event):
 
 
 @dataclass(slots=True)
+class ReplicaDown(Event):
+    """A replica of a pool that the run uses has failed, and is left alone; `why` says how."""
+
+    replica: str
+    why: str
+
+
+@dataclass(slots=True)
+class ReplicaUp(Event):
+    """A replica of a pool that the run uses answers again, `seconds` after it went down."""
+
+    replica: str
+    seconds: float
+
+
+@dataclass(slots=True)
 class RoundStarted(Event):
     """A strategy began a round (`kind` is ``plan``, ``join`` or ``act``), and why."""
 

@@ -35,8 +35,10 @@ _MARKS = {
     "sample": ("", "sample", ""),
     "refused": ("∅", "refused", "yellow"),
     "model": ("≈", "model", "cyan"),
+    "down": ("▼", "replica", "yellow"),
+    "back": ("▲", "replica", "green"),
 }
-_ASCII = dict(zip("✓✗↷↶↻∅≈·›»■", "+x--~0=.>>!", strict=True))
+_ASCII = dict(zip("✓✗↷↶↻∅≈·›»■▼▲", "+x--~0=.>>!!+", strict=True))
 
 
 class Progress:
@@ -52,6 +54,7 @@ class Progress:
         self._tally = tally
         self._drawn_at = 0.0
         self._phase = ""
+        self._down: set[str] = set()  # replicas; every run that uses them tells of them
 
     def take(self, event: events.Event) -> None:
         """Show an event."""
@@ -161,6 +164,17 @@ class Progress:
         told = f"{event.model} {duration(event.seconds)}: {tokens}{costs(event.usd)}"
         self._say("model", told, event.run)
 
+    def _replica_down(self, event: events.ReplicaDown) -> None:
+        if event.replica not in self._down:
+            self._down.add(event.replica)
+            self._say("down", f"{event.replica} is down: {event.why}", event.run)
+
+    def _replica_up(self, event: events.ReplicaUp) -> None:
+        if event.replica in self._down:
+            self._down.remove(event.replica)
+            spent = duration(event.seconds)
+            self._say("back", f"{event.replica} is back after {spent}", event.run)
+
     # Lines that are redrawn
 
     def _live(self, at: float) -> list[str]:
@@ -265,4 +279,6 @@ _SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
     events.SampleStarted: Progress._sampled,
     events.SampleEnded: Progress._sample_ended,
     events.ModelReplied: Progress._model,
+    events.ReplicaDown: Progress._replica_down,
+    events.ReplicaUp: Progress._replica_up,
 }

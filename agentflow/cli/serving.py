@@ -52,9 +52,9 @@ async def offers(endpoint: Endpoint, api_key: str) -> Offers:
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     async with _http.client() as http:
-        dialect = await asked(endpoint, http, headers)
         reader = Reader(http, endpoint.url, headers, endpoint.server)
-        state = await reader.state() or ServerState()
+        state = await reader.state() or ServerState()  # before it is asked, which it counts
+        dialect = await asked(endpoint, http, headers)
     told = {name: value for name, value in asdict(state).items() if value is not None}
     return Offers(dialect.name, _accepted(dialect), told)
 

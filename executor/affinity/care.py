@@ -21,6 +21,7 @@ from agentflow.executor.affinity.replica import (
     is_its_own_refusal,
     was_unreachable,
 )
+from agentflow.executor.affinity.witnesses import Witnesses
 from agentflow.executor.models.retry import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Care:
 
     Attributes:
         members: By name, in the order in which they joined.
+        patience: As given.
+        witnesses: Who hears which of them go down and come back.
     """
 
     def __init__(
@@ -57,9 +60,10 @@ class Care:
         first_token: float | None = None,
     ) -> None:
         self.members: dict[str, Member] = {}
+        self.witnesses = Witnesses()
         self._desk = desk
         self._url = url
-        self._patience = patience
+        self.patience = patience
         self._first_token = math.inf if first_token is None else first_token
         self._alone_since = math.inf  # since when no member can take anything
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -74,6 +78,11 @@ class Care:
     def is_busy(self) -> bool:
         """Whether a request is under way."""
         return any(member.streams for member in self._all()) or any(self._desk.waiting())
+
+    def is_alone(self) -> bool:
+        """Whether no member may be sent requests."""
+        at = now()
+        return not any(member.allows(at) for member in self._all())
 
     def readers(self) -> list[tuple[str, Tells]]:
         """The members that can be asked how they are, by name."""
@@ -129,9 +138,9 @@ class Care:
         if (usable, trial) != (replica.usable, replica.trial):
             sends = self._desk.dispatcher.usable(member.name, usable, at, trial=trial)
             self._desk.heed(sends)
-        alone = not any(other.allows(at) for other in self._all())
-        self._alone_since = min(self._alone_since, at) if alone else math.inf
+        self._alone_since = min(self._alone_since, at) if self.is_alone() else math.inf
         self._alarm.set(member.breaker.due(at))
+        self.witnesses.see(member)
 
     async def aclose(self) -> None:
         """Look after nothing any more."""
@@ -202,7 +211,7 @@ class Care:
 
     def _refuse(self, number: int, since: float, at: float) -> float:
         """Let a request wait no longer if that is too long; say until when it may."""
-        until = max(since, self._alone_since) + self._patience
+        until = max(since, self._alone_since) + self.patience
         rests = [m.breaker.rested for m in self._all() if m.condition(at) == "resting"]
         if rests:
             until = max(until, min(rests) + REST)

@@ -41,6 +41,7 @@ class Call:
         until: Loop time at which nobody waits for it any more.
         placed: How it came where it is, all attempts together.
         rounds: How often every replica has failed it.
+        broken_since: When it was first answered that a server is broken, on the loop's clock.
         error: What it failed with last.
     """
 
@@ -50,6 +51,7 @@ class Call:
     until: float
     placed: Placed
     rounds: int = 0
+    broken_since: float = math.inf
     error: BackendError | None = None
 
 

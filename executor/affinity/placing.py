@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from agentflow.caches.affinity.jobs import Send
 from agentflow.clock import now
-from agentflow.errors import BackendError, BackendTimeout, BadReply, NoReplica
+from agentflow.errors import BackendBusy, BackendError, BackendTimeout, BadReply, NoReplica
 from agentflow.executor.affinity.care import Care
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.intake import Call
@@ -57,6 +57,7 @@ class Placing:
             BackendError: No attempt gave one.
         """
         holding()
+        self._care.witnesses.join()
         while True:
             send = await self._place(call)
             stream = self._stream(call, send)
@@ -117,8 +118,8 @@ class Placing:
         return send
 
     async def _wait(self, call: Call, since: float) -> Send:
-        total = self._timeouts.total
-        until = min(call.until, math.inf if total is None else since + total)
+        total = math.inf if self._timeouts.total is None else self._timeouts.total
+        until = min(call.until, since + total, call.broken_since + self._care.patience)
         try:
             return await self._desk.wait(call.job, None if until == math.inf else until)
         except NoReplica as none:
@@ -126,20 +127,29 @@ class Placing:
         except BackendError:
             raise  # of a pool that closes
         except TimeoutError:
-            raise BackendTimeout(
-                f"{self._url}: no replica of the pool had room for the request within "
-                f"{until - since:.4g} s",
-                url=self._url,
-                retryable=False,
-            ) from call.error
+            raise self._too_late(call, until - since) from call.error
+
+    def _too_late(self, call: Call, waited: float) -> BackendError:
+        """Why a request was not sent in time."""
+        if self._care.is_alone():
+            none = self._care.no_replica()
+            none.retryable = now() < call.until
+            return none
+        return BackendTimeout(
+            f"{self._url}: no replica of the pool had room for the request within {waited:.4g} s",
+            url=self._url,
+            retryable=False,
+        )
 
     async def _try_again(self, call: Call, name: str, error: BackendError) -> None:
         """Wait for the next attempt, or raise the error if there is none."""
-        job, attempts = call.job, call.placed.attempts
-        most = len(self._care.members) + self._retry.max_retries
+        job, broken = call.job, _is_broken(error)
+        most = math.inf if broken else len(self._care.members) + self._retry.max_retries
         elsewhere = error.retryable or isinstance(error, BadReply) or is_its_own_refusal(error)
-        if not elsewhere or attempts >= most:
+        if not elsewhere or call.placed.attempts >= most:
             raise error
+        if broken:
+            call.broken_since = min(call.broken_since, now())
         again(error)
         job.avoid |= {name}
         able = [r for r in self._desk.dispatcher.fleet.replicas.values() if r.usable]
@@ -147,12 +157,26 @@ class Placing:
             return
         job.avoid = frozenset()
         call.rounds += 1
-        delay = self._retry.delay(call.rounds, error)
+        delay = self._delay(call, error)
         if delay is None or self._is_too_late(call, now() + (delay if able else 0.0)):
             raise error
         if able:
             await asyncio.sleep(delay)
 
+    def _delay(self, call: Call, error: BackendError) -> float | None:
+        """Seconds until a request that every replica has failed is tried again; None: it is not."""
+        if not _is_broken(error):
+            return self._retry.delay(call.rounds, error)
+        if now() >= call.broken_since + self._care.patience:
+            return None
+        return self._retry.delay(max(1, min(call.rounds, self._retry.max_retries)), error)
+
     def _is_too_late(self, call: Call, at: float) -> bool:
         total = self._timeouts.total
         return at >= call.until or (total is not None and at >= call.placed.started + total)
+
+
+def _is_broken(error: BackendError) -> bool:
+    """Whether a server says that it is broken, which may be over when it has been restarted."""
+    broken = error.status is not None and error.status >= 500
+    return broken and error.retryable and not isinstance(error, BackendBusy)

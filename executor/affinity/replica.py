@@ -88,6 +88,7 @@ class Member:
         spec: As given.
         breaker: Whether it is left alone.
         doubt: What is thought of its silences.
+        down_since: When it was seen to be down, on the loop's clock; None while it is not.
         draining: Nothing new is to go there.
         streams: What runs there.
         idle: Set while nothing does.
@@ -102,6 +103,7 @@ class Member:
         self._manners: Manners | None = None
         self.breaker = Breaker(chance)
         self.doubt = Doubt()
+        self.down_since: float | None = None
         self.draining = False
         self.streams: set[PooledStream] = set()
         self.idle = asyncio.Event()

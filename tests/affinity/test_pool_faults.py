@@ -231,12 +231,50 @@ async def test_nobody_waits_for_another_attempt_beyond_the_deadline(world: Any) 
     assert now() < 0.2
 
 
-async def test_all_failing_is_the_error_of_the_last_after_the_usual_retries(world: Any) -> None:
-    pool = world.pool(retry=RetryPolicy(max_retries=1))
+async def test_servers_that_are_all_broken_are_tried_for_as_long_as_the_pool_is_patient(
+    world: Any,
+) -> None:
+    pool = world.pool(patience=20.0)
+    for name in "ab":
+        world[name].fail(Fault.status(500))
+
+    with pytest.raises(NoReplica, match=r"a: .*failed \(500\).*b: .*failed \(500\)") as caught:
+        await pool.complete(ask())
+
+    assert now() == pytest.approx(20.0, abs=0.1)
+    assert 8 < sum(world.served().values()) < 20
+    assert isinstance(caught.value.__cause__, BackendError)
+
+
+async def test_servers_that_were_all_broken_and_are_well_again_lose_no_request(world: Any) -> None:
+    pool = world.pool(patience=20.0)
+    for name in "ab":
+        world[name].fail(Fault.status(500))
+    asyncio.get_running_loop().call_later(5.0, world["b"].recover)
+
+    reply = await pool.complete(ask())
+
+    assert reply.replica == "b"
+    assert 5.0 < now() < 20.0
+
+
+async def test_without_retries_broken_servers_are_asked_once_each(world: Any) -> None:
+    pool = world.pool(retry=RetryPolicy(max_retries=0))
     for name in "ab":
         world[name].fail(Fault.status(500))
 
     with pytest.raises(BackendError, match=r"failed \(500\)"):
+        await pool.complete(ask())
+
+    assert world.served() == {"a": 1, "b": 1}
+
+
+async def test_other_failures_of_all_are_repeated_as_often_as_the_policy_says(world: Any) -> None:
+    pool = world.pool(retry=RetryPolicy(max_retries=1))
+    for name in "ab":
+        world[name].fail(Fault.hang_up())
+
+    with pytest.raises(BackendError):
         await pool.complete(ask())
 
     assert sum(world.served().values()) == 3
@@ -293,7 +331,7 @@ async def test_the_deadline_ends_the_wait_for_a_replica(world: Any) -> None:
     request = ask()
     request.session = SessionTag("s", deadline=3.0)
 
-    with pytest.raises(BackendTimeout) as caught:
+    with pytest.raises(NoReplica, match=r"a: .*; b: .*") as caught:
         await pool.complete(request)
 
     assert now() == pytest.approx(3.0)

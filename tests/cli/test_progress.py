@@ -216,3 +216,37 @@ def test_prices(usd: str, text: str) -> None:
 )
 def test_values_in_a_few_words(value: object, text: str) -> None:
     assert gist(value) == text
+
+
+def test_a_replica_that_goes_down_is_told_once_however_many_runs_use_it() -> None:
+    screen = io.StringIO()
+    progress = Progress(Screen(screen), Tally())
+    for event in (
+        events.ReplicaDown("r", 10.0, "a:1", "it refused the connection"),
+        events.ReplicaDown("s", 10.0, "a:1", "it refused the connection"),
+        events.ReplicaUp("r", 14.0, "a:1", 4.0),
+        events.ReplicaUp("s", 14.0, "a:1", 4.0),
+        events.ReplicaDown("s", 20.0, "a:1", "it hangs"),
+    ):
+        progress.take(event)
+
+    assert screen.getvalue().splitlines() == [
+        "replica   a:1 is down: it refused the connection",
+        "replica   a:1 is back after 4.0 s",
+        "replica   a:1 is down: it hangs",
+    ]
+
+
+def test_on_a_terminal_what_happens_to_replicas_has_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = Terminal()
+    progress = Progress(Screen(screen), Tally())
+    progress.take(events.ReplicaDown("r", 10.0, "a:1", "it hangs"))
+    progress.take(events.ReplicaUp("r", 14.0, "a:1", 4.0))
+    progress.tick(15.0)
+
+    assert "▼ a:1 is down: it hangs" in screen.getvalue()
+    assert "▲ a:1 is back after 4.0 s" in screen.getvalue()

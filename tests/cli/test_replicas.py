@@ -123,7 +123,7 @@ def test_the_doctor_looks_at_every_endpoint(cli: Cli, serve: Serve, host: Any) -
     assert len(blocks) == 4
     assert "endpoint    " + modelled.base_url in blocks[1]
     assert "KV          65,536 tokens" in blocks[1]
-    assert "as vllm: cache_salt" in blocks[1]
+    assert "as vllm: session_id, cache_salt" in blocks[1]
     assert "no fields beside the API's own" in blocks[2]
     assert "reachable   no" in blocks[3]
     assert [found["url"] for found in data["replicas"]] == [
