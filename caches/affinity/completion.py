@@ -55,8 +55,8 @@ LOOKED_AT = 12
 QUANTUM = 250_000
 """Tokens that one tenant may be ahead of another where no capacity is known."""
 
-Settling: TypeAlias = "tuple[float, int]"
-"""Seconds, and blocks that are in use: the least wins."""
+Settling: TypeAlias = "tuple[float, int, int]"
+"""Seconds, requests of others, and blocks that are in use: the least wins."""
 
 
 class EarliestCompletion:
@@ -153,7 +153,7 @@ class EarliestCompletion:
         """A place where a job is in nobody's way: at home, or where there is none, anywhere."""
         home = fleet.home(job)
         places = self._open if home is None else [home]
-        free = (r for r in places if r.able and not r.flights and fits(job, r, fleet))
+        free = (r for r in places if r.able and not r.load and fits(job, r, fleet))
         return next(((r, "home" if r is home else "new") for r in free), None)
 
     def _takers(self, job: Job, fleet: Fleet, now: float, home: Replica | None) -> list[Replica]:
@@ -176,23 +176,36 @@ class EarliestCompletion:
 
 def cost(job: Job, replica: Replica, fleet: Fleet, now: float, usual: _Pace | None = None) -> float:
     """Seconds until a job would be answered by a replica, at its own pace or the usual one."""
-    wait = max(0.0, replica.busy_until - now)
+    wait = max(0.0, replica.busy_until - now) + _behind_others(job, replica)
     uncached = job.prompt.tokens - fleet.cached(job, replica)
-    beside = replica.running + 1
+    beside = replica.load + 1
     token = replica.rates.decode(beside) if usual is None else usual.token(replica, beside)
     write = job.output * token
     return wait + replica.rates.prefill(uncached) + write
 
 
+def _behind_others(job: Job, replica: Replica) -> float:
+    """Seconds for which others' requests are before a job; they are taken to be like it."""
+    if not replica.others.requests:
+        return 0.0
+    rates = replica.rates
+    wait = replica.others.waiting * job.prompt.tokens * rates.prefill_seconds
+    over = 0 if replica.slots is None else replica.load + 1 - replica.slots
+    if replica.slots and over > 0:
+        wait += over / replica.slots * job.output * rates.decode(replica.slots)
+    return wait
+
+
 def _settling(job: Job, fleet: Fleet, now: float, usual: _Pace, replica: Replica) -> Settling:
     """What it takes a session to live at a replica: this turn's answer, or all that will follow."""
     first = cost(job, replica, fleet, now, usual)
+    others = replica.others.requests
     if not job.returns:
-        return first, len(replica.pins)
-    living = (replica.homes + replica.running) / 2
-    write = job.output * usual.token(replica, replica.homes + 1)
+        return first, others, len(replica.pins)
+    living = (replica.homes + replica.running) / 2 + others
+    write = job.output * usual.token(replica, replica.homes + others + 1)
     meetings = living * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
-    return first / TURNS + write + meetings, len(replica.pins)
+    return first / TURNS + write + meetings, others, len(replica.pins)
 
 
 class _Pace:

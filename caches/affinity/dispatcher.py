@@ -8,6 +8,7 @@ from heapq import heappush
 from agentflow.caches.affinity.admission import keep_until, release_expired
 from agentflow.caches.affinity.fleet import Fleet, Flight, Replica, Session
 from agentflow.caches.affinity.jobs import Job, Pause, Send
+from agentflow.caches.affinity.load import NOTHING, Load
 from agentflow.caches.affinity.policies import Policy
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
@@ -107,14 +108,40 @@ class Dispatcher:
         return self._look(now)
 
     def observed(
-        self, name: str, now: float, *, capacity: float | None = None, slots: int | None = None
+        self,
+        name: str,
+        now: float,
+        *,
+        capacity: float | None = None,
+        slots: int | None = None,
+        page: int | None = None,
+        load: Load | None = None,
     ) -> list[Send]:
-        """A replica said how many tokens of KV it holds, or how many requests it runs at once."""
+        """A replica said how it is; None for what it did not say.
+
+        Args:
+            name: Its name.
+            now: Seconds on the loop's clock.
+            capacity: Tokens of KV that it holds.
+            slots: Requests that it runs at once.
+            page: Tokens that it caches together.
+            load: What is there, whoever has sent it; see `Fleet.asks`.
+        """
         replica = self.fleet.replicas[name]
         if capacity is not None:
             replica.residency.limit(capacity / self.fleet.block)
         replica.slots = replica.slots if slots is None else slots
+        replica.page = page or replica.page
+        if load is not None:
+            self.fleet.told(replica, load, now)
         self.fleet.changed.add(name)
+        return self._look(now)
+
+    def restarted(self, name: str, now: float) -> list[Send]:
+        """A replica is there again: what was learnt of its memory, and of others, is forgotten."""
+        replica = self.fleet.replicas[name]
+        self.fleet.share(replica, NOTHING)
+        replica.residency.relearn()
         return self._look(now)
 
     def resize(self, block: float) -> None:
@@ -142,10 +169,11 @@ class Dispatcher:
         replica = self._sent[number]
         flight = replica.flights[number]
         if flight.first is None:
-            flight.first, flight.others = now, replica.running
+            flight.first, flight.others = now, replica.load
             replica.beginning -= 1
             self.fleet.changed.add(replica.name)
-            replica.rates.began(flight.ahead, now - flight.sent)
+            if not replica.others.waiting:  # else it is not known what it waited for
+                replica.rates.began(flight.ahead, now - flight.sent)
             self._recount(replica, now)
         return self._look(now)
 
@@ -178,7 +206,7 @@ class Dispatcher:
         if cached is not None:
             self._confirm(replica, flight, cached, prompt)
         if flight.first is not None and made > 1:
-            beside = (flight.others + replica.running + 1) / 2
+            beside = (flight.others + replica.load + 1) / 2
             replica.rates.wrote(made - 1, now - flight.first, beside)
         self.fleet.shares.count(job.tenant, computed, made)
         session = self.fleet.sessions[job.session]
@@ -229,6 +257,7 @@ class Dispatcher:
     def _look(self, now: float) -> list[Send]:
         """Place what can be placed."""
         release_expired(self.fleet, now)
+        self.fleet.forget_loads(now)
         sends: list[Send] = []
         if not self._waiting:
             return sends
@@ -340,7 +369,7 @@ class Dispatcher:
         scale = flight.job.prompt.tokens / prompt  # its tokens are not exactly ours
         blocks = len(flight.job.prompt.blocks)
         actual = min(blocks, round(cached * scale / self.fleet.block))
-        slack = 1 + round(self.fleet.block and 64 / self.fleet.block)
+        slack = 1 + round(max(64, replica.page) / self.fleet.block)
         if abs(actual - flight.depth) > slack:
             replica.residency.confirm(flight.depth, actual, flight.touched)
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from agentflow.caches.affinity.jobs import Job, Pause, Pauses
+from agentflow.caches.affinity.load import NOTHING, OLD, Load
 from agentflow.caches.affinity.prompts import Prompt, alike
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
@@ -162,6 +163,10 @@ class Replica:
         beginning: Flights that have given no token.
         homes: Sessions that were served here last.
         busy_until: When it will probably have computed all prompts that were sent to it.
+        page: Tokens that it caches together: of a prompt's end that fills no page, it keeps none.
+        others: What others have sent there, as its server told last.
+        others_until: Until when that is believed.
+        asked: The flights that were there when its server was asked last.
     """
 
     name: str
@@ -175,6 +180,10 @@ class Replica:
     beginning: int = 0
     homes: int = 0
     busy_until: float = 0.0
+    page: int = 1
+    others: Load = NOTHING
+    others_until: float = math.inf
+    asked: dict[int, Flight] = field(default_factory=dict)
 
     @property
     def able(self) -> bool:
@@ -189,6 +198,18 @@ class Replica:
     def running(self) -> int:
         """Requests that were sent and have not ended."""
         return len(self.flights)
+
+    @property
+    def load(self) -> int:
+        """Requests that are there, also those of others as far as its server tells."""
+        return len(self.flights) + self.others.requests
+
+    def own(self) -> Load:
+        """What of its load is this pool's: also what has ended since its server was asked."""
+        flights = {**self.asked, **self.flights}.values()
+        waiting = sum(flight.first is None for flight in flights)
+        tokens = sum(f.job.prompt.tokens + max(f.made, f.job.output) for f in flights)
+        return Load(len(flights), waiting, tokens)
 
 
 class Fleet:
@@ -240,6 +261,27 @@ class Fleet:
         able = replica is not None and replica.able and replica.name not in job.avoid
         return replica if able else None
 
+    def asks(self, name: str) -> None:
+        """A replica's server is asked how it is: what is there may have ended when it answers."""
+        if (replica := self.replicas.get(name)) is not None:
+            replica.asked = dict(replica.flights)
+
+    def share(self, replica: Replica, others: Load, until: float = math.inf) -> None:
+        """Others have so much at a replica, as far as is known, and until then."""
+        replica.others, replica.others_until = others, until
+        replica.residency.share(others.tokens / self.block)
+        self.changed.add(replica.name)
+
+    def forget_loads(self, now: float) -> None:
+        """What was told too long ago of what others have sent is not believed any more."""
+        for replica in self.replicas.values():
+            if replica.others_until <= now:
+                self.share(replica, NOTHING)
+
+    def told(self, replica: Replica, load: Load, now: float) -> None:
+        """A replica's server told what is there, whoever has sent it."""
+        self.share(replica, load.beyond(replica.own()), now + OLD)
+
     def grew(self, tokens: float) -> None:
         """A session came back with a prompt so much longer than its last."""
         self._turns = min(GROWTH_SEEN, self._turns + 1)
@@ -271,4 +313,5 @@ class Fleet:
             )
             if goes_on:
                 tokens = max(tokens, session.tokens)  # its last reply is there as well
-        return min(tokens, job.prompt.tokens)
+        tokens = min(tokens, job.prompt.tokens)
+        return tokens - tokens % replica.page if replica.page > 1 else tokens

@@ -43,14 +43,14 @@ class Routing:
 
 
 class LeastLoaded(Routing):
-    """The replica with the fewest requests."""
+    """The replica with the fewest requests, whoever has sent them."""
 
     def choose(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """Where a job goes now."""
         usable = fleet.usable(job)
         if not usable:
             return None
-        replica = min(usable, key=lambda replica: replica.running)
+        replica = min(usable, key=lambda replica: replica.load)
         return replica, why(job, replica, fleet, "load")
 
 

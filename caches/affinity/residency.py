@@ -40,7 +40,8 @@ class Residency:
 
     def __init__(self, capacity: float | None = None) -> None:
         self._ceiling = capacity
-        self.capacity = capacity
+        self._learnt = self._alone = self.capacity = capacity
+        self._taken = 0.0
         self._blocks: OrderedDict[Hashable, int] = OrderedDict()  # to the touch that used it last
         self._touches = 0
         self._emptied = False
@@ -52,15 +53,35 @@ class Residency:
         """The replica says how many blocks it can hold."""
         capacity = max(float(LEAST), capacity)
         if self._ceiling is None or not math.isclose(capacity, self._ceiling, rel_tol=1e-6):
-            self._ceiling = self.capacity = capacity
+            self._ceiling = self._learnt = self._alone = capacity
+            self._fit()
             self._evict()
+
+    def share(self, taken: float) -> None:
+        """Others hold so many blocks now, which are not there for what is followed here.
+
+        What replies say of the capacity while they do is forgotten when they do no more.
+        """
+        if not self._taken:
+            self._alone = self._learnt
+        if not taken:
+            self._learnt = self._alone
+        self._taken = taken
+        self._fit()
+        self._evict()
+
+    def relearn(self) -> None:
+        """It was started anew: only what it says itself of its capacity is believed."""
+        self._learnt = self._alone = self._ceiling
+        self._fit()
 
     def rescale(self, scale: float) -> None:
         """Blocks hold so many times fewer tokens than was thought, so there are more of them."""
-        if self._ceiling is not None:
-            self._ceiling *= scale
-        if self.capacity is not None:
-            self.capacity *= scale
+        known = (self._ceiling, self._learnt, self._alone)
+        scaled = (None if blocks is None else blocks * scale for blocks in known)
+        self._ceiling, self._learnt, self._alone = scaled
+        self._taken *= scale
+        self._fit()
         self._evict()
 
     def depth(self, prompt: Prompt) -> int:
@@ -101,9 +122,10 @@ class Residency:
         """
         if actual < expected:
             self._lost(touched, expected)
-        elif actual > expected and self.capacity is not None:
-            grown = max(self.capacity, (len(self._blocks) + actual - expected) * GROWTH)
-            self.capacity = grown if self._ceiling is None else min(grown, self._ceiling)
+        elif actual > expected and self._learnt is not None:
+            grown = max(self._learnt, (len(self._blocks) + actual - expected) * GROWTH)
+            self._learnt = grown if self._ceiling is None else min(grown, self._ceiling)
+            self._fit()
 
     def forget(self) -> None:
         """Nothing is there any more."""
@@ -120,12 +142,18 @@ class Residency:
             return
         self._drop(touched)
         if newer > LEAST:
-            self.capacity = min(capacity or newer, newer)
+            self._learnt = min(capacity or newer, newer)
+            self._fit()
 
     def _drop(self, touched: int) -> None:
         """What was last used by that touch, or before, is gone."""
         while self._blocks and next(iter(self._blocks.values())) <= touched:
             self._blocks.popitem(last=False)
+
+    def _fit(self) -> None:
+        self.capacity = self._learnt
+        if self._taken and self._ceiling is not None and self._learnt is not None:
+            self.capacity = max(float(LEAST), min(self._learnt, self._ceiling - self._taken))
 
     def _evict(self) -> None:
         most = MOST if self.capacity is None else self.capacity

@@ -28,7 +28,7 @@ def pays(job: Job, fleet: Fleet, now: float) -> bool:
     session, home = fleet.sessions.get(job.session), fleet.home(job)
     if session is None or session.busy or session.pause is None:
         return False
-    if home is None or home.flights:
+    if home is None or home.load:
         return False
     missing = job.prompt.tokens - fleet.cached(job, home)
     rest = session.pause.remaining(now - session.since)

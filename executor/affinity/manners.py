@@ -115,6 +115,7 @@ class Manners:
         """What the server tells of itself; None if nothing is known of servers of its make."""
         if not self._known.is_set():
             await self._learn_a_moment()
+        self._fleet.asks(self._name)
         return await self._reader.state()
 
     async def aclose(self) -> None:

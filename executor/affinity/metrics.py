@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from agentflow.caches.affinity.load import Load
 from agentflow.errors import BackendError
 from agentflow.executor.models import failures
 
@@ -51,7 +52,7 @@ class ServerState:
         kv_usage: Share of the KV that running requests hold.
         capacity: Tokens of KV that it holds.
         slots: Requests that it runs at once at most.
-        block: Tokens in a block of KV.
+        block: Tokens in a block of KV; of a prompt's end that fills none, nothing is cached.
         prefix_queries: Prompt tokens that it has looked up in its cache so far.
         prefix_hits: Of these, those that it had.
     """
@@ -64,6 +65,15 @@ class ServerState:
     block: int | None = None
     prefix_queries: int | None = None
     prefix_hits: int | None = None
+
+    @property
+    def load(self) -> Load | None:
+        """What is there, whoever has sent it; None if it does not tell how many requests."""
+        if self.running is None:
+            return None
+        waiting = self.waiting or 0
+        tokens = (self.kv_usage or 0.0) * (self.capacity or 0)
+        return Load(self.running + waiting, waiting, tokens)
 
 
 def parse(text: str) -> list[Sample]:

@@ -358,7 +358,12 @@ class Pool:
         """A server has told what it is like."""
         if name in self._care.members:
             told = self._desk.dispatcher.observed(
-                name, now(), capacity=state.capacity, slots=state.slots
+                name,
+                now(),
+                capacity=state.capacity,
+                slots=state.slots,
+                page=state.block,
+                load=state.load,
             )
             self._desk.heed(told)
 
