@@ -37,9 +37,9 @@ MEANINGS = {
 
 def code_of(error: BaseException) -> int:
     """The exit code for an error; for the end of a run that of its cause."""
-    if isinstance(error, BudgetExceeded | DeadlineExceeded):
+    if isinstance(error, BudgetExceeded):
         return LIMIT
-    if isinstance(error, OutOfReach):
+    if isinstance(error, OutOfReach | DeadlineExceeded):
         return BACKEND if isinstance(error.__cause__, BackendError) else LIMIT
     if isinstance(error, RunError | DependencyFailed):
         cause = error.__cause__

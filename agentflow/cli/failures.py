@@ -16,6 +16,7 @@ from agentflow.errors import (
     DeadlineExceeded,
     DependencyFailed,
     ModelError,
+    NoReplica,
     OutOfReach,
     PlanError,
     RunError,
@@ -30,6 +31,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (DeadlineExceeded, "Give it longer with --deadline."),
     (BudgetExceeded, "Give it more with --budget or --budget-tokens."),
     (OutOfReach, "'agentflow plan --budget USD --deadline TIME' says what would do."),
+    (NoReplica, "Are these servers running and well? 'agentflow doctor' looks at each of them."),
     (BackendError, "'agentflow doctor' looks at the endpoint."),
     (ModelError, "Ask again, differently, or try another --model."),
     (AddressRefused, "--allow-private opens loopback and private networks."),
@@ -43,6 +45,8 @@ def explained(error: BaseException, calls: Calls | None = None) -> str:
     """What went wrong, where, and what to do, in one paragraph."""
     cause = _root(error)
     sentences = [_what(error, cause, calls or {}), *_further(error, cause, calls or {})]
+    if isinstance(cause, DeadlineExceeded) and cause.__cause__ is not None:
+        sentences.append(_what(cause.__cause__, cause.__cause__, {}))
     if not isinstance(cause, AgentflowError | OSError):
         sentences.append("--debug shows where.")
     elif advice := _advice(cause):
@@ -71,7 +75,9 @@ def failure_json(error: BaseException, code: int, calls: Calls | None = None) ->
 def _advice(cause: BaseException) -> str:
     if isinstance(cause, BudgetExceeded) and cause.unit == "seconds":
         return "Give it longer with --deadline."
-    if isinstance(cause, OutOfReach) and isinstance(cause.__cause__, BackendError):
+    if isinstance(cause, OutOfReach | DeadlineExceeded) and isinstance(
+        cause.__cause__, BackendError
+    ):
         return _advice(cause.__cause__)
     return next(text for kind, text in _ADVICE if isinstance(cause, kind))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.cli.output import WORTH_TELLING, counted, duration, listed
+
+if TYPE_CHECKING:
+    from agentflow.executor.affinity.replica import ReplicaReport
 
 
 @dataclass(slots=True)
@@ -84,12 +87,20 @@ class Prompts:
             if event.moved:
                 self.moved[event.moved] += 1
 
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as plain data."""
+    def as_dict(self, reports: Sequence[ReplicaReport] = ()) -> dict[str, Any]:
+        """All of it as plain data.
+
+        Args:
+            reports: How the replicas of the pool fare, also those that answered nothing.
+        """
+        fare = {each.name: each for each in reports}
         return {
             "pte": round(self.pte, 3),
             "cached_unknown": self.all.calls - self.all.told,
-            "replicas": {name: served.as_dict() for name, served in sorted(self.replicas.items())},
+            "replicas": {
+                name: _replica(self.replicas.get(name, Served()), fare.get(name))
+                for name in sorted({*self.replicas, *fare})
+            },
             "moved": dict(self.moved),
             "seconds_held": round(self.seconds_held, 6),
             "warmed": self.warmed,
@@ -113,6 +124,13 @@ def told(prompts: Prompts) -> Iterator[str]:
         yield "; ".join(_replicas(prompts))
     if prompts.broken:
         yield _broken(prompts.broken)
+
+
+def _replica(served: Served, fares: ReplicaReport | None) -> dict[str, Any]:
+    """A replica as plain data; how it fares is not known of pools other than the engine's own."""
+    condition = None if fares is None else fares.condition
+    error = None if fares is None else fares.error or None
+    return {**served.as_dict(), "condition": condition, "error": error}
 
 
 def _known(served: Served) -> str:

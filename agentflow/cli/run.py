@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.cli import codes, logs
@@ -20,16 +20,19 @@ from agentflow.cli.knowledge import estimates, prices
 from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.screen import Screen, clean
-from agentflow.cli.serving import unwell
+from agentflow.cli.serving import replicas, unanswered, unwell
 from agentflow.cli.spending import passes, used
 from agentflow.cli.summary import finished, summary
 from agentflow.cli.tally import Tally
 from agentflow.cli.targets import Question, Target, find
 from agentflow.clock import now
 from agentflow.engine import Engine
-from agentflow.errors import RunError
+from agentflow.errors import DeadlineExceeded, RunError
 from agentflow.executor.run import Run
 from agentflow.settings import Settings
+
+if TYPE_CHECKING:
+    from agentflow.executor.affinity.replica import ReplicaReport
 
 Reader = Callable[[events.Event], None]
 
@@ -99,7 +102,7 @@ class _Show:
         self._endpoint = endpoint
         self._tally = Tally()
         self._progress = Progress(screen, self._tally)
-        self._unwell: tuple[str, ...] = ()
+        self._replicas: list[ReplicaReport] = []
 
     async def run(self, engine: Engine, interrupts: Interrupts) -> int:
         """Run it and show it; the exit code."""
@@ -115,11 +118,13 @@ class _Show:
             if not run.done:
                 run.cancel(reason="nobody reads its output any more")
             await run.ended()
-        self._unwell = tuple(unwell(engine))
+        self._replicas = replicas(engine)
         try:
             value = await run
         except RunError as error:
             answer.close()
+            if isinstance(error, DeadlineExceeded):
+                error.__cause__ = unanswered(self._replicas)
             code = interrupts.code if interrupts.arrived else codes.code_of(error)
             self._failed(error, run, code)
             return code
@@ -192,7 +197,7 @@ class _Show:
             "stand_in": self._endpoint.stand_in,
             "seconds": round(self._tally.seconds, 6),
             "usage": self._tally.usage(),
-            "prompts": self._tally.prompts.as_dict(),
+            "prompts": self._tally.prompts.as_dict(self._replicas),
             "limits": used(run.ledger, self._tally.seconds),
             "allocation": self._tally.samples.as_dict(),
             "passes": passes(run),
@@ -202,7 +207,7 @@ class _Show:
         }
 
     def _sum_up(self, run: Run[Any]) -> None:
-        for line in (*summary(self._tally, run), *self._unwell):
+        for line in (*summary(self._tally, run), *unwell(self._replicas)):
             self._screen.paragraph(line)
         if run.unfinished:
             names = ", ".join(run.unfinished)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentflow import _http
 from agentflow.engine import Engine
-from agentflow.errors import DefinitionError
+from agentflow.errors import DefinitionError, NoReplica
 from agentflow.executor.affinity.dialects import UNKNOWN, Dialect, asked
 from agentflow.executor.affinity.metrics import Reader, ServerState
 from agentflow.executor.models.probe import Endpoint
+
+if TYPE_CHECKING:
+    from agentflow.executor.affinity.replica import ReplicaReport
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,32 @@ async def offers(endpoint: Endpoint, api_key: str) -> Offers:
     return Offers(dialect.name, _accepted(dialect), told)
 
 
-def unwell(engine: Engine) -> Iterator[str]:
-    """The replicas that an engine's questions could not be sent to in the end, and why."""
+def replicas(engine: Engine) -> list[ReplicaReport]:
+    """How the replicas fare that answer an engine's questions; none without a pool."""
     from agentflow.executor.affinity.pool import Pool
 
     try:
         model = engine.model()
     except DefinitionError:
-        return
-    for replica in model.replicas if isinstance(model, Pool) else ():
+        return []
+    return model.replicas if isinstance(model, Pool) else []
+
+
+def unwell(reports: Iterable[ReplicaReport]) -> Iterator[str]:
+    """The replicas that questions could not be sent to in the end, and why."""
+    for replica in reports:
         if replica.complaint:
             yield f"replica {replica.name} is {replica.condition}: {replica.complaint}"
+
+
+def unanswered(reports: Iterable[ReplicaReport]) -> NoReplica | None:
+    """What is wrong where every replica that was asked has failed, or given no answer."""
+    tried = [replica for replica in reports if replica.requests]
+    if not tried or not all(replica.error for replica in tried):
+        return None
+    said = "; ".join(f"{replica.name}: {replica.error}" for replica in tried)
+    why = {replica.name: replica.error for replica in tried}
+    return NoReplica(f"No replica answers: {said}", url=tried[0].url, replicas=why)
 
 
 def _accepted(dialect: Dialect) -> tuple[str, ...]:

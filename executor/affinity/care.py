@@ -104,6 +104,7 @@ class Care:
         """A request that was sent to a member then is being answered."""
         member.alive_at = now()
         member.doubt.spoke()
+        member.error = ""
         member.tally.answered += 1
         was = member.breaker.state
         member.breaker.succeeded(sent)
@@ -119,6 +120,7 @@ class Care:
             after = REST if error.retry_after is None else error.retry_after
             member.breaker.rest(at + min(after, LONGEST_WAIT), str(error))
         elif is_its_own_refusal(error) and not self.someone_else(member):
+            member.error = str(error)
             return  # whoever asks hears of it; there is nobody to be preferred
         elif is_its_fault(error):
             gone = was_unreachable(error)
@@ -127,8 +129,16 @@ class Care:
                 self._replica(member).residency.forget()
         else:
             return
+        member.error = str(error)
         member.tally.failures += 1
         self.review(member)
+
+    def left(self, member: Member, sent: float) -> None:
+        """Nobody waits any more for a request that was sent then, and gave no piece."""
+        silent = now() - max(sent, _heard(member))
+        if silent >= SHORTEST_SILENCE or not member.tally.answered:
+            url = member.spec.url
+            member.error = f"{url} had sent nothing for {silent:.3g} s when nobody waited any more"
 
     def review(self, member: Member) -> None:
         """Something happened to a member: tell the desk whether it may be sent anything now."""
@@ -311,7 +321,8 @@ class Care:
             f"{len(member.streams)} requests",
             url=url,
         )
-        member.breaker.failed(at, at, str(error), gone=True)
+        member.error = str(error)
+        member.breaker.failed(at, at, member.error, gone=True)
         member.tally.failures += len(streams)
         self.review(member)
         for stream in streams:

@@ -93,6 +93,7 @@ class Member:
         streams: What runs there.
         idle: Set while nothing does.
         alive_at: When it last gave a sign of life, on the loop's clock.
+        error: What it failed with last; empty if it has answered since.
         tally: What came of its requests.
     """
 
@@ -109,6 +110,7 @@ class Member:
         self.idle = asyncio.Event()
         self.idle.set()
         self.alive_at = 0.0
+        self.error = ""
         self.tally = Tally()
 
     @property
@@ -176,6 +178,7 @@ class Member:
             server="unknown" if self._manners is None else self._manners.server,
             condition=self.condition(now),
             complaint=self.complaint(now),
+            error=self.error,
             running=replica.running,
             waiting=replica.beginning,
             requests=tally.requests,
@@ -235,6 +238,7 @@ class ReplicaReport:
         server: What it is, as far as is known; see `probe.Endpoint`.
         condition: See `Condition`.
         complaint: What it failed with last; empty while it is up.
+        error: What it failed with last, also while it is up; empty if it has answered since.
         running: Requests that are there.
         waiting: Of these, those that have given no token.
         requests: Requests that were sent there so far.
@@ -253,6 +257,7 @@ class ReplicaReport:
     server: str
     condition: Condition
     complaint: str
+    error: str
     running: int
     waiting: int
     requests: int

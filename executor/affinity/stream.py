@@ -117,7 +117,9 @@ class PooledStream:
         self._member.enter(self)
         try:
             self._inner = await self._first_piece(request)
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, BackendError):
+                self._care.left(self._member, self._sent)
             await self.aclose()
             raise
         self._care.answered(self._member, self._sent)

@@ -166,3 +166,43 @@ async def test_a_silence_that_its_caller_ended_says_nothing_of_the_replica(
     await pool.complete(ask())
 
     assert [member.doubt.long(5.0) for member in pool._care.members.values()] == [5.0, 5.0]
+
+
+async def test_replicas_that_all_hang_have_an_error_each_when_their_request_is_withdrawn(
+    world: Any,
+) -> None:
+    pool = world.pool()
+    for name in "ab":
+        world[name].hang()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(30.0):
+            await pool.complete(ask())
+
+    hanging, silent = (report.error for report in pool.replicas)
+    assert "http://a/v1 seems to hang" in hanging
+    assert silent == "http://b/v1 had sent nothing for 20 s when nobody waited any more"
+
+
+async def test_a_replica_that_was_silent_for_a_moment_is_not_blamed(world: Any) -> None:
+    pool = world.pool("a")
+    await pool.complete(ask())
+    world["a"].hang()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(4.0):
+            await pool.complete(ask())
+
+    assert pool.replicas[0].error == ""
+
+
+async def test_the_error_of_a_replica_is_over_when_it_answers(world: Any) -> None:
+    pool = world.pool("a")
+    world["a"].fail(Fault.status(500), times=1)
+    errors = []
+    asyncio.get_running_loop().call_later(0.1, lambda: errors.append(pool.replicas[0].error))
+
+    await pool.complete(ask())
+
+    assert errors == ["http://a/v1 failed (500): scripted 500"]
+    assert pool.replicas[0].error == ""

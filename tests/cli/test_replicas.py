@@ -21,6 +21,7 @@ Serve: TypeAlias = Callable[..., ScriptedServer]
 
 SERVING = Serving(prefill=1e6, step=1e-4, capacity=65_536, block=16, slots=8)
 GONE = "http://127.0.0.1:9/v1"
+DOWN = "127.0.0.1:9"
 LOOK = Reply(Call("double", {"n": 4}), usage=Usage(1_000, 10, 0))
 DONE = Reply("Eight.", usage=Usage(1_100, 5, 1_000))
 
@@ -61,8 +62,10 @@ def test_a_run_says_what_its_prompts_came_to(cli: Cli, serve: Serve) -> None:
     prompts = data["prompts"]
     assert prompts["pte"] == pytest.approx(1_000 + 100 + 0.002 * (1_000 * 10 + 1_100 * 5))
     assert (prompts["cached_unknown"], prompts["moved"], prompts["broken"]) == (0, {}, [])
-    [served] = prompts["replicas"].values()
-    assert served == {"calls": 2, "cached_tokens": 1_000, "cached_share": 0.4762}
+    other, served = sorted(prompts["replicas"].values(), key=lambda found: found["calls"])
+    well = {"condition": "up", "error": None}
+    assert served == {"calls": 2, "cached_tokens": 1_000, "cached_share": 0.4762, **well}
+    assert other == {"calls": 0, "cached_tokens": 0, "cached_share": None, **well}
 
 
 def test_an_endpoint_that_is_down_is_stood_in_for(cli: Cli, serve: Serve) -> None:
@@ -194,3 +197,76 @@ def test_a_prefix_that_broke_is_told_with_what_stood_there() -> None:
     )
     prompts.take(events.PrefixBroken("r", 2.0, "r/act/1", 7, "x", "y"))
     assert next(told(prompts)).startswith("2 prompts did not begin as the one before them did; ")
+
+
+# Replicas that fail
+
+
+def test_all_replicas_are_listed_with_their_state_and_what_they_failed_with_last(
+    cli: Cli, serve: Serve
+) -> None:
+    server = serve([Reply("One.")])
+    idle = serve([])
+    given = ["--base-url", GONE, *urls(server, idle), "--model", "scripted", "--json"]
+
+    data = cli("run", "How many?", "--strategy", "react", "--quiet", *given).json
+
+    gone, *others = sorted(data["prompts"]["replicas"].items(), key=lambda found: found[0] != DOWN)
+    assert gone[0] == DOWN
+    assert (gone[1]["calls"], gone[1]["cached_share"], gone[1]["condition"]) == (0, None, "down")
+    assert "refused the connection" in gone[1]["error"]
+    assert sorted(found["calls"] for _, found in others) == [0, 1]
+    assert [(found["condition"], found["error"]) for _, found in others] == [("up", None)] * 2
+
+
+def test_replicas_that_go_down_while_a_run_goes_on_are_told_as_it_happens(
+    cli: Cli, serve: Serve
+) -> None:
+    given = ["--base-url", GONE, *urls(serve(["One.", "Two."])), "--model", "scripted"]
+    done = cli("run", "How many?", "--strategy", "react", *given)
+    listed = cli("run", "How many?", "--strategy", "react", "--events", *given).out
+
+    assert f"replica   {DOWN} is down: {GONE} refused the connection" in done.err
+    told = [json.loads(line) for line in listed.splitlines()]
+    assert [event["replica"] for event in told if event["event"] == "replica_down"] == [DOWN]
+
+
+def test_with_all_replicas_down_a_deadline_is_not_what_is_to_be_changed(cli: Cli) -> None:
+    also = GONE.replace(":9/", ":10/")
+    given = ["--base-url", GONE, "--base-url", also, "--model", "m", "--deadline", "0.5"]
+    done = cli("run", "How many?", "--strategy", "react", *given)
+
+    assert done.code == codes.BACKEND
+    assert done.err.count(f"{GONE} refused the connection") >= 1
+    assert "Are these servers running and well? 'agentflow doctor' looks at each" in done.err
+    assert "--deadline" not in done.err
+
+
+def test_replicas_that_take_a_request_and_say_nothing_are_named_at_the_deadline(
+    cli: Cli, host: Any
+) -> None:
+    silent = [ModelledReplica(SERVING), ModelledReplica(SERVING)]
+    for replica in silent:
+        host(replica)
+        replica.hang()
+    given = [*urls(*silent), "--model", "modelled", "--deadline", "0.5"]
+
+    done = cli("run", "How many?", "--strategy", "react", *given)
+    data = cli("run", "How many?", "--strategy", "react", "--json", *given).json
+
+    assert done.code == data["error"]["exit"] == codes.BACKEND
+    assert "No replica answers: 127.0.0.1:" in data["error"]["message"]
+    assert "had sent nothing for" in done.err and "agentflow doctor" in done.err
+    assert "Give it longer" not in done.err
+
+
+def test_a_deadline_that_passes_while_a_replica_answers_is_a_limit(cli: Cli, host: Any) -> None:
+    slow = [ModelledReplica(Serving(prefill=1e6, step=0.02, capacity=65_536)) for _ in range(2)]
+    for replica in slow:
+        host(replica)
+    given = [*urls(*slow), "--model", "modelled", "--deadline", "0.5", "--max-tokens", "1000"]
+
+    done = cli("run", "How many?", "--strategy", "react", *given)
+
+    assert done.code == codes.LIMIT
+    assert "Give it longer with --deadline." in done.err
