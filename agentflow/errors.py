@@ -29,6 +29,7 @@ AgentflowError
     BadReply             HTML, broken JSON, not an answer of the API
     TruncatedReply       the stream ended without a finish reason
     NoReplica            no replica of a pool could answer; replicas says why, by name
+  JournalError           path, run: what is kept of runs cannot be written or read
   ModelError             the model answered, but not usably
     ModelRefusal         the model declined
     AnswerInvalid        the answer never matched its type; problems says why
@@ -40,9 +41,14 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from agentflow.redaction import redact
+
 
 class AgentflowError(Exception):
-    """Base of everything agentflow raises on purpose."""
+    """Base of everything agentflow raises on purpose; no known secret is in its text."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(each) if isinstance(each, str) else each for each in args))
 
 
 class DefinitionError(AgentflowError, TypeError):
@@ -271,7 +277,7 @@ class BackendError(AgentflowError):
         retry_after: float | None = None,
         retryable: bool | None = None,
     ) -> None:
-        self.url = url
+        self.url = redact(url)
         self.status = status
         self.retry_after = retry_after
         if retryable is not None:
@@ -325,6 +331,20 @@ class NoReplica(BackendError):
         super().__init__(message, url=url)
 
 
+class JournalError(AgentflowError):
+    """What is kept of runs cannot be written or read.
+
+    Attributes:
+        path: The file.
+        run: Id of the run that it is about; empty when it is about the whole file.
+    """
+
+    def __init__(self, message: str, *, path: str, run: str = "") -> None:
+        self.path = path
+        self.run = run
+        super().__init__(message)
+
+
 class ModelError(AgentflowError):
     """The model answered, but not usably."""
 
@@ -348,13 +368,13 @@ class AnswerInvalid(ModelError):
 
 
 def described(error: BaseException) -> str:
-    """An error as text, its type first; also where its own text cannot be had."""
+    """An error as text without known secrets, its type first; also where it has no text."""
     kind = type(error).__name__
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  # whatever a user's __str__ does
         text = ""
-    return f"{kind}: {text}" if text else kind
+    return redact(f"{kind}: {text}" if text else kind)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

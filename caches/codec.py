@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime, time, tzinfo
 from typing import Any
 
+from agentflow.redaction import holds_secret
 from agentflow.tools.signature import Signature
 
 
@@ -21,10 +22,10 @@ class Codec:
         self._dump, self._load = adapter.dump_json, adapter.validate_json
 
     def encode(self, value: Any) -> bytes | None:
-        """The value as JSON (UTF-8), or None if JSON does not give it back as it was."""
+        """The value as JSON (UTF-8); None if JSON does not give it back, or it holds a secret."""
         try:
             data: bytes = self._dump(value, warnings="error")
-            return data if _same(value, self._load(data)) else None
+            return data if _same(value, self._load(data)) and not holds_secret(data) else None
         except Exception:  # noqa: BLE001  # pydantic's errors, and whatever an object's == raises
             return None
 

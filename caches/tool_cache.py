@@ -31,7 +31,10 @@ from agentflow.tools.tool import Tool
 JITTER = 0.1
 """The share of its lifetime by which an entry may end early."""
 
-UNFAITHFUL = "JSON does not give it back as it was; declare a return type that it does"
+UNFAITHFUL = (
+    "JSON does not give it back as it was, or it holds a secret; "
+    "declare a return type that JSON gives back, and return no keys"
+)
 
 Make: TypeAlias = Callable[[], Awaitable[Any]]
 Final: TypeAlias = Callable[[Exception], bool]

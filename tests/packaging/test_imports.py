@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-LEAVES = {f"agentflow.{name}" for name in ("errors", "events", "clock", "context", "_http")}
+LEAVES = {
+    f"agentflow.{name}"
+    for name in (
+        *("errors", "events", "events_base", "events_early"),
+        *("clock", "context", "redaction", "_http"),
+    )
+}
 RANKS = {"tools": 1, "budgets": 1, "planner": 2, "caches": 3, "executor": 4}
 FACE, TESTING = 5, 6
 HEAVY = {"diskcache", "httpx", "httpx2", "networkx", "openai", "structlog"}
