@@ -334,6 +334,11 @@ class Engine(Starter):
         return self._backends.model(name)
 
     @property
+    def limits(self) -> Limits:
+        """Ceilings on what runs at once."""
+        return self.services.limits
+
+    @property
     def settings(self) -> Settings:
         """How models are reached."""
         return self._backends.settings

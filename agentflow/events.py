@@ -6,31 +6,75 @@ when somebody reads it. Every run has exactly one terminal event, and it is its 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from agentflow.events_base import Event, NodeEvent, event_name
+from agentflow.events_early import (
+    Allocated,
+    CallPredicted,
+    PartialCommitted,
+    PartialEvent,
+    PartialRetracted,
+    PartialStarted,
+    PartialWarmed,
+    ReplyStopped,
+    SampleEnded,
+    SampleEvent,
+    SampleStarted,
+    SpeculationEvent,
+    SpeculationOvertaken,
+    SpeculationStarted,
+    SpeculationUsed,
+    SpeculationWasted,
+)
 
-@dataclass(slots=True)
-class Event:
-    """Something that happened in a run.
-
-    Attributes:
-        run: Id of the run.
-        at: Seconds on the loop's clock.
-    """
-
-    run: str
-    at: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """The event as plain data, with its name under ``event``."""
-        data: dict[str, Any] = {"event": event_name(type(self))}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            data[field.name] = repr(value) if isinstance(value, BaseException) else value
-        return data
+__all__ = [
+    "TERMINAL",
+    "Allocated",
+    "CallPredicted",
+    "Event",
+    "EventsDropped",
+    "LoopBlocked",
+    "ModelReplied",
+    "NodeCancelled",
+    "NodeEmitted",
+    "NodeEvent",
+    "NodeFailed",
+    "NodeFinished",
+    "NodeHedged",
+    "NodeRetrying",
+    "NodeReused",
+    "NodeSkipped",
+    "NodeStarted",
+    "PartialCommitted",
+    "PartialEvent",
+    "PartialRetracted",
+    "PartialStarted",
+    "PartialWarmed",
+    "PlanExtended",
+    "PrefixBroken",
+    "ReplicaDown",
+    "ReplicaUp",
+    "ReplyStopped",
+    "RoundStarted",
+    "RunCancelled",
+    "RunFailed",
+    "RunFinished",
+    "RunStarted",
+    "SampleEnded",
+    "SampleEvent",
+    "SampleStarted",
+    "SpeculationEvent",
+    "SpeculationOvertaken",
+    "SpeculationStarted",
+    "SpeculationUsed",
+    "SpeculationWasted",
+    "TextDelta",
+    "TextRetracted",
+    "event_name",
+]
 
 
 @dataclass(slots=True)
@@ -56,15 +100,6 @@ class PlanExtended(Event):
         """The event as plain data."""
         known = {"event": event_name(type(self)), "run": self.run, "at": self.at}
         return {**known, "nodes": list(self.nodes), "lines": list(self.lines)}
-
-
-@dataclass(slots=True)
-class NodeEvent(Event):
-    """Something that happened to a call. `element` is its index when it is part of a map."""
-
-    node: int
-    tool: str
-    element: int | None
 
 
 @dataclass(slots=True)
@@ -136,142 +171,6 @@ class NodeSkipped(NodeEvent):
 @dataclass(slots=True)
 class NodeCancelled(NodeEvent):
     """A call was stopped before it gave a value."""
-
-
-@dataclass(slots=True)
-class SpeculationEvent(Event):
-    """Something about a call that nobody has asked for yet. `number` counts guesses in a run."""
-
-    number: int
-    tool: str
-
-
-@dataclass(slots=True)
-class CallPredicted(SpeculationEvent):
-    """A call is likely enough to be started early; `reason` says why it is thought likely."""
-
-    arguments: dict[str, Any]
-    probability: float
-    reason: str
-
-
-@dataclass(slots=True)
-class SpeculationStarted(SpeculationEvent):
-    """A predicted call was started."""
-
-
-@dataclass(slots=True)
-class SpeculationUsed(SpeculationEvent):
-    """A guess came true: the call was asked for, and `saved` seconds of it were over by then."""
-
-    saved: float
-
-
-@dataclass(slots=True)
-class SpeculationWasted(SpeculationEvent):
-    """A guess was in vain, after `seconds` of work and at a price of `usd`; `why` says how."""
-
-    seconds: float
-    usd: str
-    why: str
-
-
-@dataclass(slots=True)
-class SpeculationOvertaken(SpeculationEvent):
-    """A predicted call was asked for before there was room to start it."""
-
-
-@dataclass(slots=True)
-class PartialEvent(Event):
-    """Something about a call that a model still writes. `number` counts such calls in a run."""
-
-    number: int
-    tool: str
-
-
-@dataclass(slots=True)
-class PartialWarmed(PartialEvent):
-    """The name of a tool is known, and its warm-up began."""
-
-
-@dataclass(slots=True)
-class PartialStarted(PartialEvent):
-    """A tool began with the arguments that are complete; the others come while it works."""
-
-    arguments: dict[str, Any]
-
-
-@dataclass(slots=True)
-class PartialCommitted(PartialEvent):
-    """The call is certain and is `node` of the plan; `hidden` seconds of its work were done."""
-
-    node: int
-    hidden: float
-
-
-@dataclass(slots=True)
-class PartialRetracted(PartialEvent):
-    """What had begun was cancelled after `seconds`; `why` says what became of the call."""
-
-    seconds: float
-    why: str
-
-
-@dataclass(slots=True)
-class ReplyStopped(Event):
-    """A model was stopped while it wrote, because a call in its reply could not be made.
-
-    `tokens` had been written; it was allowed `spared` more.
-    """
-
-    why: str
-    tokens: int
-    spared: int
-
-
-@dataclass(slots=True)
-class Allocated(Event):
-    """It was decided, in `seconds`, how many samples to begin for the jobs of a run.
-
-    `probability` is the estimate that all is done within the limits, `usd` what is still expected
-    to be spent; None where the allocator does not estimate them.
-    """
-
-    starts: int
-    probability: float | None
-    usd: float | None
-    seconds: float
-
-
-@dataclass(slots=True)
-class SampleEvent(NodeEvent):
-    """Something about one attempt of a model at a call that has several.
-
-    `number` counts the samples of a run; `node` is -1 where the model was asked outside a call.
-    """
-
-    number: int
-    model: str
-
-
-@dataclass(slots=True)
-class SampleStarted(SampleEvent):
-    """A sample began."""
-
-
-@dataclass(slots=True)
-class SampleEnded(SampleEvent):
-    """A sample ended: ``passed``, ``refused`` (by its check or type), ``failed`` or ``cancelled``.
-
-    It cost `usd` and took `seconds`; `why` says what was wrong, or why it was cancelled. `saved`
-    is what it would have cost beyond that, by the mean of its model, had it not been cancelled.
-    """
-
-    outcome: str
-    why: str
-    usd: str
-    seconds: float
-    saved: str = "0"
 
 
 @dataclass(slots=True)
@@ -358,6 +257,32 @@ class RoundStarted(Event):
 
 
 @dataclass(slots=True)
+class LoopBlocked(Event):
+    """The event loop was held for `seconds` by code at `where`: no run went on meanwhile.
+
+    `tool`, `node` and `by`, the id of its run, say whose code it is; ``""`` and None where it is
+    not known.
+    """
+
+    seconds: float
+    where: str
+    tool: str = ""
+    node: int | None = None
+    by: str = ""
+
+
+@dataclass(slots=True)
+class EventsDropped(Event):
+    """A reader has fallen behind: `count` events are not told to it; `kinds` counts them by name.
+
+    It comes where the first of them is missing.
+    """
+
+    count: int
+    kinds: dict[str, int]
+
+
+@dataclass(slots=True)
 class RunFinished(Event):
     """Terminal: the run gave its value."""
 
@@ -380,8 +305,3 @@ class RunCancelled(Event):
 
 TERMINAL = (RunFinished, RunFailed, RunCancelled)
 """The last event of every run is one of these."""
-
-
-def event_name(kind: type[Event]) -> str:
-    """The name of a kind of event in JSON: ``NodeStarted`` is ``node_started``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, ParamSpec, TypeVar, overload
 
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.executor.audience import Subscriber
+from agentflow.executor.backlog import Backlog
 from agentflow.executor.run import Run
+from agentflow.executor.services import Limits
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
 from agentflow.workflows import Workflow
@@ -26,6 +27,11 @@ class Starter:
     """
 
     ledger: Ledger
+
+    @property
+    def limits(self) -> Limits:
+        """Ceilings on what its runs do at once."""
+        raise NotImplementedError
 
     def _make(
         self,
@@ -55,13 +61,15 @@ class Starter:
     async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncIterator[events.Event]:
         """Run something and yield its events, and those of the runs it starts, as they happen.
 
-        The last one is terminal. Leaving the loop early cancels the run.
+        The last one is terminal. Leaving the loop early cancels the run. The run does not wait
+        for a slow reader: it is told of what came meanwhile, beyond `Limits.unread` events, in
+        brief (see `EventsDropped`).
         """
-        queue: asyncio.Queue[events.Event] = asyncio.Queue()
-        run = self._make(target, args, kwargs, (queue.put_nowait,), self.ledger).start()
+        backlog = Backlog(self.limits.unread)
+        run = self._make(target, args, kwargs, (backlog.put,), self.ledger).start()
         try:
             while True:
-                event = await queue.get()
+                event = await backlog.get()
                 yield event
                 if isinstance(event, events.TERMINAL) and event.run == run.id:
                     return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agentflow.budgets.ledger import Ledger
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.run import Run
+from agentflow.executor.services import Limits
 from agentflow.starting import Starter
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class Tenant(Starter):
         self._engine = engine
         self.name = name
         self.ledger = ledger
+
+    @property
+    def limits(self) -> Limits:
+        """Those of its engine."""
+        return self._engine.limits
 
     def _make(
         self,

@@ -49,6 +49,8 @@ class Limits:
         requests_per_minute: Requests to one model, or None.
         tokens_per_minute: Tokens of one model, prompts included, or None.
         grace: Seconds that cancelled work has to end before it is abandoned.
+        unread: Events of a stream that wait for its reader; of what comes beyond them it is
+            told in brief.
     """
 
     run: int = 1000
@@ -60,6 +62,7 @@ class Limits:
     depth: int = 500
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    unread: int = 100_000
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could run."""
