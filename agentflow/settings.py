@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +85,8 @@ class Settings:
             folder: Where to look for pyproject.toml, upwards; the working folder by default.
 
         Raises:
-            DefinitionError: ``[tool.agentflow]`` has an unknown key or a wrong type, or a
-                switch in the environment is neither on nor off.
+            DefinitionError: ``[tool.agentflow]`` has an unknown key or a wrong type, a switch in
+                the environment is neither on nor off, or a base URL is empty or there twice.
         """
         environ = os.environ if environ is None else environ
         values = {**_from_pyproject(folder or Path.cwd()), **_from_environment(environ)}
@@ -100,9 +101,17 @@ class Settings:
 
 
 def _urls(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The endpoints that a text, or a list of texts, names; each once."""
-    text = given if isinstance(given, str) else " ".join(given)
-    return tuple(dict.fromkeys(filter(None, re.split(r"[\s,]+", text))))
+    """The endpoints that a text, or a list of texts, names."""
+    texts = [given] if isinstance(given, str) else given
+    named = [[url for url in re.split(r"[\s,]+", text) if url] for text in texts]
+    if not isinstance(given, str) and not all(named):
+        raise DefinitionError("a base URL is empty: write it out, or leave it out")
+    urls = [url for some in named for url in some]
+    bare = (re.sub(r"//[^/@]*@", "//", url).rstrip("/") for url in urls)  # without a password
+    for url, times in Counter(bare).items():
+        if times > 1:
+            raise DefinitionError(f"{url} is given {times} times as base URL: give it once")
+    return tuple(urls)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

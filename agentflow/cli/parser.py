@@ -111,7 +111,6 @@ def _add_run(commands: Any) -> None:
     group.add_argument(
         "--routing",
         choices=ROUTINGS,
-        default=ROUTINGS[0],
         help="how a replica is chosen; default earliest: where the reply is complete first",
     )
     group = parser.add_argument_group("the task")

@@ -27,9 +27,9 @@ from agentflow.cli.tally import Tally
 from agentflow.cli.targets import Question, Target, find
 from agentflow.clock import now
 from agentflow.engine import Engine
-from agentflow.errors import DeadlineExceeded, RunError
+from agentflow.errors import DeadlineExceeded, DefinitionError, RunError
 from agentflow.executor.run import Run
-from agentflow.settings import Settings
+from agentflow.settings import ROUTINGS, Settings
 
 if TYPE_CHECKING:
     from agentflow.executor.affinity.replica import ReplicaReport
@@ -53,6 +53,7 @@ async def _run(target: Target, options: Any) -> int:
         speculate=options.speculate,
         partial=options.partial,
     )
+    _check_routing(options.routing, settings)
     with Interrupts(screen) as interrupts:
         try:
             async with _endpoint(target, settings) as endpoint:
@@ -65,6 +66,19 @@ async def _run(target: Target, options: Any) -> int:
             if interrupts.arrived is None:
                 raise
             return interrupts.code  # it came before anything ran
+
+
+def _check_routing(routing: str | None, settings: Settings) -> None:
+    """Refuse to choose where there is no choice.
+
+    Raises:
+        DefinitionError: A routing is given, and not several endpoints.
+    """
+    if routing is not None and len(settings.base_urls) < 2:
+        raise DefinitionError(
+            "--routing chooses between several endpoints: give --base-url once for each of them, "
+            "or leave --routing out"
+        )
 
 
 @asynccontextmanager
@@ -82,7 +96,7 @@ def _engine(job: Job, endpoint: Endpoint, settings: Settings, options: Any) -> E
         tools=job.tools,
         model=endpoint.backend or endpoint.settings.model or None,
         base_url=endpoint.settings.base_urls,
-        routing=options.routing,
+        routing=options.routing or ROUTINGS[0],
         api_key=endpoint.settings.api_key,
         prices=prices(options),
         estimates=estimates(options),

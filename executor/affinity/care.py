@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import SHORTEST_SILENCE, longest_silence
 from agentflow.clock import now
-from agentflow.errors import BackendBusy, BackendError, BackendTimeout, NoReplica
+from agentflow.errors import BackendBusy, BackendError, BackendTimeout, DefinitionError, NoReplica
 from agentflow.executor.affinity.alarm import Alarm
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.metrics import Tells
@@ -46,6 +46,9 @@ class Care:
         patience: Seconds for which requests wait while no member can take them.
         first_token: Seconds after which an attempt without a piece is over anyway; None: never.
 
+    Raises:
+        DefinitionError: The patience is less than none.
+
     Attributes:
         members: By name, in the order in which they joined.
         patience: As given.
@@ -59,6 +62,8 @@ class Care:
         patience: float = PATIENCE,
         first_token: float | None = None,
     ) -> None:
+        if not patience >= 0:
+            raise DefinitionError(f"patience={patience!r} must be 0 seconds or more")
         self.members: dict[str, Member] = {}
         self.witnesses = Witnesses()
         self._desk = desk

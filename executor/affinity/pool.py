@@ -27,7 +27,13 @@ from agentflow.executor.affinity.intake import Intake
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.affinity.metrics import Poller, ServerState
 from agentflow.executor.affinity.placing import Placing
-from agentflow.executor.affinity.replica import Member, ReplicaReport, ReplicaSpec, as_spec
+from agentflow.executor.affinity.replica import (
+    Member,
+    ReplicaReport,
+    ReplicaSpec,
+    as_spec,
+    as_specs,
+)
 from agentflow.executor.affinity.stream import PooledStream
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage, read_whole
 from agentflow.executor.models.client import OpenAIBackend
@@ -72,7 +78,8 @@ class Pool:
         timeouts: As given.
 
     Raises:
-        DefinitionError: There is no replica, a URL is none, or the policy is none.
+        DefinitionError: There is no replica, or one is there twice, or what is said of one, of
+            the policy or of the patience is wrong.
     """
 
     def __init__(
@@ -93,11 +100,7 @@ class Pool:
         patience: float = PATIENCE,
         seed: int = 0,
     ) -> None:
-        if isinstance(replicas, str):
-            raise DefinitionError(f"a pool has a list of replicas: Pool([{replicas!r}])")
-        specs = [as_spec(replica) for replica in replicas]
-        if not specs:
-            raise DefinitionError("a pool needs replicas: Pool(['http://a:8000/v1', ...])")
+        specs = as_specs(replicas)
         self.name = model
         self.url = specs[0].url
         self.prices = prices or Prices()

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from agentflow import _http
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import Breaker, Doubt
-from agentflow.errors import BackendBusy, BackendError, BackendTimeout
+from agentflow.errors import BackendBusy, BackendError, BackendTimeout, DefinitionError
 from agentflow.executor.affinity.dialects import Speaks
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models.base import Usage
@@ -57,9 +57,12 @@ def as_spec(replica: str | ReplicaSpec) -> ReplicaSpec:
     """A replica as it joins: what its URL says of a user becomes a header, as it would be sent.
 
     Raises:
-        DefinitionError: The URL is none.
+        DefinitionError: The URL is none, or it would have room for nothing.
     """
     spec = ReplicaSpec(replica) if isinstance(replica, str) else replica
+    for what, room in (("slots", spec.slots), ("capacity", spec.capacity)):
+        if room is not None and room < 1:
+            raise DefinitionError(f"{spec.url}: {what}={room!r} must be 1 or more, or left out")
     url = checked_url(spec.url)
     parts = urlsplit(url)
     user, at, place = parts.netloc.rpartition("@")
@@ -73,6 +76,23 @@ def as_spec(replica: str | ReplicaSpec) -> ReplicaSpec:
         headers={**spec.headers, "Authorization": f"Basic {given}"},
         api_key="",
     )
+
+
+def as_specs(replicas: Iterable[str | ReplicaSpec]) -> list[ReplicaSpec]:
+    """The replicas that a pool begins with.
+
+    Raises:
+        DefinitionError: There is none, one is there twice, or one is wrong in itself.
+    """
+    if isinstance(replicas, str):
+        raise DefinitionError(f"a pool has a list of replicas: Pool([{replicas!r}])")
+    specs = [as_spec(replica) for replica in replicas]
+    if not specs:
+        raise DefinitionError("a pool needs replicas: Pool(['http://a:8000/v1', ...])")
+    for url, times in Counter(spec.url for spec in specs).items():
+        if times > 1:
+            raise DefinitionError(f"{url} is in the list of replicas {times} times: give it once")
+    return specs
 
 
 class Member:

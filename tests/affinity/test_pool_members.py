@@ -362,3 +362,29 @@ async def test_a_mistake_about_a_request_that_waits_is_its_error(
 
     assert [type(reply) for reply in replies] == [Reply, ValueError]
     assert (await pool.complete(ask())).text
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "again", ["http://a/v1", "http://a/v1/", ReplicaSpec("http://a/v1", name="other")]
+)
+def test_a_replica_is_in_the_list_once(again: Any) -> None:
+    with pytest.raises(DefinitionError, match="http://a/v1 is in the list of replicas 2 times"):
+        Pool(["http://a/v1", again], "modelled")
+
+
+@pytest.mark.parametrize("room", [{"slots": 0}, {"slots": -1}, {"capacity": 0}, {"capacity": -5}])
+async def test_a_replica_has_room_for_something(world: Any, room: dict[str, int]) -> None:
+    spec = ReplicaSpec("http://c/v1", **room)
+    with pytest.raises(DefinitionError, match=r"http://c/v1: \w+=.* must be 1 or more"):
+        Pool([spec], "modelled")
+    with pytest.raises(DefinitionError, match=r"http://c/v1: \w+=.* must be 1 or more"):
+        world.pool().join(spec)
+
+
+@pytest.mark.parametrize("patience", [-1, -0.5, float("nan")])
+def test_patience_is_not_negative(patience: float) -> None:
+    with pytest.raises(DefinitionError, match="must be 0 seconds or more"):
+        Pool(["http://a/v1"], "modelled", patience=patience)

@@ -270,3 +270,33 @@ def test_a_deadline_that_passes_while_a_replica_answers_is_a_limit(cli: Cli, hos
 
     assert done.code == codes.LIMIT
     assert "Give it longer with --deadline." in done.err
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("urls", [[], ["--base-url", GONE]])
+def test_a_routing_needs_endpoints_to_choose_from(cli: Cli, urls: list[str]) -> None:
+    done = cli("run", "Why?", "--routing", "earliest", "--model", "m", *urls)
+
+    assert done.code == codes.USAGE
+    assert "--routing chooses between several endpoints" in done.err
+
+
+@pytest.mark.parametrize("command", [("run", "Why?"), ("doctor",)])
+@pytest.mark.parametrize(
+    ("urls", "said"),
+    [
+        (["--base-url", GONE, "--base-url", f"{GONE}/"], f"{GONE} is given 2 times"),
+        (["--base-url", f"{GONE}, {GONE}"], f"{GONE} is given 2 times"),
+        (["--base-url", ""], "a base URL is empty"),
+        (["--base-url", GONE, "--base-url", " "], "a base URL is empty"),
+    ],
+)
+def test_endpoints_that_are_none_or_there_twice_are_a_usage_error(
+    cli: Cli, command: list[str], urls: list[str], said: str
+) -> None:
+    done = cli(*command, *urls)
+
+    assert done.code == codes.USAGE
+    assert said in done.err

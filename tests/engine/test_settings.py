@@ -50,12 +50,21 @@ def test_variables_of_our_own_win_over_those_of_others(tmp_path: Path) -> None:
 TWO = ("http://a/v1", "http://b/v1")
 
 
-@pytest.mark.parametrize("text", ["{},{}", "{} {}", " {} , {},", "{}\n{}", "{} {} {}"])
+@pytest.mark.parametrize("text", ["{},{}", "{} {}", " {} , {},", "{}\n{}"])
 def test_several_endpoints_can_be_named_in_one_text(tmp_path: Path, text: str) -> None:
-    environ = {"OPENAI_BASE_URL": text.format(*TWO, TWO[0])}
+    environ = {"OPENAI_BASE_URL": text.format(*TWO)}
     found = Settings.load(environ=environ, folder=tmp_path)
     assert (found.base_urls, found.base_url) == (TWO, TWO[0])
-    assert Settings.load(base_url=text.format(*TWO, TWO[0])).base_urls == TWO
+    assert Settings.load(base_url=text.format(*TWO)).base_urls == TWO
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["http://a/v1 http://a/v1", ["http://a/v1", "http://me:secret@a/v1"], ["http://a/v1/"] * 2],
+)
+def test_an_endpoint_that_is_there_twice_is_refused(given: str | list[str]) -> None:
+    with pytest.raises(DefinitionError, match=r"^http://a/v1 is given 2 times"):
+        Settings.load(base_url=given, environ={})
 
 
 def test_several_endpoints_can_be_listed(tmp_path: Path) -> None:
