@@ -29,6 +29,7 @@ from agentflow.events_early import (
     SpeculationUsed,
     SpeculationWasted,
 )
+from agentflow.redaction import redact
 
 __all__ = [
     "TERMINAL",
@@ -99,7 +100,7 @@ class PlanExtended(Event):
     def as_dict(self) -> dict[str, Any]:
         """The event as plain data."""
         known = {"event": event_name(type(self)), "run": self.run, "at": self.at}
-        return {**known, "nodes": list(self.nodes), "lines": list(self.lines)}
+        return {**known, "nodes": list(self.nodes), "lines": list(map(redact, self.lines))}
 
 
 @dataclass(slots=True)

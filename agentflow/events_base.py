@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
+from agentflow.redaction import redacted
+
 
 @dataclass(slots=True)
 class Event:
@@ -20,11 +22,11 @@ class Event:
     at: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The event as plain data, with its name under ``event``."""
+        """The event as plain data without known secrets, with its name under ``event``."""
         data: dict[str, Any] = {"event": event_name(type(self))}
         for field in fields(self):
             value = getattr(self, field.name)
-            data[field.name] = repr(value) if isinstance(value, BaseException) else value
+            data[field.name] = redacted(repr(value) if isinstance(value, BaseException) else value)
         return data
 
 
