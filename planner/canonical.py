@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.planner.plan import Arg, Each, Node, Ref, Template
+from agentflow.redaction import is_secret
 from agentflow.tools.spec import ToolSpec
 
 _SCALARS = frozenset((str, int, bool, type(None), bytes))
@@ -26,10 +27,28 @@ class NotCanonical(TypeError):
 
     def __init__(self, value: Any, where: str = "") -> None:
         self.where = where
+        if isinstance(value, Concealed):
+            super().__init__("it holds a secret, which is part of nothing that is kept")
+            return
         super().__init__(
             f"{where or 'the value'} is a {type(value).__name__}, which has no canonical form: "
             "pass text, numbers, lists, dicts, dataclasses or pydantic models"
         )
+
+
+class Concealed:
+    """A secret among arguments: equal to the same secret, and spelled in no key that is kept."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Hashable) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Concealed) and self._held == other._held
+
+    def __hash__(self) -> int:
+        return hash(self._held)
 
 
 def canonical(value: Any, where: str = "") -> Hashable:
@@ -58,6 +77,8 @@ def canonical(value: Any, where: str = "") -> Hashable:
         return (kind, repr(value))  # tells -0.0 from 0.0, and finds nan equal to itself
     if isinstance(value, Enum):
         return (kind, value.name)
+    if is_secret(value):
+        return (kind, Concealed(canonical(value.get_secret_value(), where)))
     return (kind, *_fields(value, where))
 
 
@@ -91,7 +112,11 @@ def encoded(key: Any, refer: Callable[[Ref], bytes] | None = None) -> bytes:
 
     Args:
         key: What `canonical` gave.
-        refer: Spells a reference to another value.
+        refer: Spells a reference to another value. With it the key is a step's, in which all
+            secrets are one: a digest would let them be guessed, and they change between runs.
+
+    Raises:
+        NotCanonical: The key is to be kept, and holds a secret.
     """
     if isinstance(key, tuple):
         return framed(b"(", [encoded(part, refer) for part in key])
@@ -101,6 +126,10 @@ def encoded(key: Any, refer: Callable[[Ref], bytes] | None = None) -> bytes:
         return framed(b"t", [f"{key.__module__}.{key.__qualname__}".encode()])
     if isinstance(key, Ref) and refer is not None:
         return refer(key)
+    if isinstance(key, Concealed):
+        if refer is None:
+            raise NotCanonical(key)
+        return b"*"
     if isinstance(key, bytes):
         return framed(b"b", [key])
     text = f"{key:x}" if type(key) is int else str(key)  # digits cost linear time in hex only

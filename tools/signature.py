@@ -20,6 +20,7 @@ from agentflow.errors import (
     described,
     nearest,
 )
+from agentflow.redaction import MASK, conceal_values
 from agentflow.tools.annotations import (
     accepts_none,
     described_parameters,
@@ -103,7 +104,7 @@ class Signature:
         from pydantic import ValidationError
         from pydantic_core import ArgsKwargs
 
-        check, name = self._adapter.validator.validate_python, self.name
+        check, name, secretive = self._adapter.validator.validate_python, self.name, self.secretive
         places, filled = self.places, self.roles.filled if self.open else frozenset()
 
         def validate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
@@ -112,12 +113,19 @@ class Signature:
             try:
                 valid: Arguments = check(ArgsKwargs(args, kwargs))
             except ValidationError as error:
-                raise argument_error(name, error, places) from None
+                raise argument_error(name, error, places, hide=secretive) from None
             except Exception as error:  # a validator of the user's own
                 raise ArgumentError(f"{name}: {described(error)}", tool=name) from error
+            if secretive:
+                conceal_values(valid)
             return valid
 
         return validate
+
+    @cached_property
+    def secretive(self) -> bool:
+        """Whether arguments may hold secrets, such as ``SecretStr``; pydantic's schema tells."""
+        return "Secret" in repr(self._adapter.core_schema)
 
     @cached_property
     def names(self) -> list[str]:
@@ -149,13 +157,16 @@ class Signature:
             adapter = self._adapter_of((alone,))
             check = self._single[name] = adapter.validator.validate_python
         try:
-            return check(ArgsKwargs((), {name: value}))[1][name]
+            valid = check(ArgsKwargs((), {name: value}))[1][name]
         except ValidationError as error:
-            raise argument_error(self.name, error) from None
+            raise argument_error(self.name, error, hide=self.secretive) from None
         except Exception as error:
             raise ArgumentError(
                 f"{self.name}: argument {name!r}: {described(error)}", tool=self.name, argument=name
             ) from error
+        if self.secretive:
+            conceal_values(valid)
+        return valid
 
     def _unknown(self, name: str) -> UnknownArgument:
         hint = nearest(name, self.names) if self.names else "It takes none."
@@ -297,12 +308,18 @@ class Signature:
         return tuple(out)
 
 
-def argument_error(tool: str, error: Any, places: Sequence[str] = ()) -> ArgumentError:
+def argument_error(
+    tool: str, error: Any, places: Sequence[str] = (), *, hide: bool = False
+) -> ArgumentError:
     """An `ArgumentError` that names the argument, from pydantic's ValidationError.
 
-    `places` are the names of the parameters that may be given by position.
+    Args:
+        tool: Name of the tool.
+        error: What pydantic raised.
+        places: Names of the parameters that may be given by position.
+        hide: Whether what was given may be secret, and is not shown.
     """
-    where, problem = _problem(error, places)
+    where, problem = _problem(error, places, hide=hide)
     return ArgumentError(
         f"{tool}: argument {where!r}: {problem}" if where else f"{tool}: {problem}",
         tool=tool,
@@ -310,7 +327,7 @@ def argument_error(tool: str, error: Any, places: Sequence[str] = ()) -> Argumen
     )
 
 
-def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
+def _problem(error: Any, places: Sequence[str] = (), *, hide: bool = False) -> tuple[str, str]:
     first = error.errors(include_url=False, include_context=False)[0]
     loc = first["loc"]
     if loc and isinstance(loc[0], int) and loc[0] < len(places):
@@ -321,7 +338,7 @@ def _problem(error: Any, places: Sequence[str] = ()) -> tuple[str, str]:
         return where, "it is required and was not given"
     if kind in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         return where, "there is no such parameter"
-    shown = repr(given)
+    shown = MASK if hide else repr(given)
     shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
     if kind == "value_error":  # what a check, or another validator, said
         return where, f"{text.removeprefix('Value error, ')} (given: {shown})"
