@@ -11,6 +11,8 @@ AgentflowError
     ResultError          the tool returned what its annotation does not allow
     CallTimeout          seconds: an attempt took longer than its timeout (also a TimeoutError)
     CallCancelled        the call was cancelled by name while its run went on
+    CallInDoubt          it may have been made before its run broke off, and is not made again
+    ApprovalDenied       somebody was asked, and said no
     CallSkipped          a guard was false, or a call it depends on was skipped
     DependencyFailed     a call it depends on failed; __cause__ is that failure
   WorkflowError          a tool was called where its workflow cannot take the call
@@ -18,6 +20,8 @@ AgentflowError
     RunFailed            failures; __cause__ is the first failure
     RunCancelled         somebody cancelled the run (not the task that awaits it)
     DeadlineExceeded     the run's deadline passed (also a TimeoutError)
+    RunPaused            asks: it was set aside until somebody answers
+    HistoryMismatch      the program is not the one that the run began with
   BudgetExceeded         asked, left, unit: a reservation did not fit
   OutOfReach             tried, usd, seconds: no further sample is worth trying
   CheckFailed            tool: what was to judge an answer raised; __cause__ is what
@@ -140,6 +144,14 @@ class CallCancelled(CallError):
     """The call was cancelled by name while its run went on."""
 
 
+class CallInDoubt(CallError):
+    """The call may have been made before its run broke off: whether it was, nobody knows."""
+
+
+class ApprovalDenied(CallError):
+    """Somebody was asked whether the call may be made, and said no; it was not made."""
+
+
 class CallSkipped(CallError):
     """A guard was false, or a call it depends on was skipped."""
 
@@ -195,6 +207,22 @@ class RunCancelled(RunError):
 
 class DeadlineExceeded(RunError, TimeoutError):
     """The run's deadline passed."""
+
+
+class RunPaused(RunError):
+    """The run was set aside until somebody answers what it asks; resuming it goes on.
+
+    Attributes:
+        asks: What is asked, each with ``question``, ``kind``, ``call`` and ``why``.
+    """
+
+    def __init__(self, message: str, *, asks: Sequence[Mapping[str, Any]] = (), **kept: Any) -> None:
+        self.asks = tuple(asks)
+        super().__init__(message, **kept)
+
+
+class HistoryMismatch(RunError):
+    """The program makes other calls than it did when the run began; nothing was called."""
 
 
 class BudgetExceeded(AgentflowError):

@@ -1,0 +1,107 @@
+"""One run as a file of its own: JSON lines that can be read anywhere, and kept with a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from agentflow.errors import JournalError
+from agentflow.executor.journal.rows import LARGEST, RunRow, read_object, to_run
+from agentflow.executor.journal.store import JournalStore
+
+VERSION = 1
+"""Of the format that is written, and the newest that is read."""
+
+BLOB, INLINE = "$blob", "$json"
+"""How a record refers to a large value, and how it stands in its record."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """A run that was read from a file.
+
+    Attributes:
+        row: What is listed of it.
+        records: What happened in it, in order, with large values in their places.
+    """
+
+    row: RunRow
+    records: tuple[dict[str, Any], ...]
+
+
+def export(store: JournalStore, run: str, file: TextIO) -> None:
+    """Write a run as JSON lines: what is listed of it, then its records.
+
+    Args:
+        store: The journal.
+        run: The id of the run, or a beginning of it.
+        file: What to write to.
+
+    Raises:
+        JournalError: There is no such run, or its records are damaged.
+    """
+    row = store.run(run)
+    head = {"agentflow": "run", "version": VERSION, **asdict(row)}
+    file.write(json.dumps(head) + "\n")
+    for record in store.records(row.id):
+        whole = {name: _inlined(store, value) for name, value in record.items()}
+        file.write(json.dumps(whole, separators=(",", ":")) + "\n")
+
+
+def load(path: str | Path) -> RecordedRun:
+    """Read a run that was exported.
+
+    Raises:
+        JournalError: The file cannot be read, is none, is damaged, or is of a newer version; the
+            line at fault is named.
+    """
+    number = 0
+    try:
+        with open(path, "rb") as file:
+            lines = enumerate(_lines(file), 1)
+            number, first = next(lines, (1, b""))
+            row = _head(read_object(first))
+            records = []
+            for number, line in lines:  # noqa: B007  # named when the line is damaged
+                records.append(read_object(line))
+    except OSError as error:
+        raise JournalError(f"a recorded run cannot be read: {error}", path=str(path)) from error
+    except ValueError as error:
+        raise JournalError(f"{path}, line {number}: {error}", path=str(path)) from error
+    return RecordedRun(row, tuple(records))
+
+
+def _head(data: dict[str, Any]) -> RunRow:
+    """What is listed of the run, from the first line."""
+    version = data.get("version")
+    if data.get("agentflow") != "run" or type(version) is not int:
+        raise ValueError("it is no recorded run; `agentflow runs --export RUN` writes one")
+    if version > VERSION:
+        raise ValueError(
+            f"it is of a newer version of agentflow (format {version}, this one reads up to "
+            f"{VERSION}): update agentflow"
+        )
+    return to_run(data)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, none of them too long to be read."""
+    while line := file.readline(LARGEST + 1):
+        if len(line) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST} bytes")
+        yield line
+
+
+def _inlined(store: JournalStore, value: Any) -> Any:
+    """A value, or what it refers to."""
+    if not (isinstance(value, dict) and value.keys() == {BLOB}):
+        return value
+    digest = str(value[BLOB])
+    try:
+        return {INLINE: json.loads(store.blob(digest))}
+    except (ValueError, RecursionError) as error:
+        path = str(store.path)
+        raise JournalError(f"{path}: the value {digest} is no JSON: {error}", path=path) from error
