@@ -7,11 +7,14 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from agentflow.errors import DefinitionError, nearest
+from agentflow.redaction import MASK, conceal, conceal_url, without_credentials
 
 _ENVIRONMENT = {
     "base_url": ("AGENTFLOW_BASE_URL", "OPENAI_BASE_URL"),
@@ -47,11 +50,15 @@ class Settings:
     """
 
     base_urls: tuple[str, ...] = ()
-    api_key: str = field(default="", repr=False)
+    api_key: str = ""
     model: str = ""
     cache: str = ""
     speculate: bool = False
     partial: bool = True
+
+    def __repr__(self) -> str:
+        urls = ", ".join(map(without_credentials, self.base_urls)) or "no endpoint"
+        return f"<settings: {urls}, model {self.model or 'unnamed'}>"
 
     @property
     def base_url(self) -> str:
@@ -73,6 +80,11 @@ class Settings:
     ) -> Settings:
         """Settings for this process.
 
+        A key stays with its endpoint. One of the environment or the caller is not sent to what
+        only pyproject.toml names, which may have come with somebody else's code; this machine
+        and OpenAI's endpoint are exceptions. A file may hold the key of the endpoint it names,
+        and that key goes nowhere else.
+
         Args:
             base_url: Wins over environment and file; several as a list, or in one text with
                 commas or spaces between them.
@@ -86,27 +98,75 @@ class Settings:
 
         Raises:
             DefinitionError: ``[tool.agentflow]`` has an unknown key or a wrong type, a switch in
-                the environment is neither on nor off, or a base URL is empty or there twice.
+                the environment is neither on nor off, a base URL is empty or there twice, or a
+                key would go to an endpoint that it was not configured with.
         """
-        environ = os.environ if environ is None else environ
-        values = {**_from_pyproject(folder or Path.cwd()), **_from_environment(environ)}
+        path, table = _from_pyproject(folder or Path.cwd())
+        environment = _from_environment(os.environ if environ is None else environ)
         given = {"base_url": base_url, "api_key": api_key, "model": model, "cache": cache}
-        values.update({name: value for name, value in given.items() if value})
+        argued: dict[str, Any] = {name: value for name, value in given.items() if value}
         switches = {"speculate": speculate, "partial": partial}
-        values.update({name: value for name, value in switches.items() if value is not None})
+        argued.update({name: value for name, value in switches.items() if value is not None})
+        for source in (table, environment, argued):
+            conceal(source.get("api_key", ""))
+        values = _paired(path, table, environment, argued)
         base_urls = _urls(values.pop("base_url", ""))
         if values.get("api_key") and not base_urls:
             base_urls = (OPENAI_URL,)
         return cls(base_urls, **values)
 
 
+def _paired(
+    path: Path, table: dict[str, Any], environment: dict[str, Any], argued: dict[str, Any]
+) -> dict[str, Any]:
+    """The values that count, so that every key goes where its own source says.
+
+    Raises:
+        DefinitionError: A key is configured for no endpoint, and the file would take it.
+    """
+    outer = {**environment, **argued}
+    if not table.get("base_url"):
+        return {**table, **outer}
+    if "base_url" in outer:
+        table = {name: value for name, value in table.items() if name != "api_key"}
+    elif table.get("api_key") and "api_key" not in argued:
+        outer.pop("api_key", None)
+    elif "api_key" in outer:
+        for url in _urls(table["base_url"]):
+            if not _may_have(url):
+                raise DefinitionError(
+                    f"{path} names the endpoint {without_credentials(url)}, and the API key is "
+                    f"not from there: set OPENAI_BASE_URL (or --base-url, Engine(base_url=...)) "
+                    f'to send the key to it, or write api_key = "..." beside base_url, "none" '
+                    f"if it needs none"
+                )
+    return {**table, **outer}
+
+
+def _may_have(url: str) -> bool:
+    """Whether an endpoint of a file may have a key that is not from the file."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if host == urlsplit(OPENAI_URL).hostname:
+        return parts.scheme == "https"
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _urls(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The endpoints that a text, or a list of texts, names."""
+    """The endpoints that a text, or a list of texts, names; their credentials are secret."""
     texts = [given] if isinstance(given, str) else given
     named = [[url for url in re.split(r"[\s,]+", text) if url] for text in texts]
     if not isinstance(given, str) and not all(named):
         raise DefinitionError("a base URL is empty: write it out, or leave it out")
     urls = [url for some in named for url in some]
+    for url in urls:
+        conceal_url(url)
     bare = (re.sub(r"//[^/@]*@", "//", url).rstrip("/") for url in urls)  # without a password
     for url, times in Counter(bare).items():
         if times > 1:
@@ -131,12 +191,13 @@ def _switch(variable: str, word: str) -> bool:
         raise DefinitionError(f"{variable} must be 1 or 0, not {word!r}") from None
 
 
-def _from_pyproject(folder: Path) -> dict[str, Any]:
+def _from_pyproject(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The nearest file, upwards, and what it says."""
     for place in (folder, *folder.parents):
         path = place / "pyproject.toml"
         if path.is_file():
-            return _table(path)
-    return {}
+            return path, _table(path)
+    return folder, {}
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -152,7 +213,8 @@ def _table(path: Path) -> dict[str, Any]:
             known = nearest(name, sorted(_ENVIRONMENT))
             raise DefinitionError(f"{path}: [tool.agentflow] has no key {name!r}. {known}")
         if (kind := _wrong(name, value)) is not None:
-            raise DefinitionError(f"{path}: [tool.agentflow] {name} must be {kind}, not {value!r}")
+            shown = MASK if name == "api_key" else repr(value)
+            raise DefinitionError(f"{path}: [tool.agentflow] {name} must be {kind}, not {shown}")
     if table.get("cache"):
         return {**table, "cache": str(path.parent / Path(table["cache"]).expanduser())}
     return dict(table)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from agentflow import _http
 from agentflow.budgets.prices import Prices
@@ -23,6 +24,7 @@ from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import Retry, RetryPolicy
 from agentflow.executor.models.stream import OpenAIStream, Timeouts
 from agentflow.executor.models.turns import Turns
+from agentflow.redaction import conceal, conceal_headers, conceal_url, without_credentials
 
 _PING = ChatRequest(messages=[{"role": "user", "content": "Say ok."}], max_tokens=8)
 
@@ -35,7 +37,8 @@ class OpenAIBackend:
     has been handed out.
 
     Args:
-        base_url: Such as ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
+        base_url: Such as ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``. A user
+            and password in it are sent in place of the key.
         model: Name of the model there.
         api_key: Empty for servers that ask for none.
         http: A shared client from `agentflow._http.client`, closed by whoever made it; by
@@ -52,9 +55,12 @@ class OpenAIBackend:
 
     Attributes:
         name: Name of the model.
-        url: The base URL.
+        url: The base URL, without the user that it may have named.
         prices: As given.
         timeouts: As given.
+
+    Raises:
+        DefinitionError: The base URL is none.
     """
 
     def __init__(
@@ -73,14 +79,16 @@ class OpenAIBackend:
         on_retry: Callable[[Retry], object] | None = None,
         max_tokens_field: str = "",
     ) -> None:
-        self.url = checked_url(base_url)
+        self.url, given = split_credentials(checked_url(base_url))
         self.name = model
         self.prices = prices or Prices()
         self.timeouts = timeouts or Timeouts()
-        self._key = api_key
+        self._key = "" if given else api_key
         self._http = http
         self._owns_http = http is None
-        self._headers = dict(headers or {})
+        self._headers = {**(headers or {}), **given}
+        conceal(api_key)
+        conceal_headers(self._headers)
         self._slots = asyncio.Semaphore(max_concurrent)
         self._turns = Turns(limiter, self.url)
         self._retry = retry or RetryPolicy()
@@ -266,17 +274,38 @@ class OpenAIBackend:
 
 
 def checked_url(base_url: str) -> str:
-    """A base URL as it is used, without a slash at its end.
+    """A base URL as it is used, without a slash at its end; its credentials are secret.
 
     Raises:
-        DefinitionError: It is none.
+        DefinitionError: It is none, or has a query, which would end up within the path.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    conceal_url(base_url)
+    shown = without_credentials(base_url)
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        usable = False
+    if not usable:
         raise DefinitionError(
-            f"{base_url!r} is not a base URL: write something like 'http://127.0.0.1:8000/v1'"
+            f"{shown!r} is not a base URL: write something like 'http://127.0.0.1:8000/v1'"
+        )
+    if parts.query or parts.fragment:
+        raise DefinitionError(
+            f"the base URL {shown} goes on with a query: give a key as api_key or in headers"
         )
     return base_url.rstrip("/")
+
+
+def split_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without its user, and the header that says the same."""
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    name, _, password = user.partition(":")
+    given = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return parts._replace(netloc=place).geturl(), {"Authorization": f"Basic {given}"}
 
 
 def _max_tokens_field(url: str) -> str:
