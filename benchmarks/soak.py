@@ -1,0 +1,163 @@
+"""What an engine holds after thousands of runs, and how fast it still is.
+
+    python benchmarks/soak.py [--quick] [--json]
+
+Workflows, plans and agent tasks, 200 at a time, through one engine with everything on. The models
+are scripted, in a process of their own, behind two endpoints; one call of a tool, one reply and one
+reader of a run's events in a hundred goes wrong. The last tenth of the runs is compared with the
+second; a closed loop keeps a processor busy, so times are mostly those of waiting for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import harness
+from harness import Goal
+
+HERE = Path(__file__).parent
+MB = 1e6
+
+Figures: TypeAlias = dict[str, Any]
+"""What a process said of itself; see `soak_subject.py`."""
+
+
+def measure(kind: str, runs: int) -> Figures:
+    """All runs, in a process of their own."""
+    print(f"{runs:,} runs, {kind} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, str(HERE / "soak_subject.py"), kind, "--runs", str(runs)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def tenths(found: Figures) -> list[dict[str, float]]:
+    """Means over each tenth of the runs, and the latencies in it."""
+    samples, seconds = found["samples"], found["seconds"]
+    size, part = len(samples) // 10, len(seconds) // 10
+    return [
+        {
+            **means(samples[size * n : size * (n + 1)]),
+            **latencies(seconds[part * n : part * (n + 1)]),
+            "cpu_ms": 1e3 * work(samples, size, n) / part,
+        }
+        for n in range(10)
+    ]
+
+
+def means(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What was held on average."""
+    names = ("rss", "traced", "descriptors", "threads", "tasks")
+    return {name: statistics.fmean(one[name] for one in samples) for name in names}
+
+
+def latencies(seconds: Sequence[float]) -> dict[str, float]:
+    """Quantiles of the runs' times, in seconds."""
+    ordered = sorted(seconds)
+    return {
+        "p50": ordered[len(ordered) // 2],
+        "p99": ordered[len(ordered) * 99 // 100],
+        "worst": ordered[-1],
+    }
+
+
+def work(samples: Sequence[Mapping[str, float]], size: int, tenth: int) -> float:
+    """Seconds of the processor in a tenth."""
+    before = samples[size * tenth - 1]["cpu"] if tenth else samples[0]["cpu"]
+    last: float = samples[size * (tenth + 1) - 1]["cpu"]
+    return last - before
+
+
+def table(found: Figures) -> str:
+    """A process, a tenth of its runs in each line."""
+    headings = (
+        "tenth", "RSS MB", "Python MB", "files", "threads", "tasks",
+        "p50 s", "p99 s", "worst s", "CPU ms a run",
+    )  # fmt: skip
+    rows = [
+        (
+            number,
+            one["rss"] / MB,
+            one["traced"] / MB or None,
+            *(round(one[name]) for name in ("descriptors", "threads", "tasks")),
+            *(one[name] for name in ("p50", "p99", "worst", "cpu_ms")),
+        )
+        for number, one in enumerate(tenths(found), 1)
+    ]
+    return harness.table(headings, rows)
+
+
+def told(found: Figures) -> str:
+    """How the runs ended."""
+    ended = ", ".join(f"{count:,} {how}" for how, count in sorted(found["ended"].items()))
+    struck = ", ".join(f"{count} {how}" for how, count in sorted(found["struck"].items()))
+    return f"ended: {ended}\nfaults of tools: {struck}"
+
+
+def growth(found: Figures, name: str) -> float:
+    """How many percent more of it there is in the last tenth than in the second."""
+    all_of_them = tenths(found)
+    return 100.0 * (all_of_them[-1][name] / all_of_them[1][name] - 1.0)
+
+
+def goals(processes: Mapping[str, Figures]) -> list[Goal]:
+    """Nothing grows, nothing is left, nothing is wrong."""
+    out = []
+    for kind, found in processes.items():
+        if kind == "traced":
+            out.append(Goal("Python's memory, growth", growth(found, "traced"), 5, "%"))
+        else:
+            out += [
+                Goal(f"resident memory, growth, {kind}", growth(found, "rss"), 5, "%"),
+                Goal(f"descriptors, growth, {kind}", growth(found, "descriptors"), 5, "%"),
+                Goal(f"p99 of latency, growth, {kind}", growth(found, "p99"), 15, "%"),
+                Goal(f"processor time of a run, growth, {kind}", growth(found, "cpu_ms"), 10, "%"),
+            ]
+        bad = len(found["wrong"]) + len(found["unexplained"])
+        out.append(Goal(f"wrong answers and failures without a fault, {kind}", bad, 0, "runs"))
+        left = sum(map(abs, found["left"].values()))
+        out.append(Goal(f"files, threads and tasks left at the end, {kind}", left, 0, ""))
+    return out
+
+
+def show(kind: str, found: Figures) -> None:
+    """The table of a process, and what went wrong in it."""
+    print(f"\n{kind}\n{table(found)}\n{told(found)}")
+    for problem in (*found["wrong"], *found["unexplained"])[:10]:
+        print(f"  run {problem}")
+    for line, size in found["grown"].items():
+        print(f"  {size / 1e3:9,.0f} kB more than after a tenth: {line}")
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    made = harness.parser((__doc__ or "").partition("\n")[0])
+    made.add_argument("--runs", type=int, help="how many (default: 10,000; with --quick 1,000)")
+    return made.parse_args()
+
+
+def main() -> None:
+    """Run, print the tables and the goals."""
+    given = options()
+    runs = given.runs or (1_000 if given.quick else 10_000)
+    print(f"soak, {runs:,} runs, 200 at a time, 1 % faults; {harness.environment()}")
+    processes = {}
+    for kind in ("plain", "traced"):
+        processes[kind] = measure(kind, runs)
+        show(kind, processes[kind])
+    results = {
+        kind: {**found, "tenths": tenths(found), "seconds": None, "samples": None}
+        for kind, found in processes.items()
+    }
+    harness.report("soak", results, goals(processes), given.json)
+
+
+if __name__ == "__main__":
+    main()
