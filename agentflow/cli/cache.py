@@ -19,7 +19,7 @@ from agentflow.caches.store import Entry, StoreStats
 from agentflow.cli import codes, logs
 from agentflow.cli.keeping import LEARNT, directory
 from agentflow.cli.output import counted, duration, print_json, size
-from agentflow.cli.screen import Screen
+from agentflow.cli.screen import Screen, show
 from agentflow.settings import Settings
 
 PATIENCE = 60.0
@@ -75,7 +75,7 @@ async def _stats(folder: Path, options: Any, screen: Screen) -> int:
         print_json({"ok": not held.lost, **shared, "tools": told})
     elif total:
         print(f"{folder}: {counted(total, 'result')}, {size(held.bytes)} on disk")
-        print("\n".join(_table(tools)))
+        show("\n".join(_table(tools)))
     else:
         print(f"{folder}: no results are kept there")
     return _code(not held.lost, screen)

@@ -14,6 +14,7 @@ from agentflow import __version__
 from agentflow.cli import codes
 from agentflow.cli.endpoint import HOW_TO, Endpoint, stand_in
 from agentflow.cli.output import counted, duration, print_json
+from agentflow.cli.screen import show
 from agentflow.cli.serving import Offers, offers
 from agentflow.errors import BackendError
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, TextPiece
@@ -83,7 +84,7 @@ def command(options: Any) -> int:
     findings = asyncio.run(_look(settings))
     ok = not any(found.trouble for found in findings)
     if not options.json:
-        print("\n".join([*_ourselves(), *_blocks(findings)]))
+        show("\n".join([*_ourselves(), *_blocks(findings)]))
     elif len(findings) == 1:
         print_json({"ok": ok, **asdict(findings[0])})
     else:

@@ -14,7 +14,7 @@ from agentflow.budgets.prices import Price
 from agentflow.cli import codes, logs
 from agentflow.cli.knowledge import prices
 from agentflow.cli.output import counted, print_json
-from agentflow.cli.screen import Screen
+from agentflow.cli.screen import Screen, show
 from agentflow.errors import DefinitionError
 from agentflow.settings import Settings
 
@@ -87,7 +87,7 @@ def command(options: Any) -> int:
     if options.json:
         print_json(_as_json(path, estimates, kinds, workflows))
     else:
-        print("\n".join(_described(path, estimates, kinds, workflows)))
+        show("\n".join(_described(path, estimates, kinds, workflows)))
     return codes.FAILED if estimates.problem else codes.OK
 
 

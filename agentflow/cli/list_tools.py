@@ -7,6 +7,7 @@ from typing import Any
 
 from agentflow.cli import codes
 from agentflow.cli.output import listed, print_json
+from agentflow.cli.screen import show
 from agentflow.cli.toolset import toolbox
 from agentflow.tools.spec import Parameter, ToolSpec
 from agentflow.tools.tool import Tool
@@ -24,7 +25,7 @@ def command(options: Any) -> int:
     if options.json:
         print_json([_as_json(tool) for tool in tools])
         return codes.OK
-    print("\n\n".join("\n".join(_described(tool)) for tool in tools))
+    show("\n\n".join("\n".join(_described(tool)) for tool in tools))
     silent = [tool for tool in tools if tool.effect.kind == "undeclared"]
     if silent:
         print(

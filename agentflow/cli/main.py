@@ -11,6 +11,7 @@ from typing import Any
 
 from agentflow.cli import codes
 from agentflow.cli.parser import parse
+from agentflow.cli.streams import redacting
 
 _MODULES = {
     "run": "run",
@@ -38,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # real files have it
+    with redacting():
+        return _run(options)
+
+
+def _run(options: Any) -> int:
     try:
         code = _command(options.command)(options)
         sys.stdout.flush()
@@ -61,12 +67,13 @@ def _report(error: Exception, options: Any) -> int:
     """Say what went wrong and what to do, in one paragraph."""
     from agentflow.cli.failures import explained, failure_json
     from agentflow.cli.output import print_json
+    from agentflow.cli.screen import clean
 
     if options.debug:
         import traceback
 
         traceback.print_exception(error)
-    print(f"agentflow {options.command}: {explained(error)}", file=sys.stderr)
+    print(clean(f"agentflow {options.command}: {explained(error)}"), file=sys.stderr)
     code = codes.code_of(error)
     if getattr(options, "json", False):
         print_json(failure_json(error, code))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from agentflow.tools.values import plain
+
+_COMMANDS = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 WORTH_TELLING = 0.001
 """Seconds that were saved, hidden or waited at least, if they are to be mentioned."""
@@ -19,8 +22,12 @@ def print_json(data: Any) -> None:
 
 
 def as_json(data: Any, indent: int | None = None) -> str:
-    """A value as JSON; what has no JSON form as its text."""
-    return json.dumps(plain(data), ensure_ascii=False, default=str, indent=indent)
+    """A value as JSON; what has no JSON form as its text.
+
+    What JSON does not escape by itself and a terminal takes for a command is escaped as well.
+    """
+    text = json.dumps(plain(data), ensure_ascii=False, default=str, indent=indent)
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_text(value: Any) -> str:

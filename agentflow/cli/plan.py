@@ -12,6 +12,7 @@ from agentflow.cli import codes
 from agentflow.cli.compiling import Compiled, Specs, compiled_member, compiled_text
 from agentflow.cli.failures import explained
 from agentflow.cli.output import print_json
+from agentflow.cli.screen import clean, show
 from agentflow.cli.targets import Member, PlanText, Question, find
 from agentflow.cli.toolset import toolbox
 from agentflow.errors import DefinitionError, PlanError
@@ -39,7 +40,7 @@ def command(options: Any) -> int:
         if options.format != "json":
             raise
         print_json(error_as_json(error))
-        print(f"agentflow plan: {explained(error)}", file=sys.stderr)
+        print(clean(f"agentflow plan: {explained(error)}"), file=sys.stderr)
         return codes.PLAN
     return codes.OK
 
@@ -92,29 +93,29 @@ def _show(compiled: Compiled, options: Any, told: Prospects | None) -> None:
         return
     _draw(compiled, options)
     if told is not None:
-        print("\n".join(["", *told.lines()]))
+        show("\n".join(["", *told.lines()]))
 
 
 def _draw(compiled: Compiled, options: Any) -> None:
     if options.explain:
         _explain(compiled)
     elif options.format == "text":
-        print(print_plan(compiled.plan), end="")
+        show(print_plan(compiled.plan).removesuffix("\n"))
     else:
         from agentflow.planner import export
 
         draw = export.to_mermaid if options.format == "mermaid" else export.to_dot
-        print(draw(compiled.final, compiled.specs), end="")
+        show(draw(compiled.final, compiled.specs).removesuffix("\n"))
 
 
 def _explain(compiled: Compiled) -> None:
     from agentflow.planner.passes import annotated, explain
 
     print("as written:")
-    print("".join(f"  {line}\n" for line in print_plan(compiled.plan).splitlines()))
-    print(explain(compiled.changes))
+    show("".join(f"  {line}\n" for line in print_plan(compiled.plan).splitlines()))
+    show(explain(compiled.changes))
     print("\nas it runs:")
-    print("\n".join(f"  {line}" for line in annotated(compiled.final)))
+    show("\n".join(f"  {line}" for line in annotated(compiled.final)))
 
 
 def _as_json(compiled: Compiled) -> dict[str, Any]:

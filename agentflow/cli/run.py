@@ -19,7 +19,7 @@ from agentflow.cli.keeping import caching, speculation
 from agentflow.cli.knowledge import estimates, prices
 from agentflow.cli.output import as_text, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
-from agentflow.cli.screen import Screen, clean
+from agentflow.cli.screen import Screen, show
 from agentflow.cli.serving import replicas, unanswered, unwell
 from agentflow.cli.spending import passes, used
 from agentflow.cli.summary import finished, summary
@@ -182,8 +182,7 @@ class _Show:
         elif self._job.streams and not self._options.events:
             answer.finish(shown, self._footer())
         elif not self._options.events:
-            text = as_text(shown)
-            print(clean(text) if stdout_is_terminal() else text)
+            show(as_text(shown))
         self._sum_up(run)
 
     def _footer(self) -> str:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from agentflow.cli.output import is_terminal
+from agentflow.cli.output import is_terminal, stdout_is_terminal
+from agentflow.redaction import redact
 
 _CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -155,8 +156,16 @@ _UNSAFE_BUT_COLOURS = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1
 
 
 def clean(text: str) -> str:
-    """Text without characters that would move the cursor or reorder what is around them."""
-    return _UNSAFE.sub("", text)
+    """Text without known secrets, nor characters that move the cursor or reorder their neighbours.
+
+    A secret has to be found before a line is cut.
+    """
+    return _UNSAFE.sub("", redact(text))
+
+
+def show(text: str) -> None:
+    """Print text on standard output; what others wrote cannot move the cursor of a terminal."""
+    print(clean(text) if stdout_is_terminal() else text)
 
 
 def columns(text: str) -> int:
