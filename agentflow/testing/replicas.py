@@ -108,12 +108,14 @@ class ModelledReplica(LocalServer):
         self._alive = False
         self._break_off()
 
-    async def restart(self) -> None:
-        """Come up again where it was, with an empty cache."""
+    async def restart(
+        self, *, serving: Serving | None = None, priorities: bool | None = None
+    ) -> None:
+        """Come up again where it was, with an empty cache; with other settings if they are given."""
         self.kill()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self._front.restart()
+        self._front.restart(serving, priorities)
         self._app.closing = False
         self._alive = True
         if self._server is not None:

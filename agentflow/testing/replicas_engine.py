@@ -64,9 +64,9 @@ class Engine:
             self.model.cancel(turn.number, now())
             self._look(now())
 
-    def restart(self) -> None:
+    def restart(self, serving: Serving | None = None) -> None:
         """Begin anew: with nothing to do, nothing cached and nothing counted."""
-        self.model = ServingModel(self.model.serving)
+        self.model = ServingModel(serving or self.model.serving)
         self.generated = 0
         self._turns.clear()
         self._look(now())

@@ -12,6 +12,7 @@ from agentflow.testing.app import HttpRequest
 from agentflow.testing.replicas_engine import Engine
 from agentflow.testing.replicas_prompts import Work
 from agentflow.testing.replies import Raw
+from agentflow.testing.serving import Serving
 
 _REQUEST = {"messages", "model", "n", "stream", "stream_options", "user", "seed", "stop"}
 _LENGTH = {"max_tokens", "max_completion_tokens", "reasoning_effort"}
@@ -67,9 +68,10 @@ class Front:
         """Its answer to a request that is not of the chat completions API."""
         return None
 
-    def restart(self) -> None:
-        """Begin anew."""
-        self._engine.restart()
+    def restart(self, serving: Serving | None = None, priorities: bool | None = None) -> None:
+        """Begin anew, with these settings or those it had."""
+        self._engine.restart(serving)
+        self._priorities = self._priorities if priorities is None else priorities
 
     @contextmanager
     def _serve(self, work: Work) -> Iterator[Service]:

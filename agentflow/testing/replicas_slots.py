@@ -17,6 +17,7 @@ from agentflow.testing.replicas_engine import Engine, Turn
 from agentflow.testing.replicas_fronts import Front, as_json, prometheus
 from agentflow.testing.replicas_prompts import Work
 from agentflow.testing.replies import Fault, Raw, Usage
+from agentflow.testing.serving import Serving
 
 SWAP = 35_000.0
 """Tokens a second that a slot saves or restores; its README tells of 1,745 in 50 ms."""
@@ -140,10 +141,10 @@ class LlamaCpp(Front):
             return await self._act(int(action[1]), action[2], request.body)
         return None
 
-    def restart(self) -> None:
+    def restart(self, serving: Serving | None = None, priorities: bool | None = None) -> None:
         """Begin anew; what was saved is still there."""
-        super().restart()
-        self._slots = Slots(len(self._slots.all))
+        super().restart(serving, priorities)
+        self._slots = Slots(self._engine.model.serving.slots)
 
     async def take(self, work: Work) -> tuple[Slot, Turn]:
         """Wait for a slot and begin there."""

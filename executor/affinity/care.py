@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from agentflow.caches.affinity.fleet import Replica
 from agentflow.caches.affinity.health import SHORTEST_SILENCE, longest_silence
 from agentflow.clock import now
-from agentflow.errors import BackendBusy, BackendError, BackendTimeout, DefinitionError, NoReplica
+from agentflow.errors import (
+    BackendBusy,
+    BackendError,
+    BackendTimeout,
+    BackendUnreachable,
+    DefinitionError,
+    NoReplica,
+)
 from agentflow.executor.affinity.alarm import Alarm
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.metrics import Tells
@@ -89,6 +96,10 @@ class Care:
         at = now()
         return not any(member.allows(at) for member in self._all())
 
+    def has_answered(self, since: float) -> bool:
+        """Whether any member has begun to answer a request since then."""
+        return any(member.answered_at > since for member in self._all())
+
     def readers(self) -> list[tuple[str, Tells]]:
         """The members that can be asked how they are, by name."""
         return [(member.name, member.manners) for member in self._all() if member.connected]
@@ -100,6 +111,12 @@ class Care:
                 url = member.spec.url
                 stream.give_up(BackendError(f"{url}: a request needs the place", url=url))
 
+    def recall(self, member: Member, why: str) -> None:
+        """Requests that a member has given no piece of a reply to are placed anew."""
+        url = member.spec.url
+        for stream in [stream for stream in member.streams if not stream.began]:
+            stream.give_up(BackendUnreachable(f"{url} {why}", url=url))
+
     def someone_else(self, member: Member) -> bool:
         """Whether another member may be sent requests."""
         at = now()
@@ -107,7 +124,7 @@ class Care:
 
     def answered(self, member: Member, sent: float) -> None:
         """A request that was sent to a member then is being answered."""
-        member.alive_at = now()
+        member.alive_at = member.answered_at = now()
         member.doubt.spoke()
         member.error = ""
         member.tally.answered += 1
@@ -211,6 +228,9 @@ class Care:
         """Ask a member whether it is there; if so, the next request finds out how it fares."""
         alive = await self._is_there(member)
         if member.name in self.members:
+            if alive:
+                member.manners.forget()
+                self._desk.heed(self._desk.dispatcher.restarted(member.name, now()))
             member.breaker.probed(alive, now())
             self.review(member)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +25,7 @@ from agentflow.executor.affinity.dialects import (
     dialect_of,
 )
 from agentflow.executor.affinity.metrics import Reader, ServerState
+from agentflow.executor.affinity.plainly import Dressed
 from agentflow.executor.affinity.slots import Slots
 from agentflow.executor.models import probe
 from agentflow.executor.models.base import ChatRequest
@@ -61,6 +63,7 @@ class Manners:
         dialect: Speaks | None = None,
     ) -> None:
         self.dialect: Speaks = dialect or UNKNOWN
+        self._given = self.dialect
         self._asks = dialect is None
         self._where = (http, url, headers)
         keys = (text for name, text in headers.items() if name.lower() == "authorization")
@@ -70,6 +73,7 @@ class Manners:
         self._slots: Slots | None = None
         self._learning: asyncio.Task[None] | None = None
         self._until = 0.0
+        self._doubted = False
         self._known = asyncio.Event()
         if not self._asks and self.server != LLAMA_CPP.name:
             self._known.set()
@@ -118,6 +122,22 @@ class Manners:
         self._fleet.asks(self._name)
         return await self._reader.state()
 
+    def told(self, state: ServerState) -> bool:
+        """The server has told of itself; whether requests may wait there for slots that are gone.
+
+        llama.cpp keeps a request for a slot that it does not have, and never answers it.
+        """
+        if self._slots is None or not state.slots or state.slots == self._slots.count:
+            return False
+        fewer = state.slots < self._slots.count
+        self.forget()
+        return fewer
+
+    def forget(self) -> None:
+        """It may be another server by now: it is asked again when the next request comes."""
+        self._doubted = False
+        self._ask_again()
+
     async def aclose(self) -> None:
         """Ask nothing more."""
         if self._learning is not None:
@@ -158,6 +178,24 @@ class Manners:
             http, _, headers = self._where
             self.dialect = await asked(endpoint, http, headers)
 
+    def _ask_again(self) -> None:
+        if self._learning is not None and self._learning.done():
+            self.dialect, self._slots = self._given, None
+            self._learning, self._known = None, asyncio.Event()
+
+    def _refused(self, learnt: asyncio.Task[None] | None) -> None:
+        """It refused what was added by what was learnt then: it is asked again, but only once.
+
+        If it refuses that too, nothing is added to requests until it has been away.
+        """
+        if learnt is not self._learning:
+            return  # it has been asked since
+        if self._doubted:
+            self.dialect, self._slots = UNKNOWN, None
+        else:
+            self._doubted = True
+            self._ask_again()
+
     def _ignorant(self, *, again: bool) -> None:
         """Whoever waits goes on without knowing; the next one may ask again."""
         self._known.set()
@@ -182,8 +220,9 @@ class Manners:
         )
         if not headers and not body:
             return request
-        return replace(
-            request,
-            extra_headers={**headers, **(request.extra_headers or {})},
-            extra_body={**body, **(request.extra_body or {})},
-        )
+        headers = {**headers, **(request.extra_headers or {})}
+        body = {**body, **(request.extra_body or {})}
+        if self._learning is None:  # whoever uses the pool has said what is added
+            return replace(request, extra_headers=headers, extra_body=body)
+        refused = partial(self._refused, self._learning)
+        return Dressed.of(request, refused, extra_headers=headers, extra_body=body)

@@ -19,7 +19,7 @@ from agentflow.caches.affinity.jobs import Pause
 from agentflow.caches.affinity.policies import Policy
 from agentflow.caches.affinity.warming import pays
 from agentflow.clock import now
-from agentflow.errors import BackendError, BackendUnreachable, DefinitionError, nearest
+from agentflow.errors import BackendError, DefinitionError, nearest
 from agentflow.executor.affinity.care import PATIENCE, Care
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.dialects import DIALECTS, UNKNOWN, Speaks
@@ -27,6 +27,7 @@ from agentflow.executor.affinity.intake import Intake
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.affinity.metrics import Poller, ServerState
 from agentflow.executor.affinity.placing import Placing
+from agentflow.executor.affinity.plainly import PlainlyAgain
 from agentflow.executor.affinity.replica import (
     Member,
     ReplicaReport,
@@ -36,7 +37,6 @@ from agentflow.executor.affinity.replica import (
 )
 from agentflow.executor.affinity.stream import PooledStream
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage, read_whole
-from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.models.probe import Endpoint
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import RetryPolicy
@@ -304,9 +304,7 @@ class Pool:
         member.draining = True
         self._care.review(member)
         if self._care.someone_else(member):
-            url = member.spec.url
-            for stream in [stream for stream in member.streams if not stream.began]:
-                stream.give_up(BackendUnreachable(f"{url} leaves the pool", url=url))
+            self._care.recall(member, "leaves the pool")
         await member.idle.wait()
         if self._care.members.get(name) is member and member.draining:
             del self._care.members[name]
@@ -341,7 +339,7 @@ class Pool:
         spec, fleet = member.spec, self._desk.dispatcher.fleet
         headers = {**self._headers, **spec.headers}
         key = self._key if spec.api_key is None else spec.api_key
-        backend = OpenAIBackend(
+        backend = PlainlyAgain(
             spec.url,
             self.name,
             api_key=key,
@@ -359,7 +357,9 @@ class Pool:
 
     def _told(self, name: str, state: ServerState) -> None:
         """A server has told what it is like."""
-        if name in self._care.members:
+        if (member := self._care.members.get(name)) is not None:
+            if member.manners.told(state):
+                self._care.recall(member, "has fewer slots than it had")
             told = self._desk.dispatcher.observed(
                 name,
                 now(),

@@ -52,6 +52,11 @@ class Slots:
         self._name = name
         self._free = asyncio.Semaphore(len(table.slots))
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._table.slots)
+
     async def take(self, session: str, prompt: Prompt) -> int:
         """A slot for a request of a session, as soon as one is free; it is to be given back.
 
