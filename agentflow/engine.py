@@ -8,6 +8,7 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -308,7 +309,7 @@ class Engine(Starter):
         number = next(self._count)
         ledger = within.child(budget)
         ledger.begin(asyncio.get_running_loop().time)
-        return Run(
+        run = Run(
             self,
             f"{self._prefix}-{number}",
             name,
@@ -322,6 +323,10 @@ class Engine(Starter):
             path=path,
             seed=None if self._seed is None else self._seed + number,
         )
+        if parent is None and (watchdog := self.services.watchdog()) is not None:
+            watchdog.attend(run)
+            run.audience.last_words[partial(watchdog.leave, run)] = None
+        return run
 
     # Models
 

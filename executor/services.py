@@ -24,6 +24,7 @@ from agentflow.executor.hedging import Latencies
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.reuse import Reuse, written
 from agentflow.executor.threads import DaemonThreads
+from agentflow.executor.watchdog import Watchdog, is_real
 from agentflow.tools.policy import DEFAULT_LIMIT, Policy
 from agentflow.tools.tool import Tool
 
@@ -51,6 +52,7 @@ class Limits:
         grace: Seconds that cancelled work has to end before it is abandoned.
         unread: Events of a stream that wait for its reader; of what comes beyond them it is
             told in brief.
+        watchdog: Seconds for which code may hold the event loop before it is named, or None.
     """
 
     run: int = 1000
@@ -63,14 +65,19 @@ class Limits:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     unread: int = 100_000
+    watchdog: float | None = 0.5
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could run."""
         for limit in fields(self):
             value = getattr(self, limit.name)
-            least = 0.0 if limit.name == "grace" else 1.0
+            least = _LEAST.get(limit.name, 1.0)
             if value is not None and not value >= least:
                 raise DefinitionError(f"Limits({limit.name}={value}): it must be {least:g} or more")
+
+
+_LEAST = {"grace": 0.0, "watchdog": 0.001}
+"""What limits may be at least, where that is not 1."""
 
 
 @dataclass(slots=True)
@@ -160,6 +167,7 @@ class Services:
             self.cache.heard = self._listen
             self._scope = caching.scope
         self.threads = DaemonThreads(limits.threads)
+        self._watchdog: Watchdog | None = None
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
         self.abandoned: list[str] = []
 
@@ -199,6 +207,15 @@ class Services:
     def reuse(self, run: str) -> Reuse | None:
         """The tool cache as the runs within one outermost run use it, or None."""
         return None if self.cache is None else Reuse(self.cache, run, self._scope)
+
+    def watchdog(self) -> Watchdog | None:
+        """Looks after the running loop while runs attend; None if it is not to be looked after."""
+        loop = asyncio.get_running_loop()
+        if self.limits.watchdog is None or not is_real(loop):
+            return None
+        if self._watchdog is None or self._watchdog.loop is not loop:
+            self._watchdog = Watchdog(self.limits.watchdog)
+        return self._watchdog
 
     def attend(self, answers: Answers) -> None:
         """Tell a run's answers when something in the cache can become stale from then on."""
@@ -262,6 +279,8 @@ class Services:
         if self.foresight is not None:
             await self.foresight.aclose()
         self.threads.shutdown()
+        if self._watchdog is not None:
+            self._watchdog.close()
         left = [task for task in rest if not task.done()]
         for task in left:
             _let_go(task)

@@ -37,6 +37,8 @@ _MARKS = {
     "model": ("≈", "model", "cyan"),
     "down": ("▼", "replica", "yellow"),
     "back": ("▲", "replica", "green"),
+    "blocked": ("■", "blocked", "yellow"),
+    "missed": ("·", "missed", "dim"),
 }
 _ASCII = dict(zip("✓✗↷↶↻∅≈·›»■▼▲", "+x--~0=.>>!!+", strict=True))
 
@@ -175,6 +177,15 @@ class Progress:
             spent = duration(event.seconds)
             self._say("back", f"{event.replica} is back after {spent}", event.run)
 
+    def _blocked(self, event: events.LoopBlocked) -> None:
+        spent = duration(event.seconds)
+        told = f"{event.tool or 'code'} held the event loop for {spent}: {event.where}"
+        self._say("blocked", told, event.run, whole=True)
+
+    def _missed(self, event: events.EventsDropped) -> None:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in event.kinds.items())
+        self._say("missed", f"{counted(event.count, 'event')}: {kinds}", event.run)
+
     # Lines that are redrawn
 
     def _live(self, at: float) -> list[str]:
@@ -281,4 +292,6 @@ _SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
     events.ModelReplied: Progress._model,
     events.ReplicaDown: Progress._replica_down,
     events.ReplicaUp: Progress._replica_up,
+    events.LoopBlocked: Progress._blocked,
+    events.EventsDropped: Progress._missed,
 }

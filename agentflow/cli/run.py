@@ -28,6 +28,7 @@ from agentflow.cli.targets import Question, Target, find
 from agentflow.clock import now
 from agentflow.engine import Engine
 from agentflow.errors import DeadlineExceeded, DefinitionError, RunError
+from agentflow.executor.backlog import Backlog
 from agentflow.executor.run import Run
 from agentflow.settings import ROUTINGS, Settings
 
@@ -120,13 +121,13 @@ class _Show:
 
     async def run(self, engine: Engine, interrupts: Interrupts) -> int:
         """Run it and show it; the exit code."""
-        queue: asyncio.Queue[events.Event] = asyncio.Queue()
-        engine.subscribe(queue.put_nowait)
+        backlog = Backlog(engine.limits.unread)
+        engine.subscribe(backlog.put)
         run = engine.start(self._job.target, *self._job.args, **self._job.kwargs)
         interrupts.cancel = lambda: run.cancel(reason="interrupted")
         answer = AnswerWriter(sys.stdout, self._screen, run.id)
         try:
-            await self._follow(run, queue, answer)
+            await self._follow(run, backlog, answer)
         finally:
             self._screen.clear()
             if not run.done:
@@ -145,24 +146,22 @@ class _Show:
         self._succeeded(value, run, answer)
         return codes.OK
 
-    async def _follow(
-        self, run: Run[Any], queue: asyncio.Queue[events.Event], answer: AnswerWriter
-    ) -> None:
+    async def _follow(self, run: Run[Any], backlog: Backlog, answer: AnswerWriter) -> None:
         """Show the events until the last one of the run."""
         readers = self._readers(answer)
         while True:
-            event = await self._next(queue)
+            event = await self._next(backlog)
             for read in readers:
                 read(event)
             self._progress.tick(event.at)
             if isinstance(event, events.TERMINAL) and event.run == run.id:
                 return
 
-    async def _next(self, queue: asyncio.Queue[events.Event]) -> events.Event:
+    async def _next(self, backlog: Backlog) -> events.Event:
         while True:
             try:
                 async with asyncio.timeout(REDRAW if self._screen.live else None):
-                    return await queue.get()
+                    return await backlog.get()
             except TimeoutError:
                 self._progress.tick(now())
 

@@ -118,10 +118,11 @@ class Screen:
         self.clear()
 
     def write(self, text: str) -> int:
-        """As a file, for loggers: whole lines only."""
+        """As a file, for loggers: whole lines only, at once; the loop that draws may be blocked."""
         for line in text.splitlines():
             if line:
                 self._last(_UNSAFE_BUT_COLOURS.sub("", line))
+        self.clear()
         return len(text)
 
     def flush(self) -> None:
@@ -133,9 +134,8 @@ class Screen:
             self.clear()
 
     def _settled(self) -> str:
-        text = self._erased() + "".join(self._pending)
-        self._pending.clear()
-        return text
+        pending, self._pending = self._pending, []  # a thread may log meanwhile
+        return self._erased() + "".join(pending)
 
     def _erased(self) -> str:
         """What takes the redrawn lines away; the terminal may have become narrower meanwhile."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -172,6 +173,19 @@ def test_a_second_interrupt_ends_a_tool_that_blocks_the_loop(start: Start, gate:
         process.send_signal(signal.SIGINT)
 
     assert process.returncode == codes.INTERRUPTED
+
+
+def test_a_tool_that_blocks_the_loop_is_named_while_it_does(start: Start, gate: Gate) -> None:
+    process = start("run", "flow.py:blocking", gate.port)
+    assert process.stderr is not None
+    gate.reached()
+
+    line = next(line for line in process.stderr if "blocked" in line)
+    process.kill()
+
+    assert "the event loop is blocked" in line
+    assert "tool=blocking" in line
+    assert re.search(r"flow\.py:\d+ in blocking", line)
 
 
 def test_a_reader_that_leaves_ends_the_run_without_a_word(start: Start, gate: Gate) -> None:

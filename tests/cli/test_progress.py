@@ -250,3 +250,17 @@ def test_on_a_terminal_what_happens_to_replicas_has_marks(
 
     assert "▼ a:1 is down: it hangs" in screen.getvalue()
     assert "▲ a:1 is back after 4.0 s" in screen.getvalue()
+
+
+def test_a_loop_that_was_blocked_and_events_that_were_missed_are_told() -> None:
+    screen = io.StringIO()
+    progress = Progress(Screen(screen), Tally())
+    progress.take(events.LoopBlocked("r", 1.0, 2.25, "flow.py:3 in fetch", "fetch", 0, "r"))
+    progress.take(events.LoopBlocked("r", 1.0, 0.7, "flow.py:9 in flow", by="r"))
+    progress.take(events.EventsDropped("r", 2.0, 1200, {"node_started": 1100, "text_delta": 100}))
+
+    assert screen.getvalue().splitlines() == [
+        "blocked   fetch held the event loop for 2.2 s: flow.py:3 in fetch",
+        "blocked   code held the event loop for 700 ms: flow.py:9 in flow",
+        "missed    1,200 events: 1,100 node_started, 100 text_delta",
+    ]
