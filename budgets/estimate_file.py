@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agentflow._private import check_owner, make_folder
 from agentflow.budgets.estimate_records import FORMAT
 
 LARGEST = 32_000_000
@@ -44,25 +45,26 @@ class EstimateFile:
     """A file of JSON that processes read, change and write in turn.
 
     Args:
-        path: Where it is; a link is followed.
+        path: Where it is; a link of the user's own is followed.
     """
 
     def __init__(self, path: Path) -> None:
+        self._given = path
         self.path = Path(os.path.realpath(path))
 
     def read(self) -> Any:
         """What is kept; None if there is no file.
 
         Raises:
-            OSError: It cannot be read: it is a directory, or somebody else's.
+            OSError: It cannot be read: it is no regular file, or somebody else's.
             NewerFormat: A newer version of agentflow wrote it.
             ValueError: It is broken, or of an older version.
         """
-        try:
-            with open(self.path, encoding="utf-8") as file:
-                text = file.read(LARGEST + 1)
-        except FileNotFoundError:
+        if self._checked() is None:
             return None
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(self.path, flags), encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
         if len(text) > LARGEST:
             raise ValueError("it is too large")
         try:
@@ -106,14 +108,29 @@ class EstimateFile:
         Raises:
             OSError: The lock cannot be had, or (`TimeoutError`) somebody keeps it.
         """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.path.parent)
+        self._checked()
         lock = self.path.with_name(f"{self.path.name}.lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(lock, flags, 0o600)
         try:
             _take(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _checked(self) -> os.stat_result | None:
+        """What the file is, as `check_owner` says; nobody else may have put it, or a link, there.
+
+        Raises:
+            PermissionError: Somebody may have.
+        """
+        if self._given.is_symlink() and self._given.lstat().st_uid != os.getuid():
+            raise PermissionError(f"{self._given} is another user's link")
+        folder = self.path.parent
+        if folder.exists() and folder.stat().st_mode & 0o1002 == 0o002:
+            raise PermissionError(f"everybody may write to {folder}: chmod o-w {folder}")
+        return check_owner(self.path)
 
 
 class NewerFormat(Exception):

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import structlog
 
 from agentflow import clock
+from agentflow._private import own_file, own_folder
 from agentflow.caches.disk import FILE, Refused, SafeCache, Timeout, open_cache, primary_code
 
 _log = structlog.get_logger("agentflow.caches")
@@ -115,6 +116,7 @@ class Database:
         if clock.monotonic() < self._not_before:
             raise Unusable("left alone for a moment")
         own_folder(self.folder)
+        own_file(self.folder / FILE)
         self._file = identity(self.folder / FILE)
         try:
             self._cache = open_cache(self.folder, **self._settings)
@@ -180,23 +182,3 @@ def remove_aside(folder: Path) -> None:
     for why in ("cleared", "damaged"):
         for old in folder.parent.glob(f"{folder.name}.{why}-*"):
             shutil.rmtree(old, ignore_errors=True)
-
-
-def own_folder(folder: Path) -> None:
-    """Make a folder that nobody else may enter, in one that nobody else may change.
-
-    Raises:
-        PermissionError: Others could put files there.
-        OSError: It cannot be made.
-    """
-    above = folder.parent
-    above.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for path, open_to_others in ((above, 0o022), (folder, 0)):
-        about = path.stat()
-        if about.st_uid != os.getuid():
-            raise PermissionError(f"{path} belongs to another user; name a folder of your own")
-        if about.st_mode & open_to_others:
-            raise PermissionError(f"others may write to {path}: chmod go-w {path}")
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)

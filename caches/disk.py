@@ -19,12 +19,14 @@ import re
 import sqlite3
 import stat
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from diskcache import DEFAULT_SETTINGS, Cache, Disk, Timeout  # type: ignore[import-untyped]  # it has no types
+
+from agentflow._private import make_folder
 
 __all__ = ["FILE", "LARGEST", "Refused", "SafeCache", "SafeDisk", "Timeout", "open_cache"]
 
@@ -38,6 +40,7 @@ BUSY = 0.1
 """Seconds to wait for another process's write lock."""
 
 _RAW, _BINARY = 1, 2
+_TRIES = 10
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _METADATA = {"count", "size", "hits", "misses"}
 _PRAGMAS = {
@@ -84,6 +87,15 @@ class SafeDisk(Disk):  # type: ignore[misc]  # diskcache has no types
         name, path = super().filename()
         self.written.append(name)
         return name, path
+
+    def _write(
+        self, full_path: str, iterator: Iterable[bytes], mode: str, encoding: str | None = None
+    ) -> int:
+        """Write a value file that only its owner may read; its size."""
+        for _ in range(_TRIES - 1):
+            with suppress(FileNotFoundError):  # another process found its folder empty
+                return _write_file(full_path, iterator)
+        return _write_file(full_path, iterator)
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
         """The value of a row."""
@@ -223,6 +235,13 @@ def read_file(path: Path) -> bytes:
         if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
             raise Refused(f"refused the value file {path.name}")
         return file.read()
+
+
+def _write_file(path: str, parts: Iterable[bytes]) -> int:
+    make_folder(Path(path).parent)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        return sum(map(file.write, parts))
 
 
 def allow_double_quotes(con: sqlite3.Connection) -> None:

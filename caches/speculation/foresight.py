@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from agentflow._private import make_folder
 from agentflow.budgets.ledger import Ledger
 from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.policy import Bar, Depth, Speculation
@@ -212,7 +213,7 @@ def _keep(path: Path, learnt: Any, found: tuple[int, int] | None) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write a file that only its owner may read: it holds arguments, and words of users."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
