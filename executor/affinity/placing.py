@@ -105,6 +105,8 @@ class Placing:
             self._care.attend()
             self._care.make_way(self._care.members.values())
             send = await self._wait(call, asked)
+            if send is None:
+                continue
             if self._desk.is_sent(send) and not self._care.members[send.replica].draining:
                 break
             self._desk.withdraw(call.job)  # the replica left before this task woke up
@@ -117,9 +119,12 @@ class Placing:
             placed.moved = send.why
         return send
 
-    async def _wait(self, call: Call, since: float) -> Send:
+    async def _wait(self, call: Call, since: float) -> Send | None:
+        """Wait for a place; None if a replica is back in time that has none yet."""
         total = math.inf if self._timeouts.total is None else self._timeouts.total
-        until = min(call.until, since + total, call.broken_since + self._care.patience)
+        until = limit = min(call.until, since + total)
+        if self._care.is_alone():
+            until = min(until, call.broken_since + self._care.patience)
         try:
             return await self._desk.wait(call.job, None if until == math.inf else until)
         except NoReplica as none:
@@ -127,6 +132,8 @@ class Placing:
         except BackendError:
             raise  # of a pool that closes
         except TimeoutError:
+            if until < limit and not self._care.is_alone():
+                return None
             raise self._too_late(call, until - since) from call.error
 
     def _too_late(self, call: Call, waited: float) -> BackendError:
@@ -143,7 +150,7 @@ class Placing:
 
     async def _try_again(self, call: Call, name: str, error: BackendError) -> None:
         """Wait for the next attempt, or raise the error if there is none."""
-        job, broken = call.job, _is_broken(error)
+        job, broken = call.job, self._are_broken(call, error)
         most = math.inf if broken else len(self._care.members) + self._retry.max_retries
         elsewhere = error.retryable or isinstance(error, BadReply) or is_its_own_refusal(error)
         if not elsewhere or call.placed.attempts >= most:
@@ -157,15 +164,19 @@ class Placing:
             return
         job.avoid = frozenset()
         call.rounds += 1
-        delay = self._delay(call, error)
+        delay = self._delay(call, error, broken=broken)
         if delay is None or self._is_too_late(call, now() + (delay if able else 0.0)):
             raise error
         if able:
             await asyncio.sleep(delay)
 
-    def _delay(self, call: Call, error: BackendError) -> float | None:
+    def _are_broken(self, call: Call, error: BackendError) -> bool:
+        """Whether the servers seem to be broken, rather than to break at this request."""
+        return _is_broken(error) and not self._care.has_answered(call.broken_since)
+
+    def _delay(self, call: Call, error: BackendError, *, broken: bool) -> float | None:
         """Seconds until a request that every replica has failed is tried again; None: it is not."""
-        if not _is_broken(error):
+        if not broken:
             return self._retry.delay(call.rounds, error)
         if now() >= call.broken_since + self._care.patience:
             return None

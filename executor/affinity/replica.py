@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -113,6 +114,7 @@ class Member:
         streams: What runs there.
         idle: Set while nothing does.
         alive_at: When it last gave a sign of life, on the loop's clock.
+        answered_at: When it last began to answer a request, on the loop's clock.
         error: What it failed with last; empty if it has answered since.
         tally: What came of its requests.
     """
@@ -130,6 +132,7 @@ class Member:
         self.idle = asyncio.Event()
         self.idle.set()
         self.alive_at = 0.0
+        self.answered_at = -math.inf
         self.error = ""
         self.tally = Tally()
 

@@ -46,9 +46,7 @@ class Witnesses:
             run.emit(events.ReplicaUp(run.id, run.now(), replica, seconds))
 
     def _listening(self) -> list[Run[Any]]:
-        for run in [run for run in self._runs if run.done]:
-            del self._runs[run]
-        return [run for run in self._runs if run.watched]
+        return [run for run in self._runs if run.watched]  # nobody watches one that is done
 
 
 def _log(said: str, **told: object) -> None:

@@ -22,7 +22,7 @@ from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.models.persistent import Persistent
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import Timeouts
-from agentflow.testing import Fault, Serving
+from agentflow.testing import ChatCall, Fault, Serving
 
 pytestmark = pytest.mark.virtual
 
@@ -256,6 +256,42 @@ async def test_servers_that_were_all_broken_and_are_well_again_lose_no_request(w
 
     assert reply.replica == "b"
     assert 5.0 < now() < 20.0
+
+
+async def test_a_request_that_servers_break_at_is_repeated_as_often_as_the_policy_says(
+    world: Any,
+) -> None:
+    def breaks(call: ChatCall) -> Fault | str:
+        return Fault.status(500) if "poison" in str(call.messages) else WORDS
+
+    world.replica("a", model=breaks)
+    pool = world.pool("a", policy=LeastLoaded())
+
+    async def others() -> None:
+        while True:
+            await pool.complete(ask())
+
+    busy = asyncio.ensure_future(others())
+    with pytest.raises(BackendError, match=r"failed \(500\)"):
+        await pool.complete(ask("poison"))
+    busy.cancel()
+
+    assert now() < 10.0
+    asked = [request for request in world["a"].requests if "poison" in str(request.body)]
+    assert len(asked) == 3
+
+
+async def test_a_request_that_failed_once_may_be_held_for_longer_than_the_patience(
+    world: Any,
+) -> None:
+    world.replica("a", Serving(prefill=10_000.0, step=0.1, capacity=100_000, slots=1))
+    world["a"].fail(Fault.status(500), times=4)
+    pool = world.pool("a", patience=5.0)
+
+    replies = await asyncio.gather(*[pool.complete(ask(f"{i}", words=100)) for i in range(3)])
+
+    assert now() > 20.0
+    assert [reply.text.count("word") for reply in replies] == [100] * 3
 
 
 async def test_without_retries_broken_servers_are_asked_once_each(world: Any) -> None:

@@ -264,7 +264,8 @@ def test_a_deadline_that_passes_while_a_replica_answers_is_a_limit(cli: Cli, hos
     slow = [ModelledReplica(Serving(prefill=1e6, step=0.02, capacity=65_536)) for _ in range(2)]
     for replica in slow:
         host(replica)
-    given = [*urls(*slow), "--model", "modelled", "--deadline", "0.5", "--max-tokens", "1000"]
+    given = ["--base-url", GONE, *urls(*slow), "--model", "modelled", "--deadline", "0.5"]
+    given += ["--max-tokens", "1000"]
 
     done = cli("run", "How many?", "--strategy", "react", *given)
 
