@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentflow.budgets.prices import Prices
-from agentflow.errors import DefinitionError, nearest
+from agentflow.errors import DefinitionError
 from agentflow.executor.models.base import Model
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.services import Limits
 from agentflow.settings import ROUTINGS, Settings
+from agentflow.wording import nearest
 
 if TYPE_CHECKING:
     from agentflow.caches.affinity.policies import Policy

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from agentflow.backends import Backends, RoutingLike
 from agentflow.budgets.allocation.situation import Allocator
@@ -22,31 +18,29 @@ from agentflow.budgets.prices import Prices
 from agentflow.caches.caching import Caching
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.speculation.policy import Speculation
-from agentflow.errors import DefinitionError, WorkflowError
+from agentflow.errors import DefinitionError
 from agentflow.executor.audience import Subscriber
-from agentflow.executor.bodies import plan_body, workflow_body
 from agentflow.executor.models.base import Model
-from agentflow.executor.run import Body, Run
 from agentflow.executor.services import Limits, Services
-from agentflow.executor.strategies.task import Task
+from agentflow.making import Maker
 from agentflow.planner.check import read_plan
 from agentflow.planner.lower import lower
 from agentflow.planner.passes import optimise
 from agentflow.planner.plan import Plan
-from agentflow.planner.verify import verify
 from agentflow.settings import ROUTINGS, Settings
-from agentflow.starting import Starter
 from agentflow.tenants import Tenant
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
-from agentflow.workflows import Workflow
+
+if TYPE_CHECKING:
+    from agentflow.executor.journal.journal import Journal
 
 P = ParamSpec("P")
 T = TypeVar("T")
 AnyTool = Tool[..., Any]
 
 
-class Engine(Starter):
+class Engine(Maker):
     """Runs workflows, plans and agent tasks.
 
     An engine owns its threads, gates, model clients and budget; nothing is global, and two
@@ -75,6 +69,8 @@ class Engine(Starter):
             `Estimates`, or the path of a file. By default it is learnt anew and forgotten.
         routing: How one of several endpoints is chosen: ``earliest`` (where a reply will probably
             be complete first), ``sticky``, ``least-loaded``, or what makes a `Policy`.
+        journal: Where runs are kept so that they can be gone on with: `Journal`, a path, True for
+            the user's own, False for nowhere.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -96,9 +92,11 @@ class Engine(Starter):
         allocator: Callable[[], Allocator] | None = None,
         estimates: Estimates | str | Path | None = None,
         routing: RoutingLike = ROUTINGS[0],
+        journal: Journal | str | Path | bool = False,
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
+        super().__init__(_journal(journal), subscribers, seed)
         self.tools = Toolbox(tools)
         self.ledger = Ledger(budget, "the engine")
         self.services = Services(
@@ -110,7 +108,6 @@ class Engine(Starter):
             allocator=_maker(allocator),
             estimates=estimates if isinstance(estimates, Estimates) else Estimates(estimates),
         )
-        self.plain_models: set[str] = set()
         self._backends = Backends(
             model,
             models,
@@ -120,13 +117,7 @@ class Engine(Starter):
             limits=self.services.limits,
             routing=routing,
         )
-        self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
-        self._subscribers = list(subscribers)
-        self._seed = seed
-        self._prefix = secrets.token_hex(4)
-        self._count = itertools.count(1)
         self._tenants: dict[str, Tenant] = {}
-        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,6 +142,8 @@ class Engine(Starter):
         """
         self._closed = True
         left = await self.services.aclose()
+        if self.journal is not None:
+            await self.journal.aclose()
         await asyncio.to_thread(self.services.estimates.save)
         await self._backends.aclose()
         return left
@@ -213,121 +206,6 @@ class Engine(Starter):
         if self.services.cache is not None:
             await self.services.cache.epochs.raised(paths)
 
-    def start_child(
-        self,
-        workflow: Workflow[..., T],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        parent: Run[Any],
-        place: int | str,
-    ) -> Coroutine[Any, Any, T]:
-        """Run a workflow within another run: its deadline and budget lie within its parent's."""
-        if parent.depth >= self.services.limits.depth:
-            raise WorkflowError(
-                f"{workflow.name} is called {parent.depth} workflows deep: end the recursion, "
-                "or allow more with Limits(depth=...)"
-            )
-        run: Run[T] = self._new(
-            workflow.name,
-            _body_of(workflow, args, kwargs),
-            {},
-            parent.subscribers,
-            parent.ledger,
-            workflow.budget,
-            parent=(parent, int(str(place).partition("[")[0])),
-            path=parent.naming.path_of(place),
-        )
-        return run.start().result()
-
-    # Making runs
-
-    def _make(
-        self,
-        target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        subscribers: tuple[Subscriber, ...],
-        within: Ledger,
-    ) -> Run[Any]:
-        if self._closed:
-            raise DefinitionError("this engine is closed: make a new one")
-        if isinstance(target, Workflow):
-            body = _body_of(target, args, kwargs)
-            limits = target.budget
-            return self._new(target.name, body, {}, subscribers, within, limits, repeats=True)
-        if isinstance(target, Plan):
-            return self._plan_run(target, subscribers, within, *args, **kwargs)
-        if isinstance(target, str):
-            target = Task(target, *args, **kwargs)
-        if isinstance(target, Task):
-            tools = Toolbox(target.tools) if target.tools is not None else self.tools
-            return self._new("task", target.body(), tools, subscribers, within, target.budget)
-        raise DefinitionError(
-            "an engine runs a @workflow with its arguments, as in run(flow, 3) and not "
-            f"run(flow(3)), a Plan, a Task or a sentence, not {target!r}"
-        )
-
-    def _plan_run(
-        self,
-        plan: Plan,
-        subscribers: tuple[Subscriber, ...],
-        within: Ledger,
-        *,
-        tools: Iterable[AnyTool] | None = None,
-        deadline: float | str | None = None,
-        budget: Budget | None = None,
-    ) -> Run[Any]:
-        box = self.tools if tools is None else Toolbox(tools)
-        self._verify(plan, box)
-        if deadline is not None:
-            budget = replace(budget or Budget(), deadline=Budget(deadline=deadline).deadline)
-        body = plan_body(plan)
-        return self._new("plan", body, box, subscribers, within, budget, fail_fast=True)
-
-    def _verify(self, plan: Plan, tools: Toolbox) -> None:
-        """Verify a plan; not again if it is the one that was run last, with the same tools."""
-        kinds = [tool.origin for tool in tools.values()]
-        last, known = self._verified
-        if last is not plan or known != kinds:
-            verify(plan, {name: tool.spec for name, tool in tools.items()}, after="reading")
-            self._verified = plan, kinds
-
-    def _new(
-        self,
-        name: str,
-        body: Body[T],
-        tools: Mapping[str, AnyTool],
-        subscribers: tuple[Subscriber, ...],
-        within: Ledger,
-        budget: Budget | None,
-        *,
-        parent: tuple[Run[Any], int] | None = None,
-        fail_fast: bool = False,
-        repeats: bool = False,
-        path: str = "",
-    ) -> Run[T]:
-        number = next(self._count)
-        ledger = within.child(budget)
-        ledger.begin(asyncio.get_running_loop().time)
-        run = Run(
-            self,
-            f"{self._prefix}-{number}",
-            name,
-            body,
-            tools=tools,
-            subscribers=subscribers if parent else (*self._subscribers, *subscribers),
-            parent=parent,
-            ledger=ledger,
-            fail_fast=fail_fast,
-            repeats=repeats,
-            path=path,
-            seed=None if self._seed is None else self._seed + number,
-        )
-        if parent is None and (watchdog := self.services.watchdog()) is not None:
-            watchdog.attend(run)
-            run.audience.last_words[partial(watchdog.leave, run)] = None
-        return run
-
     # Models
 
     def model(self, name: str | None = None) -> Model:
@@ -357,6 +235,16 @@ def _caching(given: Caching | str | Path | bool) -> Caching | None:
     return Caching(directory=given)
 
 
+def _journal(given: Journal | str | Path | bool) -> Journal | None:
+    if given is False:
+        return None
+    from agentflow.executor.journal.journal import Journal
+
+    if isinstance(given, Journal):
+        return given
+    return Journal(None if given is True else given)
+
+
 def _maker(given: Callable[[], Allocator] | None) -> Callable[[], Allocator] | None:
     if given is not None and not callable(given):
         raise DefinitionError(
@@ -375,11 +263,3 @@ def _foresight(given: Speculation | bool, cache: Caching | str | Path | bool) ->
         raise DefinitionError("speculation keeps its guesses in the cache: leave cache=False out")
     policy = Speculation() if given is True else given
     return Foresight(policy, Ledger(policy.budget))  # no call finds its money taken by a guess
-
-
-def _body_of(
-    workflow: Workflow[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Body[T]:
-    """What a run of a workflow does; its arguments are checked at once."""
-    args, kwargs = workflow.signature.validate(args, dict(kwargs))
-    return workflow_body(workflow.fn, args, kwargs, workflow.signature.check_result)

@@ -23,7 +23,6 @@ from agentflow.errors import (
     ModelRefusal,
     OutOfReach,
     RunFailed,
-    described,
 )
 from agentflow.events import TextDelta, TextRetracted
 from agentflow.executor.affinity.conversation import Conversation
@@ -42,6 +41,7 @@ from agentflow.tools.policy import DEFAULT, Options
 from agentflow.tools.roles import refusal
 from agentflow.tools.sampling import Sampling, sampling
 from agentflow.tools.tool import Tool
+from agentflow.wording import described
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agentflow.errors import DefinitionError, nearest
+from agentflow.errors import DefinitionError
 from agentflow.redaction import MASK, conceal, conceal_url, without_credentials
+from agentflow.wording import nearest
 
 _ENVIRONMENT = {
     "base_url": ("AGENTFLOW_BASE_URL", "OPENAI_BASE_URL"),

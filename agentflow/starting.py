@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, overload
 
 from agentflow import events
@@ -17,6 +18,21 @@ from agentflow.workflows import Workflow
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a run is of, with what it is given.
+
+    Attributes:
+        what: A workflow, a `Plan`, a `Task` or a sentence.
+        args: For it.
+        kwargs: For it.
+    """
+
+    what: Any
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Starter:
@@ -34,12 +50,7 @@ class Starter:
         raise NotImplementedError
 
     def _make(
-        self,
-        target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        subscribers: tuple[Subscriber, ...],
-        within: Ledger,
+        self, target: Target, subscribers: tuple[Subscriber, ...], within: Ledger
     ) -> Run[Any]:
         """A run that has not begun; see `start` for what it is of."""
         raise NotImplementedError
@@ -66,7 +77,7 @@ class Starter:
         brief (see `EventsDropped`).
         """
         backlog = Backlog(self.limits.unread)
-        run = self._make(target, args, kwargs, (backlog.put,), self.ledger).start()
+        run = self._make(Target(target, args, kwargs), (backlog.put,), self.ledger).start()
         try:
             while True:
                 event = await backlog.get()
@@ -98,4 +109,4 @@ class Starter:
             PlanError: The plan cannot be run.
             DefinitionError: The target is none of these.
         """
-        return self._make(target, args, kwargs, (), self.ledger).start()
+        return self._make(Target(target, args, kwargs), (), self.ledger).start()

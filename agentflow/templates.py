@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agentflow.errors import DefinitionError, nearest
+from agentflow.errors import DefinitionError
 from agentflow.executor.models.base import Message
 from agentflow.tools.values import as_text
+from agentflow.wording import nearest
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")
 _ALMOST_FIELD = re.compile(r"(?<!\{)\{(?:[^\W\d]\w*[.\[!:][^{}]*)?\}")

@@ -8,7 +8,7 @@ from agentflow.budgets.ledger import Ledger
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.run import Run
 from agentflow.executor.services import Limits
-from agentflow.starting import Starter
+from agentflow.starting import Starter, Target
 
 if TYPE_CHECKING:
     from agentflow.engine import Engine
@@ -36,13 +36,8 @@ class Tenant(Starter):
         return self._engine.limits
 
     def _make(
-        self,
-        target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        subscribers: tuple[Subscriber, ...],
-        within: Ledger,
+        self, target: Target, subscribers: tuple[Subscriber, ...], within: Ledger
     ) -> Run[Any]:
-        run = self._engine._make(target, args, kwargs, subscribers, within)
+        run = self._engine._make(target, subscribers, within)
         run.tenant = self.name
         return run

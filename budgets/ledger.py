@@ -95,16 +95,23 @@ class Ledger:
         ledger._lock = self._lock
         return ledger
 
-    def begin(self, clock: Callable[[], float]) -> None:
+    def begin(self, clock: Callable[[], float], *, before: float = 0.0) -> None:
         """Time counts from now on, here and in every ledger above where it does not yet.
 
         Args:
             clock: Seconds, readable from any thread, such as ``loop.time``.
+            before: Seconds that have counted here already.
         """
         with self._lock:
             for ledger in reversed(self._chain()):
                 if ledger._began is None:
-                    ledger._start(clock)
+                    ledger._start(clock, before if ledger is self else 0.0)
+
+    def carry(self, usd: Decimal, tokens: int) -> None:
+        """Count what was spent before, here and in every ledger above, whether it fits or not."""
+        with self._lock:
+            for ledger in self._chain():
+                ledger.spent += Amount(usd, tokens)
 
     @property
     def elapsed(self) -> float:
@@ -175,8 +182,8 @@ class Ledger:
         few = left.tokens is not None and (not scarce or others.tokens >= left.tokens)
         return usd or (few and others.tokens > 0)
 
-    def _start(self, clock: Callable[[], float]) -> None:
-        self._clock, self._began, above = clock, clock(), self._parent
+    def _start(self, clock: Callable[[], float], before: float) -> None:
+        self._clock, self._began, above = clock, clock() - before, self._parent
         if self.budget.deadline is not None:
             self.deadline = self._began + self.budget.deadline
         if above is None or above.deadline is None:

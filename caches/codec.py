@@ -25,7 +25,7 @@ class Codec:
         """The value as JSON (UTF-8); None if JSON does not give it back, or it holds a secret."""
         try:
             data: bytes = self._dump(value, warnings="error")
-            return data if _same(value, self._load(data)) and not holds_secret(data) else None
+            return data if same(value, self._load(data)) and not holds_secret(data) else None
         except Exception:  # noqa: BLE001  # pydantic's errors, and whatever an object's == raises
             return None
 
@@ -38,15 +38,15 @@ class Codec:
         return self._load(data)
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
     """Whether two values are equal and of equal types, inside of them too."""
     if type(one) is not type(other):
         return False
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
         return list(map(type, one)) == list(map(type, other)) and all(
-            key in other and _same(value, other[key]) for key, value in one.items()
+            key in other and same(value, other[key]) for key, value in one.items()
         )
     if isinstance(one, set | frozenset):
         return {(type(item), item) for item in one} == {(type(item), item) for item in other}
@@ -54,12 +54,12 @@ def _same(one: Any, other: Any) -> bool:
         return one == other and one.fold == other.fold and _fixed(one.tzinfo)
     if dataclasses.is_dataclass(one):
         names = [field.name for field in dataclasses.fields(one)]
-        return all(_same(getattr(one, name), getattr(other, name)) for name in names)
+        return all(same(getattr(one, name), getattr(other, name)) for name in names)
     for name in getattr(type(one), "model_fields", ()):
-        if not _same(getattr(one, name), getattr(other, name)):
+        if not same(getattr(one, name), getattr(other, name)):
             return False
     extra = getattr(one, "model_extra", None)
-    return bool(one == other) and (not extra or _same(extra, other.model_extra))
+    return bool(one == other) and (not extra or same(extra, other.model_extra))
 
 
 def _fixed(zone: tzinfo | None) -> bool:

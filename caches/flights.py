@@ -42,11 +42,12 @@ class Flight(Generic[T]):
         waiters: How many wait.
     """
 
-    __slots__ = ("_bills", "_task", "optional", "waiters")
+    __slots__ = ("_bills", "_left", "_task", "optional", "waiters")
 
     def __init__(self, task: asyncio.Task[T], optional: bool) -> None:
         self._task = task
         self._bills: list[Bill] = []
+        self._left: set[asyncio.Task[Any] | None] = set()
         self.optional = optional
         self.waiters = 0
 
@@ -65,8 +66,9 @@ class Flight(Generic[T]):
         try:
             await _ended(self._task)
         except asyncio.CancelledError:
+            self._left.add(asyncio.current_task())
             if self.waiters == 1 and not self._task.done():
-                if self.boarding:  # else it is ending: a second time would cut that off
+                if not self._task.cancelling():  # a second time would cut off its cleaning up
                     self._task.cancel()
                 await _ended(self._task)
                 self.settle(bill)  # cut off, and nobody knows what it has cost by then
@@ -91,8 +93,12 @@ class Flight(Generic[T]):
 
     @property
     def boarding(self) -> bool:
-        """Whether it can still be joined."""
-        return not self._task.done() and not self._task.cancelling()
+        """Whether it can still be joined by the current task.
+
+        Who has left it, because it took too long, calls anew: it may never end.
+        """
+        ending = self._task.done() or self._task.cancelling()
+        return not ending and asyncio.current_task() not in self._left
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
-from typing import TypeAlias, overload
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 from agentflow import events
 from agentflow.errors import RunCancelled, RunError
 from agentflow.planner.builder import rewired
 from agentflow.planner.plan import Node, Plan, Ref
 from agentflow.planner.printer import print_node
+
+if TYPE_CHECKING:
+    from agentflow.executor.journal.notes import Notes
 
 Subscriber: TypeAlias = Callable[[events.Event], None]
 
@@ -25,6 +28,7 @@ class Audience:
         subscribers: Called with every event; one that raises is told nothing more.
 
     Attributes:
+        notes: Writes down what happens, or None; then subscribers hear of it when that is durable.
         last_words: Called before the last event is told, the newest first: what goes on then is
             not heard later.
     """
@@ -35,6 +39,8 @@ class Audience:
         self._run = run
         self._loop = loop
         self._subscribers = list(subscribers)
+        self.notes: Notes | None = None
+        self._deaf: list[Subscriber] = []
         self.last_words: dict[Callable[[], None], None] = {}
         self._held: dict[int, list[events.Event]] = {}
         self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
@@ -44,14 +50,30 @@ class Audience:
         """Those who are still told."""
         return tuple(self._subscribers)
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody is told, or it is written down."""
+        return bool(self._subscribers) or self.notes is not None
+
     def tell(self, event: events.Event) -> None:
         """Tell the subscribers."""
-        for subscriber in tuple(self._subscribers):
+        if self.notes is None:
+            self._tell(event, self.subscribers)
+        else:
+            self.notes.take(event)
+            if self._subscribers:
+                self.notes.book.tell(partial(self._tell, event, self.subscribers))
+
+    def _tell(self, event: events.Event, subscribers: Iterable[Subscriber]) -> None:
+        for subscriber in subscribers:
+            if subscriber in self._deaf:
+                continue
             try:
                 subscriber(event)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  # its fault must not end the run
+                self._deaf.append(subscriber)
                 self._subscribers = [s for s in self._subscribers if s is not subscriber]
                 self._loop.call_exception_handler(
                     {"message": f"a subscriber of run {self._run} raised", "exception": error}
@@ -68,7 +90,7 @@ class Audience:
         """Nodes joined the plan; of `held` ones nobody hears before `release`."""
         if held:
             self._held.update({index: [] for index, _ in plan.items()})
-        if not self._subscribers or not plan.nodes:
+        if not self.listens or not plan.nodes:
             return
         for index, node in plan.items():
             if node.label is not None:

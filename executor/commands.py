@@ -43,10 +43,11 @@ class Finished:
 
 @dataclass(slots=True)
 class Known:
-    """The value of a parked call is known without calling."""
+    """What becomes of a parked call is known without calling: its value, or its error."""
 
     slot: int
     value: Any
+    error: BaseException | None = None
 
 
 @dataclass(slots=True)

@@ -13,12 +13,11 @@ from agentflow.errors import (
     OutOfReach,
     PathError,
     RunFailed,
-    described,
-    root_cause,
 )
 from agentflow.executor.commands import CANCELLED, FAILED, SKIPPED, Status
 from agentflow.executor.schedule import End
 from agentflow.planner.plan import GATHER, Join
+from agentflow.wording import described, root_cause
 
 
 def guard_was_false(tool: str, node: int) -> End:

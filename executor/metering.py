@@ -14,6 +14,7 @@ from agentflow.budgets.prices import Prices
 from agentflow.budgets.pte import GAMMA, prefill_equivalents
 from agentflow.clock import now
 from agentflow.errors import BackendError, BackendTimeout, BudgetExceeded
+from agentflow.executor.journal.replies import RecalledStream
 from agentflow.executor.models import attempts
 from agentflow.executor.models.base import (
     ChatRequest,
@@ -113,8 +114,15 @@ class MeteredModel:
             BudgetExceeded: Its upper bound does not fit; nothing was sent.
             BackendError: The call failed.
         """
+        notes = self._run.notes
+        replies = None if notes is None else notes.replies_to(request, self.node)
+        if replies is not None and (recorded := replies.recorded(request)) is not None:
+            yield RecalledStream(recorded)
+            return
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
         paid = _Attempts(self, bound)
+        if notes is not None:
+            notes.spent()
         self.asked, self.bound = request.max_tokens, self.reserved.usd
         began = now()
         stream: ReplyStream | None = None
@@ -137,7 +145,10 @@ class MeteredModel:
             async with AsyncExitStack() as entered:
                 with attempts.metered(paid):
                     stream = await entered.enter_async_context(self._model.stream(request))
-                yield stream
+                if replies is None:
+                    yield stream
+                else:
+                    yield await entered.enter_async_context(replies.keep(stream, request))
         except Exception as error:
             if stream is None:
                 paid.sent = paid.sent and not _was_refused(error)
@@ -149,6 +160,8 @@ class MeteredModel:
             if stream is not None and _came_early(stream):
                 streams.add(self.name)
             paid.settle(so_far(), began, None if stream is None else _reply(stream))
+            if notes is not None:
+                notes.spent()
 
     async def complete(
         self, request: ChatRequest, on_delta: Callable[[Delta], object] | None = None

@@ -73,6 +73,8 @@ class WorkflowRecorder(Trace):
                 self._handles[node] = [handle]
             else:
                 same.append(handle)
+            if handle.cancelled():
+                self.cancel_handle(handle)
 
     def _compiled(
         self, plan: Plan, handles: list[Any], contexts: _Contexts
@@ -124,6 +126,8 @@ class WorkflowRecorder(Trace):
         """A handle was cancelled: so is its call, unless another handle or call needs it."""
         self.flush()
         node, state = handle.home.node, self._driver.state
+        if node >= len(state.slots):
+            return  # it is joining the plan just now: `flush` sees to it
         if not state.used(state.slots[node]) and not self._waiting(node):
             self.builder.forget(node)
             self._driver.drop(node)
@@ -140,9 +144,12 @@ class WorkflowRecorder(Trace):
         """
         spared = set()
         for slot, times in losers.items():
-            handles = self._waiting(self._driver.state.where(slot)[0])
+            node = self._driver.state.where(slot)[0]
+            handles = self._waiting(node)
             if len(handles) > times or any(handle._callbacks for handle in handles):
                 spared.add(slot)
+            else:  # it is about to be cancelled, which takes a while
+                self.builder.forget(node)
         return spared
 
     async def finish(self) -> None:

@@ -7,20 +7,20 @@ import contextvars
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow import events
 from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
-from agentflow.errors import DeadlineExceeded, RunCancelled, RunError
+from agentflow.errors import RunCancelled
 from agentflow.executor.affinity.conversation import Conversations
-from agentflow.executor.allocation import learning
 from agentflow.executor.answers import Answers
 from agentflow.executor.audience import Audience, Subscriber
 from agentflow.executor.deadline import Deadline
 from agentflow.executor.driver import Driver
+from agentflow.executor.ending import Ending
 from agentflow.executor.host import Host
-from agentflow.executor.losses import run_failed, spares
+from agentflow.executor.journal.notes import Notes
 from agentflow.executor.naming import Naming
 from agentflow.executor.partial.records import PartialStats
 from agentflow.executor.speculation.speculator import Speculator
@@ -30,6 +30,7 @@ from agentflow.tools.tool import Tool
 
 if TYPE_CHECKING:
     from agentflow.executor.allocation.controller import Controller
+    from agentflow.executor.journal.book import Book
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ Body = Callable[["Run[T]"], Awaitable[T]]
 """What a run does: a coroutine function that gets the run."""
 
 
-class Run(Generic[T]):
+class Run(Ending[T]):
     """One execution; await it for its value.
 
     Attributes:
@@ -47,6 +48,7 @@ class Run(Generic[T]):
         tenant: Name of the tenant that it belongs to, or empty.
         began: Loop time at which the outermost run that it belongs to was made.
         deadline: Loop time after which it gives up, or None.
+        root: The outermost run that it belongs to; itself unless another called it.
         depth: How many workflows deep it is; 1 for one that no other called.
         ledger: What it may spend, and has.
         driver: Carries out its calls.
@@ -56,6 +58,7 @@ class Run(Generic[T]):
         repeats: It is one of several of its name, from which can be told what they come to.
         allocation: Has calls tried by several models, or None before the first.
         conversations: What its conversations with models share.
+        notes: Writes down what happens, and knows what happened before; None without a journal.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class Run(Generic[T]):
         repeats: bool = False,
         seed: int | None = None,
         path: str = "",
+        book: Book | None = None,
     ) -> None:
+        super().__init__(partial(body, self))
         self.host = host
         self.id = identity
         self.name = name
@@ -81,30 +86,25 @@ class Run(Generic[T]):
         self.tools = tools
         self.ledger = ledger
         self.depth: int = 1 if parent is None else parent[0].depth + 1
-        self._root: str = identity if parent is None else parent[0]._root
+        self.root: Run[Any] = self if parent is None else parent[0].root
         self.chance = random.Random(seed)
-        self._loop = asyncio.get_running_loop()
         self.tenant: str = "" if parent is None else parent[0].tenant
         self.began: float = self._loop.time() if parent is None else parent[0].began
         self.audience = Audience(identity, self._loop, subscribers)
         self._retracted: set[int] = set()
-        self._body = body
-        self._cause: tuple[type[RunError], str] | None = None  # why it was stopped
-        self._outcome: tuple[Any, BaseException | None] | None = None  # of its body
-        self._future: asyncio.Future[T] = self._loop.create_future()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-        self._patience: asyncio.TimerHandle | None = None  # when to give up on the body
         self._context = contextvars.copy_context()
         self._context.run(self._enter)
         self.deadline = ledger.deadline
         self.driver = self._make_driver(fail_fast)
-        self.naming = Naming(self._root, path or name, self.driver.state, self._spec)
+        self.naming = Naming(self.root.id, path or name, self._spec)
         self.speculator: Speculator | None = None
         self.allocation: Controller | None = None
         self.conversations = Conversations()
         self.repeats = repeats
-        self._task: asyncio.Task[None] | None = None
+        if parent is not None and parent[0].notes is not None:
+            book = parent[0].notes.book
+        self.notes: Notes | None = None if book is None else Notes(book, self)
+        self.audience.notes = self.driver.notes = self.notes
 
     def _make_driver(self, fail_fast: bool) -> Driver:
         driver = Driver(
@@ -149,7 +149,7 @@ class Run(Generic[T]):
     def _answer(self) -> None:
         """Have the cache, and guesses, answer calls, as far as the engine has them."""
         services = self.host.services
-        if (reuse := services.reuse(self._root)) is not None:
+        if (reuse := services.reuse(self.root.id)) is not None:
             if services.foresight is not None:
                 self.speculator = Speculator(
                     services.foresight, services, reuse, self, self._context
@@ -182,7 +182,7 @@ class Run(Generic[T]):
     @property
     def watched(self) -> bool:
         """Whether anybody reads the events."""
-        return bool(self.audience.subscribers)
+        return self.audience.listens
 
     def now(self) -> float:
         """Seconds on the run's clock."""
@@ -196,6 +196,7 @@ class Run(Generic[T]):
         held: bool = False,
     ) -> None:
         """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`."""
+        self.naming.joined(plan.nodes)
         self.audience.joined(plan, held=held)
         self.driver.extend(plan, contexts)
         if self.speculator is not None:
@@ -253,7 +254,7 @@ class Run(Generic[T]):
             if not 0 <= call < len(self.driver.state.slots):
                 raise LookupError(f"{self.name} has no call {call}")
             self.driver.drop(call)
-        elif self._cause is None and not self._future.done():
+        elif self._cause is None and not self._decided:
             why = f": {reason}" if reason else ""
             self._stop(RunCancelled, f"{self.name} was cancelled{why}")
 
@@ -279,51 +280,8 @@ class Run(Generic[T]):
     def _belongs(self, node: int) -> bool:
         return not self.audience.holds(node) and node not in self._retracted
 
-    @property
-    def unfinished(self) -> list[str]:
-        """Names of the tools whose calls are still running."""
-        return self.driver.unfinished()
-
-    # The end
-
-    def _expire(self) -> None:
-        """The deadline passed: the caller is answered now, cleaning up goes on."""
-        state = self.driver.state
-        if state.halted and state.first_failure is not None and self._cause is None:
-            self._outcome = self._outcome or (None, state.errors[state.first_failure])
-        if self._cause is None and self._outcome is None:
-            pending = len(self._kept()["pending"])
-            waiting = f"; calls not done: {pending}" if pending else ""
-            self._stop(DeadlineExceeded, f"{self.name} passed its deadline{waiting}")
-        elif self._cause is None:
-            self.driver.drop_all()  # it has failed, and what ran was to be finished
-        self._settle()
-
-    def _stop(self, kind: type[RunError], message: str) -> None:
-        self._cause = (kind, message)
-        if self._task is not None:
-            self._task.cancel()
-            grace = self.host.services.limits.grace
-            self._patience = self._loop.call_later(grace, self._give_up, self._task)
-        if kind is DeadlineExceeded:
-            self.driver.halt()
-        else:
-            self.driver.drop_all()  # the body may still call what cleans up
-
-    def _give_up(self, body: asyncio.Task[None]) -> None:
-        """The body does not end although it was cancelled: end the run without it."""
-        if self._outcome is None:
-            self._outcome = (None, None)
-            self.host.services.abandon(body, f"{self.name} (run {self.id})")
-            self._task = self._spawn(self._conclude())
-
-    def _break(self, error: BaseException) -> None:
-        """The driver cannot go on."""
-        self._outcome = self._outcome or (None, error)
-        if self._task is not None:
-            self._task.cancel()
-
     def _kept(self) -> dict[str, Any]:
+        """What an error says was done, and what was not."""
         pending = self.driver.state.pending()
         return {
             "results": self.results,
@@ -331,69 +289,7 @@ class Run(Generic[T]):
             "unfinished": self.unfinished,
         }
 
-    async def _supervise(self) -> None:
-        outcome: tuple[Any, BaseException | None]
-        try:
-            outcome = await self._body(self), None
-        except BaseException as error:  # noqa: BLE001  # it reaches the caller as a RunError
-            outcome = None, error
-        if asyncio.current_task() is self._task:  # else it was given up on
-            self._outcome = self._outcome or outcome
-            await self._conclude()
-
-    async def _conclude(self) -> None:
-        """End what the body left running; cancelled work has the grace period."""
-        finish = self._cause is None and self._outcome is not None and spares(self._outcome[1])
-        self.driver.halt(finish=finish)
-        while not self.driver.over.done():
-            try:
-                await self.driver.finished()
-            except asyncio.CancelledError:
-                continue  # the driver gives up on every call by itself
-        self._settle()
-        learning.ran(self, self._future.exception())
-        if self._patience is not None:
-            self._patience.cancel()
-        if not self._over.done():
-            self._over.set_result(None)
-
-    def _settle(self) -> None:
-        """Give the outcome to whoever awaits it, and the terminal event to the subscribers."""
-        if self._future.done():
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self.driver.parts.close()
-        if self.speculator is not None:
-            self.speculator.close()
-        value, failure = self._outcome or (None, None)
-        error = self._error(failure)
-        if error is None:
-            self._future.set_result(value)  # type: ignore[arg-type]  # None stands beside errors
-        else:
-            self._future.set_exception(error)
-            self._future.exception()  # nobody may await a run that was only watched
-        self.audience.end(value, error)
-        self.driver.teller = None
-
-    def _error(self, failure: BaseException | None) -> RunError | None:
-        """What the caller gets instead of a value."""
-        if self._cause is not None:
-            kind, message = self._cause
-            return kind(message, **self._kept())
-        task = self._task
-        outside = task is None or task.cancelled() or task.cancelling() > 0
-        if isinstance(failure, asyncio.CancelledError) and outside:
-            return RunCancelled(f"{self.name} was cancelled from outside", **self._kept())
-        if failure is None:
-            return None
-        failures = self._told(self.driver.state.failures())
-        return run_failed(self.name, failure, failures, **self._kept())
-
-    def _never_began(self, task: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step never runs its body."""
-        if task.cancelled() and not self._over.done():
-            self._outcome = self._outcome or (None, asyncio.CancelledError())
-            self.driver.halt()
-            self._settle()
-            self._over.set_result(None)
+    @property
+    def unfinished(self) -> list[str]:
+        """Names of the tools whose calls are still running."""
+        return self.driver.unfinished()

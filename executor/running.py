@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from agentflow.budgets.ledger import Ledger
 from agentflow.caches.failures import Remembered
+from agentflow.caches.tool_cache import Found
 from agentflow.context import logged_node
-from agentflow.errors import CallCancelled, CallTimeout
 from agentflow.executor.afterwards import Afterwards
-from agentflow.executor.answers import Answers
 from agentflow.executor.billing import Bill
 from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import Failed, Finished, Happening, Known, Stopped
+from agentflow.executor.commands import Failed, Finished, Happening, Known
 from agentflow.executor.deadline import Deadline
+from agentflow.executor.journal.notes import Notes
 from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.partial.part import Why
@@ -29,28 +27,24 @@ from agentflow.executor.partial.parts import Parts
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
+from agentflow.executor.stopping import Stopping
 from agentflow.executor.teller import Teller
-from agentflow.executor.timers import Timers, timed_out
 from agentflow.tools.policy import UNSET
 from agentflow.tools.tool import Tool
 
 
-class Running:
+class Running(Stopping):
     """The half of the driver that makes calls; the other half tells the run state.
 
     Attributes:
-        loop: Where the run is.
-        run: Id of the run.
         deadline: When the run gives up, or None.
         key: Idempotency key of a plan id.
-        answers: Answers calls that need not be made, or None.
+        notes: Writes calls down, and knows how they ended before; None without a journal.
         parts: Calls that began while a model still wrote them.
         afterwards: Work that only the end of the run waits for.
         ledger: What the run may spend.
         belongs: Whether a plan id is part of the plan, and not only held.
-        state: Knows what the calls are.
         teller: Tells whoever watches, or None.
-        timers: Time limits of the calls.
     """
 
     key: Callable[[int], str]
@@ -61,37 +55,18 @@ class Running:
     def __init__(
         self, services: Services, *, run: str, context: contextvars.Context, chance: random.Random
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._services = services
-        self.run = run
+        super().__init__(services, run)
         self._context = context
         self._chance = chance
-        self._bound: list[BoundCall | None] = []  # by slot
-        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._contexts: dict[int, contextvars.Context] = {}
-        self._late: dict[int, float] = {}  # limits that passed, by slot
-        self._ending: dict[int, asyncio.TimerHandle] = {}  # cancelled; when to give up on them
-        self._stopped: set[int] = set()  # no further attempts
-        self._abandoned: list[str] = []
-        self._inbox: deque[Happening] = deque()
-        self._pumping = False
         # Not by the loop's method: that costs a third more, and an eager task would end
         # before it is known here.
         self._task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, loop=self.loop)
-        self.timers = Timers(self.loop, self._expired)
         self.deadline: Deadline | None = None
         self.teller: Teller | None = None
-        self.answers: Answers | None = None
+        self.notes: Notes | None = None
         self.parts = Parts(self)
         self.afterwards = Afterwards(services)
-
-    def _pump(self) -> None:
-        """Tell the run state what is in the inbox, and do what it commands."""
-        raise NotImplementedError
-
-    def unfinished(self) -> list[str]:
-        """Names of the tools whose calls are still running, abandoned ones too."""
-        return [self.state.nodes[slot].tool for slot in self._tasks] + self._abandoned
 
     def started(self) -> Iterable[int]:
         """Slots of the calls that run."""
@@ -106,12 +81,7 @@ class Running:
     def _start(self, slot: int) -> None:
         call = self._bound[slot]
         assert call is not None, "only calls start"
-        answers = self.answers
-        if (
-            answers is not None
-            and (call.reused is not None or answers.cache.listening)
-            and (found := answers.before(slot, call)) is not None
-        ):
+        if (found := self._at_hand(slot, call)) is not None:
             if self.parts.waiting:
                 self.parts.known(slot)
             self._inbox.append(Finished(slot, found.value))
@@ -125,14 +95,31 @@ class Running:
         context = self._own_context(slot) if self._contexts else self._context.copy()
         self._tasks[slot] = self._task(self._child(slot, call), context=context)
 
+    def _at_hand(self, slot: int, call: BoundCall) -> Found | None:
+        """The value of a call that is about to start, if it is there; what was read is stale then."""
+        answers = self.answers
+        if answers is None or not (call.reused is not None or answers.cache.listening):
+            return None
+        if call.reused is not None and self.notes is not None and self.notes.recalling:
+            return None  # what it gave before counts
+        return answers.before(slot, call)
+
     def _look_up(self, slot: int) -> None:
         """A call waits for room: it needs none if its value is known."""
         call = self._bound[slot]
+        if self.notes is not None and self.notes.recalling and call is not None:
+            self.notes.parked(slot, call, self._known)
+            return
         if self.answers is None or call is None or call.reused is None:
             return
         if (found := self.answers.looked_up(slot, call)) is not None:
             self.parts.known(slot)
             self._inbox.append(Known(slot, found.value))
+
+    def _known(self, happening: Happening) -> None:
+        self._inbox.append(happening)
+        if not self._pumping:
+            self._pump()
 
     def context_of(self, slot: int) -> contextvars.Context:
         """The context of the place where a call was made."""
@@ -151,6 +138,9 @@ class Running:
         state = self.state
         logged_node.set(state.place(slot) if state.mapped else slot)
         try:
+            if self.notes is not None and (ended := await self._before(slot, call)) is not None:
+                self._report(slot, ended)
+                return
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
                 await self.untimed(slot, call, call.gate.emptied())
             if call.simple and slot not in self.parts.claimed:
@@ -166,6 +156,17 @@ class Running:
         except BaseException as error:  # noqa: BLE001  # a failure is a value here
             happening = self._failed(slot, call, error)
         self._report(slot, happening)
+
+    async def _before(self, slot: int, call: BoundCall) -> Happening | None:
+        """How a call ended in an earlier execution, or None; one that may write is announced."""
+        notes = self.notes
+        if notes is None or not notes.concerns(call):
+            return None
+        self.timers.stop(slot)
+        ended = await notes.before(slot, call)
+        if ended is None:
+            self._time(slot, call)
+        return ended
 
     def arguments(self, slot: int) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call, positional and by keyword, fresh for their receiver.
@@ -191,9 +192,7 @@ class Running:
         if self._ending and (timer := self._ending.pop(slot, None)) is not None:
             timer.cancel()
         if self._tasks.pop(slot, None) is not None:  # else it was abandoned
-            self._inbox.append(happening)
-            if not self._pumping:
-                self._pump()
+            self._known(happening)
 
     async def _made(self, slot: int, call: BoundCall) -> Any:
         """The value of a call that may take several attempts."""
@@ -332,69 +331,3 @@ class Running:
     def _time(self, slot: int, call: BoundCall) -> None:
         if call.timeout is not None:
             self.timers.start(slot, call.timeout)
-
-    # Stopping
-
-    def _expired(self, slot: int, limit: float) -> None:
-        """A time limit passed: cancel the attempt, and give up on it after the grace."""
-        if (task := self._tasks.get(slot)) is not None and slot not in self._ending:
-            self._late[slot] = limit
-            self._cancel(slot, task)
-
-    def _stop(self, slot: int) -> None:
-        task = self._tasks.get(slot)
-        if task is None:
-            return
-        self._stopped.add(slot)
-        call = self._bound[slot]
-        begun = inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
-        if begun and call is not None and call.tool.effect.kind == "writes":
-            # A write that has started is given its grace before it is cut off.
-            self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
-        else:
-            self._cancel(slot, task)
-
-    def _cut(self, slot: int, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(slot) is task:
-            self._cancel(slot, task)
-
-    def _cancel(self, slot: int, task: asyncio.Task[None]) -> None:
-        if slot in self._ending:
-            return  # a second time would cut off its cleaning up
-        grace, call = self._services.limits.grace, self._bound[slot]
-        assert call is not None, "only calls run"
-        self._ending[slot] = self.loop.call_later(grace, self._give_up, slot, task, call)
-        # A task that is cancelled before its first step never runs its body.
-        task.add_done_callback(lambda _: self._end(slot, call))
-        task.cancel()
-
-    def _give_up(self, slot: int, task: asyncio.Task[None], call: BoundCall) -> None:
-        self._stopped.add(slot)
-        self._abandoned.append(call.tool.name)
-        self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
-        if self.answers is not None:
-            self.answers.given_up(slot, call, task)
-        self._end(slot, call)
-
-    def _end(self, slot: int, call: BoundCall) -> None:
-        """Report for a cancelled call that has not reported itself."""
-        if slot in self._tasks:
-            self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
-
-    def _failed(self, slot: int, call: BoundCall, error: BaseException) -> Happening:
-        """How a call ended that raised: what it raises once it is cancelled is no news."""
-        if slot in self._late:
-            return Failed(slot, self._timeout(slot, call, error))
-        if slot in self._stopped:
-            return Stopped(slot)
-        if isinstance(error, asyncio.CancelledError):
-            if self._tasks[slot].cancelling():
-                return Stopped(slot)
-            why = f"{call.tool.name} awaited something that was cancelled"
-            error = CallCancelled(why, tool=call.tool.name, node=self.state.where(slot)[0])
-        return Failed(slot, error)
-
-    def _timeout(self, slot: int, call: BoundCall, error: BaseException) -> CallTimeout:
-        limit, node = self._late.pop(slot), self.state.where(slot)[0]
-        cause = None if isinstance(error, asyncio.CancelledError) else error
-        return timed_out(call.tool.name, limit, node, idle=limit == call.policy.idle, cause=cause)

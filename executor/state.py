@@ -118,7 +118,9 @@ class RunState(Growth):
 
     def _on_known(self, happening: Known, _out: list[Command]) -> None:
         if self.status[happening.slot] is PARKED:
-            self._ends.append((happening.slot, DONE, happening.value))
+            failed = happening.error is not None
+            end: End = (FAILED, happening.error) if failed else (DONE, happening.value)
+            self._ends.append((happening.slot, *end))
 
     def _on_failed(self, happening: Failed, out: list[Command]) -> None:
         if self.status[happening.slot] is RUNNING:

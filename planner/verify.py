@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from agentflow.errors import ArgumentError, PlanError, nearest
+from agentflow.errors import ArgumentError, PlanError
 from agentflow.planner.literals import mismatch
 from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Each, Node, Plan, Ref, refs
 from agentflow.planner.toolbox import Tools
 from agentflow.tools.spec import ToolSpec, unknown_tool
+from agentflow.wording import nearest
 
 READING = "reading"
 """What `verify` is told of a plan that no pass has touched."""

@@ -10,7 +10,8 @@ from enum import Enum
 from typing import Any, Final, TypedDict
 
 from agentflow.clock import seconds
-from agentflow.errors import DefinitionError, nearest
+from agentflow.errors import DefinitionError
+from agentflow.wording import nearest
 
 
 class Unset(Enum):

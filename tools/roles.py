@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from agentflow.context import Context
-from agentflow.errors import DefinitionError, described
+from agentflow.errors import DefinitionError
 from agentflow.tools.streaming import WARM, Commit, Late, LateValue, Stream, TextStream
+from agentflow.wording import described
 
 Check: TypeAlias = Callable[[Any], "bool | str | None"]
 """Looks at a value: true or None accepts it; false, a reason or an exception does not."""

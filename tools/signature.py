@@ -12,14 +12,7 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from agentflow.errors import (
-    ArgumentError,
-    DefinitionError,
-    ResultError,
-    UnknownArgument,
-    described,
-    nearest,
-)
+from agentflow.errors import ArgumentError, DefinitionError, ResultError, UnknownArgument
 from agentflow.redaction import MASK, conceal_values
 from agentflow.tools.annotations import (
     accepts_none,
@@ -30,6 +23,7 @@ from agentflow.tools.annotations import (
 )
 from agentflow.tools.roles import VARIABLE, Check, Roles, accepts
 from agentflow.tools.spec import Parameter
+from agentflow.wording import described, nearest
 
 Arguments: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 Validate: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Arguments]"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from agentflow.errors import nearest
 from agentflow.tools.effects import UNDECLARED, Effect
+from agentflow.wording import nearest
 
 Check: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], object]
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agentflow.context import Context
-from agentflow.errors import DefinitionError, described
+from agentflow.errors import DefinitionError
 from agentflow.tools.annotations import hints_of
 from agentflow.tools.roles import Roles, there
 from agentflow.tools.signature import Signature
+from agentflow.wording import described
 
 CLEANING: Final = 10.0
 """Seconds that cleaning up may take."""

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentflow.errors import ArgumentError, nearest
+from agentflow.errors import ArgumentError
 from agentflow.planner.literals import mismatch
 from agentflow.tools.spec import Parameter
 from agentflow.tools.tool import Tool
+from agentflow.wording import nearest
 
 _TYPED = ("type", "anyOf", "oneOf", "enum", "const", "$ref")
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)

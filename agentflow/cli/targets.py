@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agentflow.errors import DefinitionError, nearest
+from agentflow.errors import DefinitionError
 from agentflow.tools.tool import Tool
+from agentflow.wording import nearest
 
 _MEMBER = re.compile(r"(?P<module>.+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 _SUFFIXES = (".plan", ".txt", ".md", ".json", ".py")

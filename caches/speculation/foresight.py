@@ -20,8 +20,8 @@ from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.policy import Bar, Depth, Speculation
 from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.speculation.values import GuardMemory, Recent, ValueMemory
-from agentflow.errors import described
 from agentflow.tools.tool import Tool
+from agentflow.wording import described
 
 if TYPE_CHECKING:
     from agentflow.caches.speculation.predictor import Predictor

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.budgets.ledger import Ledger, Left
 from agentflow.context import logged_node
-from agentflow.errors import (
-    BackendError,
-    BudgetExceeded,
-    ModelError,
-    OutOfReach,
-    described,
-)
+from agentflow.errors import BackendError, BudgetExceeded, ModelError, OutOfReach
 from agentflow.executor.allocation.sampled import Sampled, SampledModel
 from agentflow.tools.policy import Policy
 from agentflow.tools.sampling import Sampling
 from agentflow.tools.tool import Tool
+from agentflow.wording import described
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run

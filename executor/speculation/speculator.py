@@ -25,7 +25,6 @@ from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.speculation.values import Recent
 from agentflow.caches.tool_cache import Ask, Found
 from agentflow.context import run_scope
-from agentflow.errors import described
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import RUNNING
 from agentflow.executor.reuse import Reuse
@@ -37,6 +36,7 @@ from agentflow.executor.speculation.room import Room
 from agentflow.executor.speculation.supposing import Supposing
 from agentflow.executor.uncertain import Refused
 from agentflow.tools.values import plain
+from agentflow.wording import described
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run

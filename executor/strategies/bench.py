@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.clock import now
-from agentflow.errors import AnswerInvalid, ModelRefusal, described
+from agentflow.errors import AnswerInvalid, ModelRefusal
 from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
@@ -33,6 +33,7 @@ from agentflow.planner.prompting import shown
 from agentflow.tools.effects import Effect
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.values import Outcome
+from agentflow.wording import described
 
 ERROR_LIMIT = 600
 """Characters of a failure that a model is shown."""

@@ -14,7 +14,7 @@ LEAVES = {
     f"agentflow.{name}"
     for name in (
         *("errors", "events", "events_base", "events_early"),
-        *("clock", "context", "redaction", "_http", "_private"),
+        *("clock", "context", "redaction", "wording", "_http", "_private"),
     )
 }
 RANKS = {"tools": 1, "budgets": 1, "planner": 2, "caches": 3, "executor": 4}

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from agentflow.errors import nearest
 from agentflow.tools.builtin.expression import CalculationError, Expression, rewrite
 from agentflow.tools.tool import tool
+from agentflow.wording import nearest
 
 Number: TypeAlias = "int | float"
 

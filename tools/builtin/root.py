@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from agentflow.errors import AgentflowError, DefinitionError, nearest
+from agentflow.errors import AgentflowError, DefinitionError
+from agentflow.wording import nearest
 
 MAX_LINKS = 40
 """Links followed for one path, as in Linux."""

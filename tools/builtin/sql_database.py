@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentflow.errors import AgentflowError, nearest
+from agentflow.errors import AgentflowError
 from agentflow.tools.builtin.sql_guard import authorize
 from agentflow.tools.builtin.threads import settled, stopped
+from agentflow.wording import nearest
 
 MAX_TEXT = 10_000
 """Characters of one value that are given."""

@@ -1,0 +1,176 @@
+"""Runs that go on: how what they run is written down, and found again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Any, Literal
+
+from agentflow.budgets.budget import Budget
+from agentflow.errors import DefinitionError, JournalError, PlanError
+from agentflow.executor.journal.history import History, Reading
+from agentflow.executor.journal.rows import RunRow
+from agentflow.executor.journal.store import JournalStore
+from agentflow.executor.journal.values import faithful, plain_data
+from agentflow.executor.strategies.task import Task
+from agentflow.planner.plan import Plan
+from agentflow.planner.printer import print_plan
+from agentflow.starting import Target
+from agentflow.tools.tool import Tool
+from agentflow.workflows import Workflow
+
+InDoubt = Literal["ask", "retry", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """An execution that a run goes on from.
+
+    Attributes:
+        run: Id of the run.
+        history: What it did.
+        again: What failed is tried again.
+        live: Whether calls that it does not have are made.
+        in_doubt: What becomes of calls that may have been made.
+        budget: In place of the one it began with, or None.
+    """
+
+    run: str
+    history: History
+    again: bool = False
+    live: bool = True
+    in_doubt: InDoubt = "ask"
+    budget: Budget | None = None
+
+
+def described(target: Target) -> dict[str, Any]:
+    """A target as it is written down, so that `revived` finds it again."""
+    what, kwargs = target.what, dict(target.kwargs)
+    if isinstance(what, Workflow):
+        return _workflow(what, target.args, kwargs)
+    if isinstance(what, Plan):
+        data = {"kind": "plan", "text": print_plan(what), "budget": _limits(kwargs.get("budget"))}
+        return {**data, "deadline": kwargs.get("deadline"), "tools": _names(kwargs.get("tools"))}
+    assert isinstance(what, Task)
+    plain = {f.name: getattr(what, f.name) for f in fields(Task)} | {"tools": _names(what.tools)}
+    return {"kind": "task", "fields": plain | {"budget": _limits(what.budget)}}
+
+
+def _workflow(workflow: Workflow[..., Any], args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    fn = workflow.fn
+    data: dict[str, Any] = {"kind": "workflow", "module": fn.__module__, "name": fn.__qualname__}
+    validate = workflow.signature.validate
+    if faithful(given := validate(args, kwargs), validate):
+        data["arguments"] = {"args": plain_data(given[0]), "kwargs": plain_data(given[1])}
+    return {**data, "budget": _limits(workflow.budget)}
+
+
+def read_before(
+    store: JournalStore, run: str, in_doubt: InDoubt, budget: Budget | None
+) -> tuple[RunRow, Before]:
+    """Read what a run did, and go on with it from now on. In the journal's thread."""
+    row = store.run(run)
+    if row.state == "finished":
+        raise JournalError(
+            f"run {row.id} has finished: there is nothing to go on with; replay it, or start anew",
+            path=str(store.path),
+            run=row.id,
+        )
+    store.claim(row.id)
+    again = row.state == "failed"
+    history = Reading(row.id, store.blob).read(store.records(row.id), again=again)
+    return row, Before(row.id, history, again=again, in_doubt=in_doubt, budget=budget)
+
+
+def revived(data: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]], read: Any) -> Target:
+    """The target of a run that was written down.
+
+    Args:
+        data: What `described` gave.
+        tools: Of the engine, by name.
+        read: Reads a plan: ``read(text, tools=...)``.
+
+    Raises:
+        DefinitionError: It is not here; say what to do.
+    """
+    kind, budget = data.get("kind"), _budget(data.get("budget"))
+    if kind == "workflow":
+        return _found(data, budget)
+    if kind == "plan":
+        box = _tools(data.get("tools"), tools)
+        try:
+            plan = read(data["text"], tools=box.values())
+        except PlanError as error:
+            raise DefinitionError(
+                f"the plan of this run cannot be read again ({error}): give it, or its tools"
+            ) from error
+        given = {"tools": box.values(), "budget": budget, "deadline": data.get("deadline")}
+        return Target(plan, kwargs=given)
+    if kind == "task":
+        given = dict(data["fields"])
+        given["tools"] = tuple(_tools(given.get("tools"), tools).values())
+        given["budget"] = _budget(given.get("budget"))
+        return Target(Task(**given))
+    raise DefinitionError(f"this journal does not say what the run was of ({kind!r}): give it")
+
+
+def _found(data: Mapping[str, Any], budget: Budget | None) -> Target:
+    name, module = data.get("name", ""), data.get("module", "")
+    where = f"{module}.{name}"
+    try:
+        found: Any = sys.modules[module] if module == "__main__" else import_module(module)
+        for part in str(name).split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, KeyError, ValueError) as error:
+        raise DefinitionError(
+            f"the workflow of this run, {where}, is not found ({error}): give it, as in "
+            "engine.resume(run, target=flow, args=(...))"
+        ) from None
+    if not isinstance(found, Workflow):
+        raise DefinitionError(f"{where} is no workflow any more")
+    if "arguments" not in data:
+        raise DefinitionError(
+            f"the arguments of {where} have no form in JSON that gives them back: give them, as "
+            "in engine.resume(run, args=(...))"
+        )
+    given = data["arguments"]
+    workflow = found if budget == found.budget else found.within(budget or Budget())
+    return Target(workflow, tuple(given["args"]), given["kwargs"])
+
+
+def _tools(
+    names: Iterable[str] | None, tools: Mapping[str, Tool[..., Any]]
+) -> Mapping[str, Tool[..., Any]]:
+    """The tools of these names, or all of them.
+
+    Raises:
+        DefinitionError: One is missing.
+    """
+    if names is None:
+        return tools
+    if missing := [name for name in names if name not in tools]:
+        raise DefinitionError(f"the run may call {', '.join(missing)}: give the engine these tools")
+    return {name: tools[name] for name in names}
+
+
+def _names(tools: Iterable[Tool[..., Any]] | None) -> list[str] | None:
+    return None if tools is None else [tool.name for tool in tools]
+
+
+def _limits(budget: Budget | None) -> dict[str, Any] | None:
+    if budget is None:
+        return None
+    usd = None if budget.usd is None else f"{budget.usd:f}"
+    return {
+        "usd": usd,
+        "tokens": budget.tokens,
+        "deadline": budget.deadline,
+        "when_spent": budget.when_spent,
+        "least_chance": budget.least_chance,
+    }
+
+
+def _budget(limits: Mapping[str, Any] | None) -> Budget | None:
+    return None if limits is None else Budget(**limits)

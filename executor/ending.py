@@ -1,0 +1,204 @@
+"""How runs end: why, with what, and what becomes of what was still running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from agentflow.errors import (
+    DeadlineExceeded,
+    HistoryMismatch,
+    JournalError,
+    RunCancelled,
+    RunError,
+)
+from agentflow.executor.allocation import learning
+from agentflow.executor.losses import run_failed, spares
+
+if TYPE_CHECKING:
+    from agentflow.executor.audience import Audience
+    from agentflow.executor.driver import Driver
+    from agentflow.executor.host import Host
+    from agentflow.executor.journal.notes import Notes
+    from agentflow.executor.run import Run
+    from agentflow.executor.speculation.speculator import Speculator
+
+T = TypeVar("T")
+
+
+class Ending(Generic[T]):
+    """The half of a run that brings it to its end; the other half begins it and serves its body.
+
+    Attributes:
+        name: Of the workflow, plan or task.
+        parent: The run whose call started it, or None.
+        driver: Carries out its calls.
+        speculator: Starts calls before they are asked for, or None.
+        audience: Who is told what happens.
+        notes: Writes down what happens, or None.
+    """
+
+    id: str
+    host: Host
+    name: str
+    parent: tuple[Run[Any], int] | None
+    driver: Driver
+    speculator: Speculator | None
+    audience: Audience
+    notes: Notes | None
+
+    def __init__(self, body: Callable[[], Awaitable[T]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._body = body
+        self._cause: tuple[type[RunError], str] | None = None  # why it was stopped
+        self._outcome: tuple[Any, BaseException | None] | None = None  # of its body
+        self._decided = False  # what its outcome is
+        self._future: asyncio.Future[T] = self._loop.create_future()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None  # when to give up on the body
+        self._task: asyncio.Task[None] | None = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        raise NotImplementedError
+
+    def _told(self, found: dict[int, Any]) -> dict[int, Any]:
+        raise NotImplementedError
+
+    def _kept(self) -> dict[str, Any]:
+        """What an error says was done, and what was not."""
+        raise NotImplementedError
+
+    # Why
+
+    def _expire(self) -> None:
+        """The deadline passed: the caller is answered now, cleaning up goes on."""
+        state = self.driver.state
+        if state.halted and state.first_failure is not None and self._cause is None:
+            self._outcome = self._outcome or (None, state.errors[state.first_failure])
+        if self._cause is None and self._outcome is None:
+            pending = len(self._kept()["pending"])
+            waiting = f"; calls not done: {pending}" if pending else ""
+            self._stop(DeadlineExceeded, f"{self.name} passed its deadline{waiting}")
+        elif self._cause is None:
+            self.driver.drop_all()  # it has failed, and what ran was to be finished
+        self._settle()
+
+    def _stop(self, kind: type[RunError], message: str) -> None:
+        self._cause = (kind, message)
+        if self.notes is not None:
+            self.notes.stopping(message)
+        if self._task is not None:
+            self._task.cancel()
+            grace = self.host.services.limits.grace
+            self._patience = self._loop.call_later(grace, self._give_up, self._task)
+        if kind is DeadlineExceeded:
+            self.driver.halt()
+        else:
+            self.driver.drop_all()  # the body may still call what cleans up
+
+    def _give_up(self, body: asyncio.Task[None]) -> None:
+        """The body does not end although it was cancelled: end the run without it."""
+        if self._outcome is None:
+            self._outcome = (None, None)
+            self.host.services.abandon(body, f"{self.name} (run {self.id})")
+            self._task = self._spawn(self._conclude())
+
+    def _break(self, error: BaseException) -> None:
+        """The driver cannot go on."""
+        self._outcome = self._outcome or (None, error)
+        if self._task is not None:
+            self._task.cancel()
+
+    # What becomes of it
+
+    async def _supervise(self) -> None:
+        outcome: tuple[Any, BaseException | None]
+        try:
+            outcome = await self._body(), None
+            if self.notes is not None:
+                self.notes.ended()
+        except BaseException as error:  # noqa: BLE001  # it reaches the caller as a RunError
+            outcome = None, error
+        if asyncio.current_task() is self._task:  # else it was given up on
+            self._outcome = self._outcome or outcome
+            await self._conclude()
+
+    async def _conclude(self) -> None:
+        """End what the body left running; cancelled work has the grace period."""
+        finish = self._cause is None and self._outcome is not None and spares(self._outcome[1])
+        self.driver.halt(finish=finish)
+        while not self.driver.over.done():
+            try:
+                await self.driver.finished()
+            except asyncio.CancelledError:
+                continue  # the driver gives up on every call by itself
+        self._settle()
+        while not self._future.done():  # what it comes to is being written down
+            try:
+                await asyncio.wait([self._future])
+            except asyncio.CancelledError:
+                continue
+        learning.ran(cast("Run[Any]", self), self._future.exception())
+        if self._patience is not None:
+            self._patience.cancel()
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _settle(self) -> None:
+        """Decide what the outcome is, and have it written down before anybody learns of it."""
+        if self._decided:
+            return
+        self._decided = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.driver.parts.close()
+        if self.speculator is not None:
+            self.speculator.close()
+        value, failure = self._outcome or (None, None)
+        error = self._error(failure)
+        self.audience.end(value, error)
+        self.driver.teller = None
+        if self.notes is None or self.parent is not None:
+            self._answer_caller(value, error)
+        else:
+            self.notes.close(value, error, lambda lost: self._answer_caller(value, error, lost))
+
+    def _answer_caller(
+        self, value: Any, error: RunError | None, lost: JournalError | None = None
+    ) -> None:
+        """Give the outcome to whoever awaits it; `lost` says why it could not be written down."""
+        if self._future.done():
+            return
+        if error is None and lost is not None:
+            error = run_failed(self.name, lost, {}, **self._kept())
+        if error is None:
+            self._future.set_result(value)
+        else:
+            self._future.set_exception(error)
+            self._future.exception()  # nobody may await a run that was only watched
+
+    def _error(self, failure: BaseException | None) -> RunError | None:
+        """What the caller gets instead of a value."""
+        if self._cause is not None:
+            kind, message = self._cause
+            return kind(message, **self._kept())
+        task = self._task
+        outside = task is None or task.cancelled() or task.cancelling() > 0
+        if isinstance(failure, asyncio.CancelledError) and outside:
+            return RunCancelled(f"{self.name} was cancelled from outside", **self._kept())
+        if failure is None:
+            return None
+        if isinstance(failure, HistoryMismatch):
+            return HistoryMismatch(str(failure), **self._kept())
+        failures = self._told(self.driver.state.failures())
+        return run_failed(self.name, failure, failures, **self._kept())
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never runs its body."""
+        if task.cancelled() and not self._over.done():
+            self._outcome = self._outcome or (None, asyncio.CancelledError())
+            self.driver.halt()
+            self._settle()
+            self._over.set_result(None)

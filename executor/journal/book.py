@@ -1,0 +1,226 @@
+"""The book of one outermost run: what happens in it and in its nested runs is written down.
+
+The event stream is the record. A call that may write is announced before it is made; whoever
+watches hears of an event when it is durable, and not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentflow import clock, events
+from agentflow.budgets.ledger import NOTHING, Amount, Ledger
+from agentflow.errors import HistoryMismatch, JournalError, RunCancelled, RunError, RunPaused
+from agentflow.executor.journal.values import Encoder, plain_json
+from agentflow.tools.values import as_text
+from agentflow.wording import described
+
+if TYPE_CHECKING:
+    from agentflow.executor.journal.recall import Recall
+    from agentflow.executor.run import Run
+
+UNWRITTEN = (
+    events.TextDelta,
+    events.TextRetracted,
+    events.SpeculationEvent,
+    events.PartialEvent,
+)
+"""What is told and not kept: text comes with the replies, and optional work is no part of a run."""
+
+
+NOTE = 160
+"""Characters of a run's outcome that are listed."""
+
+
+class Paper(Protocol):
+    """Where records go; `agentflow.executor.journal.journal.Journal` is one."""
+
+    def append(self, run: str, record: str) -> None:
+        """Add a record, a JSON text of one line."""
+        ...
+
+    def update(self, run: str, **columns: Any) -> None:
+        """Change what is listed of a run."""
+        ...
+
+    def keep_blob(self, run: str, data: bytes) -> str:
+        """Keep a large value, once; its digest."""
+        ...
+
+    def durable(self) -> asyncio.Future[None]:
+        """Done when everything appended so far is on disk."""
+        ...
+
+
+class Book:
+    """Keeps one outermost run.
+
+    Args:
+        paper: Where records go.
+        run: Id of the run.
+        loop: Whose clock they carry.
+        encoder: Turns values into JSON.
+        recall: What the run did before, if it is resumed.
+
+    Attributes:
+        run: As given.
+        encoder: As given.
+        recall: As given.
+        unwritten: What is called before a call is announced, to write down what it depends on.
+    """
+
+    def __init__(
+        self,
+        paper: Paper,
+        run: str,
+        loop: asyncio.AbstractEventLoop,
+        encoder: Encoder,
+        recall: Recall | None = None,
+    ) -> None:
+        self._paper = paper
+        self.run = run
+        self.encoder = encoder
+        self.recall = recall
+        self.unwritten: set[Callable[[], None]] = set()
+        self._loop = loop
+        self._spent: tuple[Amount, Amount] | None = None
+        self._turn = 0
+        self._in_turn = False
+        self._untold: deque[Callable[[], None]] = deque()
+        self._telling = False
+
+    def open(self, columns: Mapping[str, Any], *, again: bool = False) -> None:
+        """An execution begins, the first one or another.
+
+        Args:
+            columns: What is listed of the run.
+            again: What had failed is tried again.
+        """
+        number = 1 if self.recall is None else self.recall.history.sessions + 1
+        self.update(**columns, state="running")
+        session = {"n": number, "again": again, "wall": clock.wall(), "at": self._loop.time()}
+        self.write({"event": "session", **session})
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a record."""
+        self._paper.append(self.run, plain_json(record))
+
+    def write_text(self, record: str) -> None:
+        """Add a record that is JSON already."""
+        self._paper.append(self.run, record)
+
+    def update(self, **columns: Any) -> None:
+        """Change what is listed of the run."""
+        self._paper.update(self.run, **columns, updated=clock.wall())
+
+    def value(self, data: bytes) -> str:
+        """A value as it stands in a record: itself, or what it is kept under if it is large."""
+        if len(data) <= self.encoder.inline:
+            return data.decode()
+        return f'{{"$blob":"{self._paper.keep_blob(self.run, data)}"}}'
+
+    def durable(self) -> asyncio.Future[None]:
+        """Done when everything written so far is on disk."""
+        return self._paper.durable()
+
+    def spent(self, ledger: Ledger) -> None:
+        """Write down what the outermost run has spent, and has under way, if that has changed."""
+        now = (ledger.spent, ledger.reserved)
+        if now != self._spent and (self._spent is not None or now != (NOTHING, NOTHING)):
+            self._spent, (spent, held) = now, now
+            amounts = {"usd": f"{spent.usd:f}", "tokens": spent.tokens}
+            under_way = {"held_usd": f"{held.usd:f}", "held_tokens": held.tokens}
+            at = self._loop.time()
+            self.write({"event": "spent", "run": self.run, "at": at, **amounts, **under_way})
+
+    def close(
+        self,
+        run: Run[Any],
+        value: Any,
+        error: RunError | None,
+        answer: Callable[[JournalError | None], None],
+        *,
+        patience: float | None,
+    ) -> None:
+        """The run has its outcome: answer whoever awaits it when that is durable.
+
+        Args:
+            run: The outermost run.
+            value: Its value.
+            error: Its error, or None.
+            answer: Called once, with what kept the outcome from being written down, or None.
+            patience: Seconds after which it is called all the same; None for when it is durable.
+        """
+        spent, before = run.ledger.spent, 0.0
+        if self.recall is not None:
+            before = self.recall.history.seconds
+        self.update(
+            state=_state(error),
+            note=_note(value if error is None else error),
+            seconds=before + run.now() - run.began,
+            usd=f"{spent.usd:f}",
+            tokens=spent.tokens,
+        )
+        written = self._paper.durable()
+        timer = None if patience is None else self._loop.call_later(patience, answer, None)
+
+        def done(written: asyncio.Future[None]) -> None:
+            if timer is not None:
+                timer.cancel()
+            lost = None if written.cancelled() else written.exception()
+            answer(lost if isinstance(lost, JournalError) else None)
+
+        written.add_done_callback(done)
+
+    def turn(self) -> int:
+        """Number of the loop's turn: calls that end in the same one are known at the same time."""
+        if not self._in_turn:
+            self._in_turn = True
+            self._turn += 1
+            self._loop.call_soon(self._next_turn)
+        return self._turn
+
+    def _next_turn(self) -> None:
+        self._in_turn = False
+
+    # Who watches
+
+    def tell(self, say: Callable[[], None]) -> None:
+        """Have something told when everything written so far is durable, in order."""
+        self._untold.append(say)
+        if not self._telling:
+            self._telling = True
+            self._wait()
+
+    def _wait(self) -> None:
+        count = len(self._untold)
+
+        def tell(_written: object) -> None:
+            for _ in range(count):
+                self._untold.popleft()()
+            self._telling = bool(self._untold)
+            if self._telling:
+                self._wait()
+
+        self._paper.durable().add_done_callback(tell)
+
+
+def _state(error: RunError | None) -> str:
+    """How a run that ended is listed."""
+    if error is None:
+        return "finished"
+    if isinstance(error, RunPaused):
+        return "paused"
+    if isinstance(error, HistoryMismatch):
+        return "interrupted"
+    return "cancelled" if isinstance(error, RunCancelled) else "failed"
+
+
+def _note(outcome: Any) -> str:
+    """The head of an outcome, in one line."""
+    text = described(outcome) if isinstance(outcome, BaseException) else as_text(outcome)
+    line = " ".join(text[: 2 * NOTE].split())
+    return line if len(line) <= NOTE else f"{line[: NOTE - 1]}…"

@@ -1,0 +1,189 @@
+"""What a run did before: read from its records, once, in the order it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+Record = Mapping[str, Any]
+
+ENDS = ("node_finished", "node_failed", "node_cancelled")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        step: Of the call.
+        turn: Which others ended at the same moment.
+        value: Its value as JSON; empty if it has none, or none that was kept.
+        error: What is kept of its failure, or None.
+        cancelled: It was cancelled.
+        lost: Why its value was not kept; empty if it was.
+    """
+
+    step: str
+    turn: tuple[int, int]
+    value: bytes = b""
+    error: Mapping[str, Any] | None = None
+    cancelled: bool = False
+    lost: str = ""
+
+
+@dataclass(slots=True)
+class RecordedReply:
+    """A model's reply to a strategy, as far as it came.
+
+    Attributes:
+        pieces: As they came.
+        end: What is known of a whole one, or None: it broke off.
+        attempt: How often it was asked for.
+    """
+
+    pieces: list[Any] = field(default_factory=list)
+    end: Mapping[str, Any] | None = None
+    attempt: int = 1
+
+
+@dataclass(slots=True)
+class History:
+    """What one outermost run did, in all its executions.
+
+    Attributes:
+        sessions: How many executions there were.
+        made: Line by step of every call that joined a plan, in order.
+        outcomes: By step, in the order in which calls ended.
+        intents: Steps that were about to be made and may write; the name of their tool.
+        replies: Of models to strategies, by what asked.
+        usd: Spent, what was under way at the end included.
+        tokens: Likewise.
+        seconds: That the executions took.
+        answers: To its questions.
+    """
+
+    sessions: int = 0
+    made: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    intents: dict[str, str] = field(default_factory=dict)
+    replies: dict[str, RecordedReply] = field(default_factory=dict)
+    usd: Decimal = Decimal(0)
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def doubtful(self) -> list[str]:
+        """Steps of calls that may have been made, and nobody knows."""
+        return [step for step in self.intents if step not in self.outcomes]
+
+
+class Reading:
+    """Makes a `History` of records.
+
+    Args:
+        run: Id of the outermost run.
+        blob: Gives a large value by its digest.
+        whole: Keep what ended because the run was stopped, too: it is to be seen again, not to
+            go on.
+    """
+
+    def __init__(self, run: str, blob: Callable[[str], bytes], *, whole: bool = False) -> None:
+        self._run = run
+        self._blob = blob
+        self._whole = whole
+        self._stopped = False
+        self._began = self._last = 0.0
+        self.history = History()
+
+    def read(self, records: Iterable[Record], *, again: bool = False) -> History:
+        """Read all records of a run.
+
+        Args:
+            records: In the order they were written.
+            again: What failed is to be tried again.
+        """
+        for record in records:
+            self._take(record)
+        self._close()
+        if again:
+            self._forget_failures()
+        history = self.history
+        for kept in (history.outcomes, history.made, history.intents):
+            for step in [step for step in kept if _within(step, history.outcomes)]:
+                del kept[step]
+        return history
+
+    def _take(self, record: Record) -> None:
+        kind, history = record["event"], self.history
+        if kind == "session":
+            self._close()
+            self._began = self._last = record["at"]
+            self._stopped = False
+            history.sessions += 1
+            if record.get("again"):
+                self._forget_failures()
+            return
+        self._last = max(self._last, record.get("at", 0.0))
+        if kind == "plan_extended":
+            history.made.update(zip(record["steps"], record["lines"], strict=True))
+        elif kind in ENDS:
+            self._ended(kind, record)
+        elif kind == "intent":
+            history.intents[record["step"]] = record["tool"]
+        elif kind == "stopping":
+            self._stopped = self._stopped or record["run"] == self._run
+        elif kind == "spent":
+            history.usd = Decimal(record["usd"]) + Decimal(record["held_usd"])
+            history.tokens = record["tokens"] + record["held_tokens"]
+        elif kind == "reply":
+            self._reply(record).pieces.extend(record["pieces"])
+        elif kind == "reply_ended":
+            self._reply(record).end = record
+
+    def _ended(self, kind: str, record: Record) -> None:
+        step, turn = record["step"], (self.history.sessions, record["turn"])
+        if kind == "node_finished":
+            outcome = Outcome(step, turn, self._value(record), lost=record.get("lost", ""))
+        elif self._stopped and not self._whole:
+            return  # it would go on
+        elif kind == "node_failed":
+            outcome = Outcome(step, turn, error=record["error"])
+        else:
+            outcome = Outcome(step, turn, cancelled=True)
+        self.history.outcomes.pop(step, None)
+        self.history.outcomes[step] = outcome
+
+    def _value(self, record: Record) -> bytes:
+        from pydantic_core import to_json
+
+        value = record.get("value")
+        if isinstance(value, dict) and set(value) == {"$blob"}:
+            return self._blob(value["$blob"])
+        return to_json(value)
+
+    def _reply(self, record: Record) -> RecordedReply:
+        known = self.history.replies.setdefault(record["ask"], RecordedReply())
+        if record["attempt"] > known.attempt:  # what came before is void
+            known.pieces.clear()
+            known.attempt = record["attempt"]
+        return known
+
+    def _forget_failures(self) -> None:
+        outcomes = self.history.outcomes
+        for step in [s for s, end in outcomes.items() if end.cancelled or end.error is not None]:
+            del outcomes[step]
+
+    def _close(self) -> None:
+        self.history.seconds += self._last - self._began
+
+
+def _within(step: str, ended: Container[str]) -> bool:
+    """Whether a step belongs to a nested run whose call has ended."""
+    path, _, _ = step.rpartition("/")
+    while "/" in path:
+        if path in ended:
+            return True
+        path, _, _ = path.rpartition("/")
+    return False

@@ -1,0 +1,167 @@
+"""Answers the calls of a resumed run from its history, in the order in which they had ended.
+
+A program that is run again makes the same calls again, as long as what it learns, and in which
+order, is the same. So an outcome is held back until those before it are known, and a call that
+has no outcome until all of them are. A call that the history does not have, while others of it
+were not made yet, shows that the program is another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from agentflow.errors import HistoryMismatch
+from agentflow.executor.journal.history import History, Outcome
+
+HOPS = 4
+"""Turns of the loop between outcomes that were not known at the same time: what waited for the
+first has seen it before the second."""
+
+Deliver = Callable[[Outcome], None]
+
+
+class Recall:
+    """Hands out what a history has.
+
+    Args:
+        history: What the run did before.
+        loop: Where it runs now.
+        ordered: Its program may depend on the order in which calls end; else each outcome is
+            handed out when its call is made.
+        live: Whether calls that the history does not have are made.
+
+    Attributes:
+        history: As given.
+        over: Whether everything has been handed out.
+    """
+
+    def __init__(
+        self, history: History, loop: asyncio.AbstractEventLoop, *, ordered: bool, live: bool = True
+    ) -> None:
+        self.history = history
+        self._loop = loop
+        self._ordered = ordered
+        self._live = live
+        self._next = deque(history.outcomes.values())
+        self._asking: dict[str, Deliver] = {}
+        self._passed: set[str] = set()  # steps whose outcome nobody had asked for in its turn
+        self._unmade = dict(history.made)
+        self._stirring = False
+        self._drained: asyncio.Future[None] = loop.create_future()
+        self.broken: Callable[[HistoryMismatch], None] | None = None
+        self.drained: Callable[[], None] | None = None
+        self._check()
+
+    @property
+    def over(self) -> bool:
+        """Whether everything has been handed out."""
+        return self._drained.done()
+
+    def has(self, step: str) -> bool:
+        """Whether a call ended before."""
+        return step in self.history.outcomes
+
+    def made(self, step: str, line: str) -> bool:
+        """A call joined a plan; whether it is in the history.
+
+        Raises:
+            HistoryMismatch: It is not, and others are that should have come before it.
+        """
+        if self._unmade.pop(step, None) is not None:
+            return True
+        if step in self.history.made:
+            return True
+        if self._ordered and (self._unmade or not self._live):
+            raise self._mismatch(line)
+        return False
+
+    def ask(self, step: str, deliver: Deliver) -> bool:
+        """A call is about to be made: have its outcome handed to `deliver`, if there is one."""
+        outcome = self.history.outcomes.get(step)
+        if outcome is None:
+            return False
+        if not self._ordered or step in self._passed:
+            deliver(outcome)
+            return True
+        self._asking[step] = deliver
+        self._stir()
+        return True
+
+    async def outcome(self, step: str) -> Outcome | None:
+        """How a call ended before; None, when all of the history is known, if it did not."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def deliver(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        if self.ask(step, deliver):
+            try:
+                return await future
+            finally:
+                self._asking.pop(step, None)
+                self._stir()
+        if self._ordered:
+            await asyncio.shield(self._drained)
+        return None
+
+    def ended(self, name: str) -> None:
+        """The program has ended.
+
+        Raises:
+            HistoryMismatch: The history goes on.
+        """
+        if self._unmade and self._ordered:
+            step, line = next(iter(self._unmade.items()))
+            raise HistoryMismatch(
+                f"{name} has changed since this run began: it ends without the call {line or step}, "
+                "which it made then; resume it with the code it began with, or start it anew"
+            )
+
+    def _mismatch(self, line: str) -> HistoryMismatch:
+        then = next(iter(self._unmade.values()), "")
+        before = f"where it called {then} then" if then else "which it did not make then"
+        return HistoryMismatch(
+            f"the program has changed since this run began: it calls {line} {before}; resume it "
+            "with the code it began with, or start it anew"
+        )
+
+    # Order
+
+    def _stir(self) -> None:
+        if not self._stirring and self._next:
+            self._stirring = True
+            self._loop.call_soon(self._later, HOPS)
+
+    def _later(self, hops: int) -> None:
+        if hops:
+            self._loop.call_soon(self._later, hops - 1)
+            return
+        self._stirring = False
+        self._hand_out()
+        if not self._check() and self._ready(self._next[0]):
+            self._stir()
+
+    def _ready(self, outcome: Outcome) -> bool:
+        return outcome.cancelled or outcome.step in self._asking
+
+    def _hand_out(self) -> None:
+        """Hand out what ended in one turn of the loop, as far as it is asked for."""
+        turn = self._next[0].turn if self._next else None
+        while self._next and self._next[0].turn == turn and self._ready(self._next[0]):
+            outcome = self._next.popleft()
+            if (deliver := self._asking.pop(outcome.step, None)) is not None:
+                deliver(outcome)
+            else:
+                self._passed.add(outcome.step)
+
+    def _check(self) -> bool:
+        if self._next and self._ordered:
+            return False
+        if not self._drained.done():
+            self._drained.set_result(None)
+            if self.drained is not None:
+                self._loop.call_soon(self.drained)
+        return True

@@ -1,0 +1,125 @@
+"""How calls that run are ended before they end by themselves, and given up on if they do not."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from typing import Any, cast
+
+from agentflow.errors import CallCancelled, CallTimeout
+from agentflow.executor.answers import Answers
+from agentflow.executor.calls import BoundCall
+from agentflow.executor.commands import Failed, Happening, Stopped
+from agentflow.executor.services import Services
+from agentflow.executor.state import RunState
+from agentflow.executor.timers import Timers, timed_out
+
+
+class Stopping:
+    """The part of the driver that stops calls.
+
+    Args:
+        services: What the engine's runs share.
+        run: Id of the run.
+
+    Attributes:
+        loop: Where the run is.
+        run: As given.
+        answers: Answers calls that need not be made, or None.
+        state: Knows what the calls are.
+        timers: Time limits of the calls.
+    """
+
+    state: RunState
+
+    def __init__(self, services: Services, run: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.run = run
+        self.answers: Answers | None = None
+        self._services = services
+        self._bound: list[BoundCall | None] = []  # by slot
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._late: dict[int, float] = {}  # limits that passed, by slot
+        self._ending: dict[int, asyncio.TimerHandle] = {}  # cancelled; when to give up on them
+        self._stopped: set[int] = set()  # no further attempts
+        self._abandoned: list[str] = []
+        self._inbox: deque[Happening] = deque()
+        self._pumping = False
+        self.timers = Timers(self.loop, self._expired)
+
+    def _pump(self) -> None:
+        """Tell the run state what is in the inbox, and do what it commands."""
+        raise NotImplementedError
+
+    def _report(self, slot: int, happening: Happening) -> None:
+        """A call has ended."""
+        raise NotImplementedError
+
+    def unfinished(self) -> list[str]:
+        """Names of the tools whose calls are still running, abandoned ones too."""
+        return [self.state.nodes[slot].tool for slot in self._tasks] + self._abandoned
+
+    def _expired(self, slot: int, limit: float) -> None:
+        """A time limit passed: cancel the attempt, and give up on it after the grace."""
+        if (task := self._tasks.get(slot)) is not None and slot not in self._ending:
+            self._late[slot] = limit
+            self._cancel(slot, task)
+
+    def _stop(self, slot: int) -> None:
+        task = self._tasks.get(slot)
+        if task is None:
+            return
+        self._stopped.add(slot)
+        call = self._bound[slot]
+        begun = inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
+        if begun and call is not None and call.tool.effect.kind == "writes":
+            # A write that has started is given its grace before it is cut off.
+            self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
+        else:
+            self._cancel(slot, task)
+
+    def _cut(self, slot: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(slot) is task:
+            self._cancel(slot, task)
+
+    def _cancel(self, slot: int, task: asyncio.Task[None]) -> None:
+        if slot in self._ending:
+            return  # a second time would cut off its cleaning up
+        grace, call = self._services.limits.grace, self._bound[slot]
+        assert call is not None, "only calls run"
+        self._ending[slot] = self.loop.call_later(grace, self._give_up, slot, task, call)
+        # A task that is cancelled before its first step never runs its body.
+        task.add_done_callback(lambda _: self._end(slot, call))
+        task.cancel()
+
+    def _give_up(self, slot: int, task: asyncio.Task[None], call: BoundCall) -> None:
+        self._stopped.add(slot)
+        self._abandoned.append(call.tool.name)
+        self._services.abandon(task, f"{call.tool.name} (run {self.run}, slot {slot})")
+        if self.answers is not None:
+            self.answers.given_up(slot, call, task)
+        self._end(slot, call)
+
+    def _end(self, slot: int, call: BoundCall) -> None:
+        """Report for a cancelled call that has not reported itself."""
+        if slot in self._tasks:
+            self._report(slot, self._failed(slot, call, asyncio.CancelledError()))
+
+    def _failed(self, slot: int, call: BoundCall, error: BaseException) -> Happening:
+        """How a call ended that raised: what it raises once it is cancelled is no news."""
+        if slot in self._late:
+            return Failed(slot, self._timeout(slot, call, error))
+        if slot in self._stopped:
+            return Stopped(slot)
+        if isinstance(error, asyncio.CancelledError):
+            if self._tasks[slot].cancelling():
+                return Stopped(slot)
+            why = f"{call.tool.name} awaited something that was cancelled"
+            error = CallCancelled(why, tool=call.tool.name, node=self.state.where(slot)[0])
+        return Failed(slot, error)
+
+    def _timeout(self, slot: int, call: BoundCall, error: BaseException) -> CallTimeout:
+        limit, node = self._late.pop(slot), self.state.where(slot)[0]
+        cause = None if isinstance(error, asyncio.CancelledError) else error
+        return timed_out(call.tool.name, limit, node, idle=limit == call.policy.idle, cause=cause)
