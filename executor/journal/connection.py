@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agentflow.caches.database import identity, own_folder
 from agentflow.caches.disk import primary_code
+from agentflow.caches.owners import Owner
 from agentflow.errors import JournalError
 from agentflow.executor.journal import schema
 
@@ -29,16 +30,20 @@ class Connection:
 
     Args:
         path: The file.
-        private: A folder beside it that only its user may enter; made with the file.
         power: Whether what is committed survives a power cut.
+
+    Attributes:
+        path: The file.
+        owner: This process among those that use it.
     """
 
-    def __init__(self, path: Path, private: Path, *, power: bool) -> None:
+    def __init__(self, path: Path, *, power: bool) -> None:
         self.path = path
-        self._private = private
+        self._private = path.with_name(f"{path.name}.owners")
+        self.owner = Owner(self._private)
         self._power = power
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # the one that is open
+        self._file: tuple[int, int] | None = None  # the one that is open, or was last
 
     def open(self, *, create: bool = True) -> None:
         """Open the file unless it is open, and make it if `create` says so.
@@ -46,8 +51,11 @@ class Connection:
         Raises:
             JournalError: That is not possible.
         """
-        if self._db is not None and self._file == identity(self.path):
+        file = identity(self.path)
+        if self._db is not None and self._file == file:
             return
+        if file != self._file:
+            self.owner.vanish()  # its lock is beside the file that was here before
         self.close()
         with self._in_words("opened"):
             if not self.path.exists():
@@ -85,7 +93,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
-        db, self._db, self._file = self._db, None, None
+        db, self._db = self._db, None
         if db is not None:
             with suppress(sqlite3.OperationalError):
                 db.close()

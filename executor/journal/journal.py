@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,10 @@ import structlog
 from agentflow import clock
 from agentflow.budgets.estimate_file import default_path as estimates_path
 from agentflow.caches.worker import Worker
-from agentflow.errors import DefinitionError, JournalError, described
+from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.journal.rows import LARGEST, LARGEST_RECORD, Batch, to_columns
 from agentflow.executor.journal.store import Durability, JournalStore, digest_of
+from agentflow.wording import described
 
 T = TypeVar("T")
 
@@ -29,8 +31,8 @@ GROUP = 512
 RETRY = 1.0
 """Seconds after a failed commit until the next one that nobody waits for."""
 
-WAITING = 100_000
-"""Records that may wait while they cannot be written; what comes on top is lost."""
+WAITING_BYTES = 64 << 20
+"""Bytes that may wait while they cannot be written; then the journal gives up."""
 
 PRUNE = 600.0
 """Seconds of use after which runs that are too old are removed again."""
@@ -92,6 +94,7 @@ class Journal:
         where = default_path() if path is None else Path(path).expanduser()
         self.store = JournalStore(where, durability=durability)
         self._worker: Worker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._batch = Batch()
         self._gathered = 0  # records in it
         self._waited: asyncio.Future[None] | None = None  # who waits for the batch
@@ -127,8 +130,9 @@ class Journal:
         Raises:
             DefinitionError: There is no such column, or JSON cannot say the value.
         """
-        self._batch.runs.setdefault(run, {}).update(to_columns(columns))
-        self._schedule()
+        if self._lost is None:
+            self._batch.runs.setdefault(run, {}).update(to_columns(columns))
+            self._schedule()
 
     def keep_blob(self, run: str, data: bytes) -> str:
         """Keep a large value of a run, once for all runs; it is written with the next commit.
@@ -142,9 +146,10 @@ class Journal:
         if len(data) > LARGEST // 2:
             raise self._error(f"a value has {len(data)} bytes, too many to keep", run)
         digest = digest_of(data)
-        self._batch.blobs[digest] = data
-        self._batch.refs.append((run, digest))
-        self._schedule()
+        if self._lost is None:
+            self._batch.blobs[digest] = data
+            self._batch.refs.append((run, digest))
+            self._schedule()
         return digest
 
     def durable(self) -> asyncio.Future[None]:
@@ -153,7 +158,7 @@ class Journal:
         It fails with a `JournalError` when that is not possible. Cancelling it concerns nobody
         else who waits.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._bind()
         if self._batch:
             if self._waited is None:
                 self._waited = loop.create_future()
@@ -179,7 +184,8 @@ class Journal:
             JournalError: Not all could be committed; what was not is given up.
         """
         try:
-            await self.durable()
+            while self._batch or self._writing is not None or self._lost is not None:
+                await self.durable()
         finally:
             self._batch, self._gathered, self._lost = Batch(), 0, None
             if self._handle is not None:
@@ -190,6 +196,13 @@ class Journal:
                 closed = asyncio.get_running_loop().run_in_executor(worker, self.store.close)
                 worker.shutdown()
                 await closed
+
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        """The running loop; what an earlier one had scheduled will not happen any more."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._handle, self._waited, self._writing = loop, None, None, None
+        return loop
 
     def _thread(self) -> Worker:
         if self._worker is None:
@@ -202,6 +215,7 @@ class Journal:
 
     def _schedule(self) -> None:
         """See to it that the batch is committed in time."""
+        loop = self._bind()
         if self._writing is not None:
             return  # the end of that commit does it
         at_once = self._waited is not None or (self._gathered >= GROUP and not self._failed)
@@ -209,7 +223,6 @@ class Journal:
             if not at_once:
                 return
             self._handle.cancel()
-        loop = asyncio.get_running_loop()
         if at_once:
             self._handle = loop.call_soon(self._commit)
         else:
@@ -246,7 +259,7 @@ class Journal:
         batch.add(self._batch)
         if error.run:
             batch.forget(error.run)
-        if sum(map(len, batch.lines.values())) > WAITING:
+        if batch.size() > WAITING_BYTES:
             batch, self._lost = Batch(), error
         self._batch = batch
         return error
@@ -258,7 +271,8 @@ class Journal:
         worker = self._worker
         if worker is not None and clock.monotonic() >= self._prune_at:
             self._prune_at = clock.monotonic() + PRUNE
-            worker.submit(self._prune)  # so that nobody waits for it
+            with suppress(RuntimeError):  # closed meanwhile
+                worker.submit(self._prune)  # so that nobody waits for it
 
     def _prune(self) -> None:
         try:

@@ -15,6 +15,9 @@ from agentflow.executor.journal.store import JournalStore
 VERSION = 1
 """Of the format that is written, and the newest that is read."""
 
+LARGEST_FILE = 1 << 30
+"""Bytes of a file that is read."""
+
 BLOB, INLINE = "$blob", "$json"
 """How a record refers to a large value, and how it stands in its record."""
 
@@ -88,10 +91,12 @@ def _head(data: dict[str, Any]) -> RunRow:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, none of them too long to be read."""
+    """The lines of a file, as long as neither they nor the file are too large to be read."""
+    left = LARGEST_FILE
     while line := file.readline(LARGEST + 1):
-        if len(line) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST} bytes")
+        left -= len(line)
+        if len(line) > LARGEST or left < 0:
+            raise ValueError("there is more than can be read")
         yield line
 
 

@@ -118,6 +118,15 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.lines or self.runs or self.blobs or self.refs)
 
+    def all_runs(self) -> list[str]:
+        """The runs that it says something of."""
+        return list(dict.fromkeys([*self.runs, *self.lines, *(run for run, _ in self.refs)]))
+
+    def size(self) -> int:
+        """Characters and bytes that wait to be written."""
+        lines = sum(len(line) for lines in self.lines.values() for line in lines)
+        return lines + sum(map(len, self.blobs.values()))
+
     def add(self, later: Batch) -> None:
         """Append what came later."""
         for run, lines in later.lines.items():
@@ -131,7 +140,9 @@ class Batch:
         """Leave a run out."""
         self.lines.pop(run, None)
         self.runs.pop(run, None)
-        self.refs = [(who, digest) for who, digest in self.refs if who != run]
+        self.refs = [ref for ref in self.refs if ref[0] != run]
+        kept = {digest for _, digest in self.refs}
+        self.blobs = {digest: data for digest, data in self.blobs.items() if digest in kept}
 
 
 def to_columns(values: Mapping[str, Any]) -> dict[str, str | int | float]:
@@ -176,13 +187,11 @@ def _fits(value: Any, kind: type | tuple[type, ...]) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def from_columns(columns: tuple[Any, ...]) -> RunRow:
-    """A run from its row, in the order of `COLUMNS`; one that cannot be read says so."""
-    values = dict(zip(COLUMNS, columns, strict=True))
+def from_columns(values: Mapping[str, Any]) -> RunRow:
+    """A run from its columns; one that cannot be read says so."""
     try:
-        for name in ("target", "asks"):
-            values[name] = json.loads(values[name])
-        return to_run(values)
+        decoded = {name: json.loads(values[name]) for name in ("target", "asks")}
+        return to_run({**values, **decoded})
     except (TypeError, ValueError, RecursionError) as error:
         began = values["began"] if isinstance(values["began"], float) else 0.0
         note = f"its row is damaged: {error}"

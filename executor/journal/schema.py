@@ -68,7 +68,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """The statements that lead from each version of the schema to the next, from nothing on."""
 
 _SETTINGS = (
-    f"busy_timeout = {PATIENCE * 1000:.0f}",
     "trusted_schema = OFF",
     "cell_size_check = ON",
     "mmap_size = 0",  # of a file that somebody truncates it would be a SIGBUS

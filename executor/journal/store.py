@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agentflow import clock
-from agentflow.caches.owners import Owner
-from agentflow.errors import JournalError, nearest
+from agentflow.errors import JournalError
 from agentflow.executor.journal import retention
 from agentflow.executor.journal.connection import Connection
 from agentflow.executor.journal.rows import (
@@ -25,6 +24,7 @@ from agentflow.executor.journal.rows import (
     to_columns,
     unpack,
 )
+from agentflow.wording import nearest
 
 Durability = Literal["process", "power"]
 
@@ -55,9 +55,8 @@ class JournalStore:
     ) -> None:
         self.path = Path(path).absolute()
         self._wall = wall
-        owners = self.path.with_name(f"{self.path.name}.owners")
-        self._owner = Owner(owners)
-        self._file = Connection(self.path, owners, power=durability == "power")
+        self._file = Connection(self.path, power=durability == "power")
+        self._owner = self._file.owner
 
     def open(self, *, create: bool = True) -> None:
         """Open the file, unless it is open; a store that is used opens by itself.
@@ -79,7 +78,7 @@ class JournalStore:
         """
         with self._file.write() as db:
             self._owner.appear()
-            for run in dict.fromkeys([*batch.runs, *batch.lines]):
+            for run in batch.all_runs():
                 self._write_run(db, batch, run)
             db.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", batch.blobs.items())
             db.executemany(
@@ -289,10 +288,10 @@ class JournalStore:
 
     def _row(self, columns: tuple[Any, ...]) -> RunRow:
         """A run as it is now: one whose process died was interrupted."""
-        *own, owner = columns
-        if own[4] == "running" and not self._owner.lives(str(owner)):
-            own[4] = "interrupted"
-        return from_columns(tuple(own))
+        values = dict(zip((*COLUMNS, "owner"), columns, strict=True))
+        if values["state"] == "running" and not self._owner.lives(str(values["owner"])):
+            values["state"] = "interrupted"
+        return from_columns(values)
 
     def _numbers(self, db: sqlite3.Connection, run: str) -> tuple[int, int]:
         """The number of a run, and of rows that hold its records."""
