@@ -28,6 +28,7 @@ class Naming:
         self.path = path
         self.nodes: list[Node] = []
         self._steps = StepTable(path, spec)
+        self._texts: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def joined(self, nodes: Iterable[Node]) -> None:
@@ -48,7 +49,9 @@ class Naming:
 
     def step(self, node: int, element: int | None = None) -> str:
         """The step of a call, or of an element of a map, as text."""
-        step = str(self._step(node))
+        step = self._texts.get(node)
+        if step is None:
+            step = self._texts[node] = str(self._step(node))
         return step if element is None else f"{step}[{element}]"
 
     def _step(self, node: int) -> Step:

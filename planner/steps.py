@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from agentflow.planner.builder import effect_of
-from agentflow.planner.canonical import bound, canonical, encoded, framed
+from agentflow.planner.canonical import bound, canonical, encoded
 from agentflow.planner.plan import Node, Ref
 from agentflow.tools.spec import ToolSpec
 
@@ -21,8 +21,7 @@ UNNAMED = "-"
 """The digest of a call whose arguments have no canonical form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """The identity of a call, the same in every run of the same program.
 
     Attributes:
@@ -63,35 +62,61 @@ class StepTable:
         self.path = path
         self._spec = spec
         self._steps: list[Step] = []
+        self._identities: list[bytes] = []  # of the steps, as references to them are spelled
         self._count: dict[tuple[str, str], int] = {}
 
     def step(self, nodes: Sequence[Node], index: int) -> Step:
         """The step of the node at `index`; `nodes` are all of the path, by id."""
         for position in range(len(self._steps), index + 1):
-            self._steps.append(self._next(nodes[position]))
+            self._add(nodes[position])
         return self._steps[index]
 
-    def _next(self, node: Node) -> Step:
-        digest = self._digest(node)
-        k = self._count.get((node.tool, digest), 0)
-        self._count[node.tool, digest] = k + 1
-        return Step(self.path, node.tool, digest, k)
+    def _add(self, node: Node) -> None:
+        tool = node.tool
+        spec = self._spec(tool) if self._spec is not None else None
+        digest = self._digest(node, spec)
+        k = self._count.get((tool, digest), 0)
+        self._count[tool, digest] = k + 1
+        self._steps.append(Step(self.path, tool, digest, k))
+        pure = digest != UNNAMED and effect_of(tool, spec).kind == "pure"
+        identity = f"{tool}:{digest}" if pure else f"{tool}:{digest}#{k}"
+        self._identities.append(identity.encode())
 
-    def _digest(self, node: Node) -> str:
-        spec = self._spec(node.tool) if self._spec is not None else None
+    def _digest(self, node: Node, spec: ToolSpec | None) -> str:
         try:
-            arguments = frozenset((k, canonical(v)) for k, v in bound(node, spec).items())
-            spelled = encoded(arguments, self._referred)
+            arguments = bound(node, spec)
+            spelled = b"".join(
+                [
+                    b"%b=%b" % (str(name).encode(), self._spell(arguments[name]))
+                    for name in sorted(arguments, key=str)
+                ]
+            )
         except (TypeError, RecursionError):
             return UNNAMED
         return hashlib.blake2b(spelled, digest_size=8).hexdigest()
 
-    def _referred(self, ref: Ref) -> bytes:
-        step = self._steps[ref.node]
-        k = b"" if self._is_pure(step) else b"%d" % step.k
-        identity = framed(b"s", [step.tool.encode(), step.digest.encode(), k])
-        return framed(b"$", [identity, encoded(ref.path, self._referred)])
+    def _spell(self, value: Any) -> bytes:
+        """An argument as bytes that no other argument has; what is usual goes quickly."""
+        kind = type(value)
+        if kind is Ref:
+            return self._referred(value)
+        if kind is str:
+            text = value.encode("utf-8", "surrogatepass")
+            return b"s%d:%b" % (len(text), text)
+        if kind is int:
+            return b"i%x;" % value
+        if kind is list or kind is tuple:
+            return b"%b%d:%b" % (
+                kind.__name__.encode(),
+                len(value),
+                b"".join(map(self._spell, value)),
+            )
+        other = encoded(canonical(value), self._referred)
+        return b"x%d:%b" % (len(other), other)
 
-    def _is_pure(self, step: Step) -> bool:
-        spec = self._spec(step.tool) if self._spec is not None else None
-        return step.digest != UNNAMED and effect_of(step.tool, spec).kind == "pure"
+    def _referred(self, ref: Ref) -> bytes:
+        identity = self._identities[ref.node]
+        if not ref.path:
+            return b"$%d:%b" % (len(identity), identity)
+        path = encoded(ref.path, self._referred)
+        return b"$%d:%b%d:%b" % (len(identity), identity, len(path), path)
