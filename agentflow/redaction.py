@@ -31,7 +31,7 @@ CONFIGURED, PASSING = 1024, 128
 
 _TELLING = re.compile(r"authorization|cookie|key|token|secret|passw|credential|sig", re.IGNORECASE)
 _NUMBER = re.compile(r"[\d.+eE-]*")  # JSON has such without quotes, where a mask cannot stand
-_CREDENTIALS = re.compile(r"//[^/?#]*@|[?#].*")
+_CREDENTIALS = re.compile(r"(^|//)[^/?#]*@|[?#].*", re.DOTALL)
 
 
 class _Known:
@@ -136,7 +136,7 @@ def is_secret(value: object) -> bool:
 
 def without_credentials(url: str) -> str:
     """A URL, or what was meant to be one, without user, password, query and fragment."""
-    return _CREDENTIALS.sub(lambda found: "//" if found[0][0] == "/" else "", url)
+    return _CREDENTIALS.sub(r"\1", url)
 
 
 def _is_telling(secret: str) -> bool:
