@@ -117,16 +117,8 @@ class Dispatcher:
         page: int | None = None,
         load: Load | None = None,
     ) -> list[Send]:
-        """A replica said how it is; None for what it did not say.
-
-        Args:
-            name: Its name.
-            now: Seconds on the loop's clock.
-            capacity: Tokens of KV that it holds.
-            slots: Requests that it runs at once.
-            page: Tokens that it caches together.
-            load: What is there, whoever has sent it; see `Fleet.asks`.
-        """
+        """A replica said how many tokens of KV it holds, how many requests it runs at once, how many
+        tokens it caches together, or what is there, whoever has sent it (see `Fleet.asks`)."""
         replica = self.fleet.replicas[name]
         if capacity is not None:
             replica.residency.limit(capacity / self.fleet.block)

@@ -124,6 +124,19 @@ async def test_two_pools_over_the_same_replicas_divide_them(world: Any) -> None:
     assert served[-1] < 1.5 * served[0]
 
 
+async def test_requests_that_are_there_while_a_server_is_asked_are_known_as_its_own(
+    world: Any,
+) -> None:
+    world.replica("a", SERVING, server="vllm")
+    pool = world.pool("a")
+    under_way = asyncio.create_task(pool.complete(ask("long", 1000)))
+    await asyncio.sleep(1.5 * PERIOD)
+
+    replica = pool._desk.dispatcher.fleet.replicas["a"]
+    assert (len(replica.asked), replica.others) == (1, NOTHING)
+    await under_way
+
+
 # Decisions
 
 
@@ -186,11 +199,11 @@ def test_a_request_waits_behind_those_of_others_that_wait() -> None:
 def test_a_request_waits_for_a_slot_where_others_have_all() -> None:
     made = dispatcher(EarliestCompletion(), slots=4)
     made.observed("a", 0.0, load=Load(4, 0))
-    made.observed("b", 0.0, load=Load(3, 0))
+    made.observed("b", 0.0, load=Load(5, 0), slots=64)
     assert where(made, job("one")) == "b"
 
     made.observed("a", 1.0, load=Load(4, 0))
-    made.observed("b", 1.0, load=Load(20, 0))
+    made.observed("b", 1.0, load=Load(80, 0))
     assert where(made, job("two"), 1.0) == "a"  # nobody is held for it: others might never leave
 
 
