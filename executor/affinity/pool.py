@@ -19,7 +19,7 @@ from agentflow.caches.affinity.jobs import Pause
 from agentflow.caches.affinity.policies import Policy
 from agentflow.caches.affinity.warming import pays
 from agentflow.clock import now
-from agentflow.errors import BackendError, DefinitionError, nearest
+from agentflow.errors import BackendError, DefinitionError
 from agentflow.executor.affinity.care import PATIENCE, Care
 from agentflow.executor.affinity.desk import Desk
 from agentflow.executor.affinity.dialects import DIALECTS, UNKNOWN, Speaks
@@ -42,6 +42,7 @@ from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import Timeouts
 from agentflow.executor.models.turns import Turns
+from agentflow.wording import nearest
 
 _NO_RETRY = RetryPolicy(max_retries=0)
 
