@@ -138,9 +138,12 @@ class Running(Stopping):
         state = self.state
         logged_node.set(state.place(slot) if state.mapped else slot)
         try:
-            if self.notes is not None and (ended := await self._before(slot, call)) is not None:
-                self._report(slot, ended)
-                return
+            notes = self.notes
+            if notes is not None and notes.concerns(call):
+                ended = await self._before(slot, call, notes)
+                if ended is not None:
+                    self._report(slot, ended)
+                    return
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
                 await self.untimed(slot, call, call.gate.emptied())
             if call.simple and slot not in self.parts.claimed:
@@ -157,11 +160,8 @@ class Running(Stopping):
             happening = self._failed(slot, call, error)
         self._report(slot, happening)
 
-    async def _before(self, slot: int, call: BoundCall) -> Happening | None:
+    async def _before(self, slot: int, call: BoundCall, notes: Notes) -> Happening | None:
         """How a call ended in an earlier execution, or None; one that may write is announced."""
-        notes = self.notes
-        if notes is None or not notes.concerns(call):
-            return None
         self.timers.stop(slot)
         ended = await notes.before(slot, call)
         if ended is None:

@@ -86,7 +86,7 @@ class Book:
         self.recall = recall
         self.unwritten: set[Callable[[], None]] = set()
         self._loop = loop
-        self._spent: tuple[Amount, Amount] | None = None
+        self._spent: tuple[Amount, Amount] = NOTHING, NOTHING
         self._turn = 0
         self._in_turn = False
         self._untold: deque[Callable[[], None]] = deque()
@@ -128,9 +128,9 @@ class Book:
 
     def spent(self, ledger: Ledger) -> None:
         """Write down what the outermost run has spent, and has under way, if that has changed."""
-        now = (ledger.spent, ledger.reserved)
-        if now != self._spent and (self._spent is not None or now != (NOTHING, NOTHING)):
-            self._spent, (spent, held) = now, now
+        spent, held = ledger.spent, ledger.reserved
+        if spent is not self._spent[0] or held is not self._spent[1]:
+            self._spent = spent, held
             amounts = {"usd": f"{spent.usd:f}", "tokens": spent.tokens}
             under_way = {"held_usd": f"{held.usd:f}", "held_tokens": held.tokens}
             at = self._loop.time()

@@ -53,6 +53,14 @@ def default_path(environ: Mapping[str, str] | None = None) -> Path:
     return beside.with_name("journal.db")
 
 
+class Commit(asyncio.Future[None]):
+    """A future that many wait for, none of whom can cancel it; a shield for each costs more."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Refuse."""
+        return False
+
+
 class Journal:
     """Keeps the runs of one engine in a file, so that they can go on after their process died.
 
@@ -155,17 +163,17 @@ class Journal:
     def durable(self) -> asyncio.Future[None]:
         """A future that is done when all that was appended so far is committed.
 
-        It fails with a `JournalError` when that is not possible. Cancelling it concerns nobody
-        else who waits.
+        It fails with a `JournalError` when that is not possible, and cannot be cancelled: whoever
+        is cancelled while waiting for it is so when it is done.
         """
         loop = self._bind()
         if self._batch:
             if self._waited is None:
-                self._waited = loop.create_future()
+                self._waited = Commit(loop=loop)
                 self._schedule()
-            return asyncio.shield(self._waited)
+            return self._waited
         if self._writing is not None:
-            return asyncio.shield(self._writing)
+            return self._writing
         done: asyncio.Future[None] = loop.create_future()
         if self._lost is None:
             done.set_result(None)
@@ -244,10 +252,17 @@ class Journal:
             self._failed = False
             waiters.set_result(None)
         else:
-            waiters.set_exception(self._keep_back(batch, error))
-            waiters.exception()  # each waiter has a future of its own, and there may be none
+            self._fail(waiters, self._keep_back(batch, error))
         if self._batch or self._waited is not None:
             self._schedule()
+
+    def _fail(self, waiters: asyncio.Future[None], error: JournalError) -> None:
+        """Tell all who wait, also for what was said since: it may have been given up."""
+        since, self._waited = self._waited, None
+        for future in (waiters, since):
+            if future is not None:
+                future.set_exception(error)
+                future.exception()  # each waiter has a future of its own, and there may be none
 
     def _keep_back(self, batch: Batch, error: BaseException) -> JournalError:
         """Try a batch that was not committed again later; gives what its waiters are told."""

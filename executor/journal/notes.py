@@ -48,9 +48,9 @@ class Notes:
         self._run = run
         self.replies = Replies(self, run.naming.path)
         self._head = f'"run":{json.dumps(run.id)},"at":'
-        self._begun: set[Place] = set()  # calls that were started and have not ended
+        self._begun: dict[Place, float] = {}  # when calls started that have not ended
         self._recalled: set[Place] = set()  # calls whose end was written down before
-        self._write: dict[type, Callable[[Any], None]] = {
+        self._take: dict[type, Callable[[Any], None]] = {
             events.PlanExtended: self._extended,
             events.NodeStarted: self._started,
             events.NodeFinished: self._finished,
@@ -71,10 +71,11 @@ class Notes:
 
     def take(self, event: events.Event) -> None:
         """Write an event down."""
-        if not isinstance(event, UNWRITTEN):
-            self._write.get(type(event), self._plain)(event)
+        self._take.get(type(event), self._plain)(event)
 
     def _plain(self, event: events.Event) -> None:
+        if isinstance(event, UNWRITTEN):
+            return
         data = event.as_dict()
         for name in data:
             if isinstance(error := getattr(event, name, None), BaseException):
@@ -93,22 +94,12 @@ class Notes:
             rest = plain_json({"nodes": nodes, "steps": steps, "lines": lines})[1:]
             self.book.write_text(f'{{"event":"plan_extended",{self._head}{event.at:.6f},{rest}')
 
-    def _call(self, name: str, event: events.NodeEvent) -> str:
-        element = "null" if event.element is None else event.element
-        return (
-            f'{{"event":"{name}",{self._head}{event.at:.6f},"node":{event.node},'
-            f'"tool":"{event.tool}","element":{element}'
-        )
-
     def _started(self, event: events.NodeStarted) -> None:
-        self._begun.add(_place(event))
-        if self.recall is not None and self.recall.has(self._run.naming.step(*_place(event))):
-            return
-        self.book.write_text(f'{self._call("node_started", event)},"attempt":{event.attempt}}}')
+        self._begun.setdefault((event.node, event.element), event.at)
 
     def _finished(self, event: events.NodeFinished) -> None:
-        place, state = _place(event), self._run.driver.state
-        self._begun.discard(place)
+        place, state = (event.node, event.element), self._run.driver.state
+        began = self._begun.pop(place, event.at)
         if event.element is None and not state.plain(state.slot(event.node)):
             return  # a join or a map: what it consists of is written down
         if place in self._recalled:
@@ -119,25 +110,27 @@ class Notes:
             kept = f'"lost":{json.dumps(lost)}'
         else:
             kept = f'"value":{self.book.value(encoded)}'
-        self._ended("node_finished", event, kept)
+        self._ended("node_finished", event, began, kept)
 
     def _lost(self, event: events.NodeFailed | events.NodeCancelled) -> None:
         """A call ended without a value; one that had not begun will do so again by itself."""
-        place = _place(event)
-        if place not in self._begun:
-            return
-        self._begun.discard(place)
-        if place in self._recalled:
+        place = (event.node, event.element)
+        began = self._begun.pop(place, None)
+        if began is None or place in self._recalled:
             return
         if isinstance(event, events.NodeFailed):
-            self._ended("node_failed", event, f'"error":{plain_json(failure_data(event.error))}')
+            error = f'"error":{plain_json(failure_data(event.error))}'
+            self._ended("node_failed", event, began, error)
         else:
-            self._ended("node_cancelled", event, '"error":null')
+            self._ended("node_cancelled", event, began, '"error":null')
 
-    def _ended(self, name: str, event: events.NodeEvent, kept: str) -> None:
-        step, turn = self._run.naming.step(*_place(event)), self.book.turn()
-        head = self._call(name, event)
-        self.book.write_text(f'{head},"step":"{step}","turn":{turn},{kept}}}')
+    def _ended(self, name: str, event: events.NodeEvent, began: float, kept: str) -> None:
+        node, element = event.node, event.element
+        self.book.write_text(
+            f'{{"event":"{name}",{self._head}{event.at:.6f},"began":{began:.6f},"node":{node},'
+            f'"tool":"{event.tool}","element":{"null" if element is None else element},'
+            f'"step":"{self._run.naming.step(node, element)}","turn":{self.book.turn()},{kept}}}'
+        )
         self.spent()
 
     def replies_to(self, request: ChatRequest, node: int | None) -> Replies | None:
@@ -244,7 +237,3 @@ class Notes:
             f'"tool":"{call.tool.name}","step":"{step}"}}'
         )
         await self.book.durable()
-
-
-def _place(event: events.NodeEvent) -> Place:
-    return event.node, event.element

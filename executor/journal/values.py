@@ -19,6 +19,8 @@ from agentflow.wording import described
 INLINE = 4096
 """Bytes of a value that stand in its record; a larger one is kept apart, once."""
 
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+
 _PLAIN = (str, int, bool, type(None))
 
 
@@ -85,7 +87,7 @@ def plain_json(data: Any) -> str:
 
 def _encode(value: Any) -> bytes | None:
     try:
-        return json.dumps(value, ensure_ascii=False).encode()
+        return _encoded(value).encode()
     except UnicodeEncodeError:
         return None
 
