@@ -201,4 +201,6 @@ class Ending(Generic[T]):
             self._outcome = self._outcome or (None, asyncio.CancelledError())
             self.driver.halt()
             self._settle()
+            if self._patience is not None:
+                self._patience.cancel()
             self._over.set_result(None)

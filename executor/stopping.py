@@ -75,7 +75,8 @@ class Stopping:
         begun = inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
         if begun and call is not None and call.tool.effect.kind == "writes":
             # A write that has started is given its grace before it is cut off.
-            self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
+            timer = self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
+            task.add_done_callback(lambda _: timer.cancel())
         else:
             self._cancel(slot, task)
 

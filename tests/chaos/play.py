@@ -1,0 +1,461 @@
+"""Plays one seed: a world, an engine, some passes of a program, and what befalls them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pprint import pformat
+from typing import Any
+
+from agentflow import Budget, Caching, Engine, Pool, Speculation, Task, _http, clock, events
+from agentflow.caches.memory import MemoryStore
+from agentflow.caches.speculation.candidates import Candidate
+from agentflow.caches.speculation.trail import Trail
+from agentflow.caches.store import Entry
+from agentflow.clock import now
+from agentflow.errors import DefinitionError
+from agentflow.executor.models.client import OpenAIBackend
+from agentflow.testing import VirtualDeadlock, VirtualLoop, run_virtual
+from tests.chaos.endpoint import Endpoint
+from tests.chaos.faults import Blow, Fate, Mood, blows
+from tests.chaos.laws import IN_TIME, Audit, check_error, check_left, watching
+from tests.chaos.programs import KINDS, Maker, Program, placed
+from tests.chaos.stage import flow
+from tests.chaos.world import OWNER, World
+
+MOODS: tuple[Mood, ...] = ("calm", "bearable", "hostile", "hostile", "hostile")
+
+LONGEST = 40_000.0
+"""Virtual seconds that nothing can take: every wait has an end long before."""
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What is switched on."""
+
+    cache: bool = False
+    store: bool = False
+    speculation: bool = False
+    partial: bool = False
+    hedge: float | bool = False
+    pool: bool = False
+    tenant: bool = False
+    deaf_reader: bool = False
+
+    @classmethod
+    def draw(cls, chance: random.Random) -> Switches:
+        cache = chance.random() < 0.8
+        return cls(
+            cache=cache,
+            store=cache and chance.random() < 0.4,
+            speculation=cache and chance.random() < 0.4,
+            partial=chance.random() < 0.7,
+            hedge=chance.choice((False, False, 1.0)),
+            pool=chance.random() < 0.25,
+            tenant=chance.random() < 0.2,
+            deaf_reader=chance.random() < 0.1,
+        )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of a program: its name, its limits, how it is started, and after how long."""
+
+    owner: str
+    program: Program
+    budget: Budget | None
+    way: str
+    delay: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a seed decides."""
+
+    seed: int
+    mood: Mood
+    switches: Switches
+    passes: tuple[Pass, ...]
+    budget: Budget | None
+    blows: tuple[Blow, ...]
+
+    @classmethod
+    def draw(cls, seed: int) -> Case:
+        chance = random.Random(seed)
+        mood = MOODS[seed % len(MOODS)]
+        passes = tuple(_pass(f"p{n}", chance, mood) for n in range(chance.choice((1, 1, 2, 3))))
+        budget = _budget(chance) if mood == "hostile" and chance.random() < 0.3 else None
+        return cls(seed, mood, Switches.draw(chance), passes, budget, tuple(blows(chance, mood)))
+
+    def calm(self) -> Case:
+        """The same programs, and nothing else."""
+        return replace(self, mood="calm", switches=Switches(), blows=())
+
+    def show(self) -> str:
+        """The case as a person reads it."""
+        head = f"seed {self.seed} ({self.mood}), budget {self.budget}\n{pformat(self.switches)}"
+        parts = [
+            f"{one.owner} ({one.program.kind}, {one.way}, after {one.delay} s, {one.budget}):\n"
+            + one.program.show(one.owner)
+            for one in self.passes
+        ]
+        return "\n\n".join([head, f"from outside: {pformat(self.blows)}", *parts])
+
+
+def _pass(owner: str, chance: random.Random, mood: Mood) -> Pass:
+    kind = chance.choice(KINDS)
+    maker = Maker(chance, limits=mood == "hostile")
+    program = maker.program(kind, models=chance.random() < 0.4)
+    budget = _budget(chance) if mood == "hostile" and chance.random() < 0.5 else None
+    way = chance.choice(("run", "start", "stream"))
+    return Pass(owner, program, budget, way, chance.choice((0.0, 0.0, 0.3, 4.0)))
+
+
+def _budget(chance: random.Random) -> Budget:
+    return Budget(
+        usd=chance.choice((None, None, 0, "0.01", "0.025")),
+        tokens=chance.choice((None, None, None, 0, 900, 4000)),
+        deadline=chance.choice((None, 0.0, 0.3, 1.0, 3.0, 9.0, 30.0)),
+        when_spent=chance.choice(("finish", "cancel")),
+    )
+
+
+@dataclass
+class Report:
+    """What came of a case.
+
+    Attributes:
+        results: What each pass gave, by its name.
+        wrong: What must not be.
+        counts: What happened, and how often.
+    """
+
+    case: Case
+    results: dict[str, Any] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    tree: dict[tuple[str, str], str] = field(default_factory=dict)
+    wrote: Counter[str] = field(default_factory=Counter)
+
+    def differs(self, other: Report) -> str:
+        """Where what was answered and done is not the same; empty if nowhere."""
+        mine, others = (
+            (one.results, one.tree, dict(one.wrote) if one.case.mood == "calm" else None)
+            for one in (self, other)
+        )
+        for name, here, there in zip(("results", "tree"), mine, others, strict=False):
+            if here != there:
+                return f"the {name} are\n{pformat(here)}\nand undisturbed\n{pformat(there)}"
+        return ""
+
+    def story(self) -> str:
+        """The case and what is wrong with it."""
+        return "\n\n".join([self.case.show(), *self.wrong])
+
+
+def report(case: Case) -> Report:
+    """Play a case on a loop of its own."""
+    player = Player(case)
+    wall = clock.wall
+    clock.wall = lambda: 1e9 + player.wall
+    try:
+        run_virtual(player.play())
+    except VirtualDeadlock as deadlock:
+        player.world.wrong.append(str(deadlock))
+    finally:
+        clock.wall = wall
+    return player.report()
+
+
+class BrokenReader(Exception):
+    """Raised by a subscriber."""
+
+
+class FailingStore(MemoryStore):
+    """A second tier of the cache that dies."""
+
+    fate: Fate
+
+    async def get(self, keys: Sequence[str]) -> list[Entry | None]:
+        match self.fate.of_store():
+            case "raises":
+                raise OSError("the disk is gone")
+            case "hangs":
+                await asyncio.sleep(5.0)
+            case "forgets":
+                return [None] * len(keys)
+        return await super().get(keys)
+
+    def put(self, key: str, entry: Entry) -> None:
+        match self.fate.of_store():
+            case "raises":
+                raise OSError("the disk is gone")
+            case "is full":
+                return
+        super().put(key, entry)
+
+
+class Whims:
+    """Guesses at calls such as programs make, writes too, and at nonsense."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(~seed)
+        maker = Maker(self._chance, limits=False)
+        calls = [maker.call("ab") for _ in range(10)]
+        self._calls = [(call.tool, placed(call, "p0")) for call in calls]
+        self._calls += [("nothing", {}), ("get", {"area": 1}), ("double", {"n": "z" * 1000})]
+
+    def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
+        chance = self._chance
+        return [
+            Candidate(name, dict(arguments), chance.random(), chance.random(), "a whim")
+            for name, arguments in chance.choices(self._calls, k=chance.randrange(limit + 1))
+        ]
+
+    def learn(self, trail: Trail) -> None: ...
+
+    def close(self, trail: Trail) -> None: ...
+
+
+class Player:
+    """Plays one case.
+
+    Attributes:
+        world: What the tools work on.
+        wall: Seconds on the wall's clock.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._fate = Fate(case.seed, case.mood)
+        self.world = World(self._fate, hedge=case.switches.hedge)
+        self.wall = 0.0
+        self._audit = Audit(self.world)
+        self._report = Report(case)
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._runs: list[Any] = []
+        self._blows = sorted(case.blows, key=lambda blow: blow.event)
+        self._closing: list[asyncio.Task[Any]] = []
+        self._leaving = False
+        self._answered: dict[str, float] = {}  # when the last event of a stream came
+        self._pools: list[Pool] = []
+
+    def report(self) -> Report:
+        """What came of it."""
+        found = self._report
+        found.wrong = self.world.wrong
+        found.tree, found.wrote = self.world.cells, self.world.wrote
+        found.counts += self._fate.struck + self._audit.kinds
+        return found
+
+    # The set
+
+    async def play(self) -> None:
+        """Everything, from the first task to the last check."""
+        asyncio.get_running_loop().set_exception_handler(self._complain)
+        programs = {one.owner: one.program for one in self._case.passes}
+        server = Endpoint(programs, self._fate)
+        http = _http.client(transport=server.transport())
+        self._engine = engine = self._make(http, tasks=server)
+        watching(engine, self._audit)
+        engine.subscribe(self._befall)
+        for one in self._case.passes:
+            self._tasks[one.owner] = asyncio.ensure_future(self._pass(one))
+        for end in await asyncio.gather(*self._tasks.values(), return_exceptions=True):
+            if isinstance(end, Exception):
+                raise end
+        left = await engine.aclose()
+        if left:
+            await asyncio.sleep(LONGEST)  # what was given up on ends by itself
+        await asyncio.gather(*self._closing)
+        for pool in self._pools:
+            await pool.aclose()
+        await http.aclose()
+        await server.aclose()
+        self._audit.check_ended()
+        self._check_writes()
+        if self._case.mood == "calm":
+            self._check_calm()
+        stubborn = bool(self._fate.struck["tool: deaf"])
+        check_left(self.world, left, stubborn=stubborn)
+        if now() > LONGEST * (2 if left else 1) + self.world.slack:
+            self.world.wrong.append(f"it took {now():g} s")
+
+    def _make(self, http: Any, tasks: Endpoint) -> Engine:
+        case, on = self._case, self._case.switches
+        asks = any(one.program.asks for one in case.passes)
+        models = {name: self._model(name, http) for name in ("tiny", "small", "large")}
+        source = Speculation(source=Whims(case.seed), waste=4, load_price=0)
+        self.world.may_write = lambda tag: self.world.issued[tag] > 0 or tasks.spoke(tag)
+        return Engine(
+            tools=self.world.tools.values(),
+            model=models.pop("tiny") if asks else None,
+            models=models,
+            budget=case.budget,
+            cache=self._caching() if on.cache else False,
+            speculation=source if on.speculation else False,
+            partial=on.partial,
+            subscribers=[_shocked] if on.deaf_reader else [],
+            seed=case.seed,
+        )
+
+    def _model(self, name: str, http: Any) -> Any:
+        if self._case.switches.pool and name == "tiny":
+            pool = Pool(["http://one/v1", "http://two/v1"], name, http=http, dialect=None)
+            self._pools.append(pool)
+            return pool
+        return OpenAIBackend("http://one/v1", name, http=http)
+
+    def _caching(self) -> Caching:
+        if not self._case.switches.store:
+            return Caching()
+        store = FailingStore()
+        store.fate = self._fate
+        return Caching(store=store, memory=2000)
+
+    def _complain(self, _loop: Any, context: dict[str, Any]) -> None:
+        """Something that nobody handles, apart from a subscriber that breaks."""
+        if not isinstance(context.get("exception"), BrokenReader):
+            self.world.wrong.append(f"{context['message']}: {context.get('exception')!r}")
+
+    # Passes
+
+    async def _pass(self, one: Pass) -> None:
+        """One pass: what it gives, or how it ends, and when."""
+        OWNER.set(one.owner)
+        await asyncio.sleep(one.delay)
+        begun = now()
+        try:
+            value = await self._value(one)
+        except asyncio.CancelledError:
+            self._end(one, "cancelled")
+            raise
+        except DefinitionError as error:
+            if "closed" not in str(error):
+                raise
+            self._end(one, "closed")
+        except Exception as error:  # noqa: BLE001  # what it is, is checked
+            check_error(self.world, error)
+            self._end(one, type(error).__name__)
+        else:
+            self._end(one, "finished")
+            self._report.results[one.owner] = value
+        self._check_time(one, begun)
+
+    def _end(self, one: Pass, how: str) -> None:
+        self._report.counts[f"{one.program.kind}: {how}"] += 1
+
+    def _check_time(self, one: Pass, begun: float) -> None:
+        """See that the answer came by the deadline; a stream ends when nothing is left."""
+        if one.budget is None or one.budget.deadline is None:
+            return
+        answered = self._answered.get(one.owner, now())
+        until = begun + one.budget.deadline + IN_TIME + self.world.slack
+        if answered > until:
+            self.world.wrong.append(f"the answer came at {answered:g}, and not by {until:g}")
+
+    async def _value(self, one: Pass) -> Any:
+        """Start a run in the way that the pass says, and wait for it."""
+        starter: Any = self._engine
+        if self._case.switches.tenant:
+            starter = self._engine.tenant(one.owner, self._case.budget)
+        target, options = self._target(one)
+        if one.budget is not None and one.budget.deadline is not None:
+            self.world.until[one.owner] = now() + one.budget.deadline
+        if one.way == "run":
+            return await starter.run(target, **options)
+        if one.way == "start":
+            run = starter.start(target, **options)
+            self._runs.append(run)
+            return await run
+        return await self._streamed(one.owner, starter.stream(target, **options))
+
+    async def _streamed(self, owner: str, stream: Any) -> Any:
+        last: events.Event | None = None
+        async for event in stream:
+            last = event
+            self._answered[owner] = now()
+            if self._leaving:
+                self._leaving = False
+                await stream.aclose()
+                raise asyncio.CancelledError
+        if isinstance(last, events.RunFailed):
+            raise last.error
+        if isinstance(last, events.RunFinished):
+            return last.value
+        if not isinstance(last, events.RunCancelled):
+            self.world.wrong.append(f"the last event of a stream is {last}")
+        raise asyncio.CancelledError
+
+    def _target(self, one: Pass) -> tuple[Any, dict[str, Any]]:
+        program, owner = one.program, one.owner
+        if program.kind == "workflow":
+            return flow(self.world, program, owner, one.budget), {}
+        if program.kind == "plan":
+            for line in program.lines:
+                if line.call.writes:
+                    self.world.issued[placed(line.call, owner)["tag"]] += 1
+            return self._engine.plan(program.text(owner)), {"budget": one.budget}
+        strategy: Any = program.kind.partition(" ")[0]
+        return Task(f"Do task {owner}", strategy, budget=one.budget, show_remaining=False), {}
+
+    # What befalls them
+
+    def _befall(self, _event: events.Event) -> None:
+        while self._blows and self._blows[0].event <= self._audit.seen:
+            blow = self._blows.pop(0)
+            self._report.counts[f"blow: {blow.kind}"] += 1
+            self._strike(blow)
+
+    def _strike(self, blow: Blow) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        match blow.kind:
+            case "cancel":
+                for run in self._runs:
+                    run.cancel(reason="fate")
+            case "cancel the waiter":
+                for task in self._tasks.values():
+                    task.cancel()
+            case "cancel a call":
+                for run in self._runs:
+                    with suppress(LookupError):
+                        run.cancel(call=int(blow.event) % 4)
+            case "close":
+                self._closing.append(loop.create_task(self._engine.aclose()))
+            case "leave the stream":
+                self._leaving = True
+            case "jump" | "long jump":
+                seconds = blow.amount * (100.0 if blow.kind == "long jump" else 1.0)
+                loop._now += seconds
+                self.world.slack += seconds
+            case "wall":
+                self.wall += blow.amount * (-1.0 if blow.event % 2 else 1.0)
+            case "changed":
+                self._closing.append(loop.create_task(self._engine.changed("tree")))
+
+    # The end
+
+    def _check_calm(self) -> None:
+        """See that everything was done, where nothing went wrong."""
+        found = self._report.results
+        if len(found) < len(self._case.passes) or "lost: " in repr(found):
+            self.world.wrong.append(f"nothing went wrong, and yet the results are {found}")
+
+    def _check_writes(self) -> None:
+        asked = self.world.issued
+        for tag, times in self.world.wrote.items():
+            if asked[tag] and times > asked[tag] and tag not in self.world.repeatable:
+                self.world.wrong.append(f"{tag} was written {times} times, asked {asked[tag]}")
+        limit = self._case.budget.usd if self._case.budget is not None else None
+        if limit is not None and self.world.paid > limit:
+            self.world.wrong.append(f"{self.world.paid} was paid of {limit}")
+
+
+def _shocked(event: events.Event) -> None:
+    """A subscriber that breaks."""
+    raise BrokenReader
