@@ -116,8 +116,8 @@ def create(path: Path) -> None:
     os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with closing(sqlite3.connect(draft, isolation_level=None)) as db:
-            _set(db, f"application_id = {APPLICATION}", "auto_vacuum = INCREMENTAL")
-            _set(db, "journal_mode = WAL")
+            _set(db, "auto_vacuum = INCREMENTAL")  # only while nothing has been written
+            _set(db, f"application_id = {APPLICATION}", "journal_mode = WAL")
             _migrate(db)
         with suppress(FileExistsError):
             os.link(draft, path)
