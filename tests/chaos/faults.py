@@ -105,6 +105,6 @@ def blows(chance: random.Random, mood: Mood) -> list[Blow]:
         return []
     kinds = ("wall", "changed") if mood == "bearable" else BLOWS
     return [
-        Blow(chance.choice(kinds), chance.randrange(60), chance.choice((0.3, 5.0, 3600.0)))
-        for _ in range(chance.choice((0, 0, 1, 1, 2)))
+        Blow(chance.choice(kinds), chance.randrange(30), chance.choice((0.3, 5.0, 3600.0)))
+        for _ in range(chance.choice((0, 1, 1, 2)))
     ]

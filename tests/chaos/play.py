@@ -3,125 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pprint import pformat
 from typing import Any
 
-from agentflow import Budget, Caching, Engine, Pool, Speculation, Task, _http, clock, events
-from agentflow.caches.memory import MemoryStore
-from agentflow.caches.speculation.candidates import Candidate
-from agentflow.caches.speculation.trail import Trail
-from agentflow.caches.store import Entry
+from agentflow import Caching, Engine, Pool, Speculation, Task, _http, clock, events
 from agentflow.clock import now
 from agentflow.errors import DefinitionError
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.testing import VirtualDeadlock, VirtualLoop, run_virtual
+from tests.chaos.cases import Case, Pass
 from tests.chaos.endpoint import Endpoint
-from tests.chaos.faults import Blow, Fate, Mood, blows
+from tests.chaos.faults import Blow, Fate
+from tests.chaos.guests import BrokenReader, FailingStore, Whims, shocked
 from tests.chaos.laws import IN_TIME, Audit, check_error, check_left, watching
-from tests.chaos.programs import KINDS, Maker, Program, placed
+from tests.chaos.programs import placed
 from tests.chaos.stage import flow
 from tests.chaos.world import OWNER, World
 
-MOODS: tuple[Mood, ...] = ("calm", "bearable", "hostile", "hostile", "hostile")
-
 LONGEST = 40_000.0
 """Virtual seconds that nothing can take: every wait has an end long before."""
-
-
-@dataclass(frozen=True)
-class Switches:
-    """What is switched on."""
-
-    cache: bool = False
-    store: bool = False
-    speculation: bool = False
-    partial: bool = False
-    hedge: float | bool = False
-    pool: bool = False
-    tenant: bool = False
-    deaf_reader: bool = False
-
-    @classmethod
-    def draw(cls, chance: random.Random) -> Switches:
-        cache = chance.random() < 0.8
-        return cls(
-            cache=cache,
-            store=cache and chance.random() < 0.4,
-            speculation=cache and chance.random() < 0.4,
-            partial=chance.random() < 0.7,
-            hedge=chance.choice((False, False, 1.0)),
-            pool=chance.random() < 0.25,
-            tenant=chance.random() < 0.2,
-            deaf_reader=chance.random() < 0.1,
-        )
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One run of a program: its name, its limits, how it is started, and after how long."""
-
-    owner: str
-    program: Program
-    budget: Budget | None
-    way: str
-    delay: float
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that a seed decides."""
-
-    seed: int
-    mood: Mood
-    switches: Switches
-    passes: tuple[Pass, ...]
-    budget: Budget | None
-    blows: tuple[Blow, ...]
-
-    @classmethod
-    def draw(cls, seed: int) -> Case:
-        chance = random.Random(seed)
-        mood = MOODS[seed % len(MOODS)]
-        passes = tuple(_pass(f"p{n}", chance, mood) for n in range(chance.choice((1, 1, 2, 3))))
-        budget = _budget(chance) if mood == "hostile" and chance.random() < 0.3 else None
-        return cls(seed, mood, Switches.draw(chance), passes, budget, tuple(blows(chance, mood)))
-
-    def calm(self) -> Case:
-        """The same programs, and nothing else."""
-        return replace(self, mood="calm", switches=Switches(), blows=())
-
-    def show(self) -> str:
-        """The case as a person reads it."""
-        head = f"seed {self.seed} ({self.mood}), budget {self.budget}\n{pformat(self.switches)}"
-        parts = [
-            f"{one.owner} ({one.program.kind}, {one.way}, after {one.delay} s, {one.budget}):\n"
-            + one.program.show(one.owner)
-            for one in self.passes
-        ]
-        return "\n\n".join([head, f"from outside: {pformat(self.blows)}", *parts])
-
-
-def _pass(owner: str, chance: random.Random, mood: Mood) -> Pass:
-    kind = chance.choice(KINDS)
-    maker = Maker(chance, limits=mood == "hostile")
-    program = maker.program(kind, models=chance.random() < 0.4)
-    budget = _budget(chance) if mood == "hostile" and chance.random() < 0.5 else None
-    way = chance.choice(("run", "start", "stream"))
-    return Pass(owner, program, budget, way, chance.choice((0.0, 0.0, 0.3, 4.0)))
-
-
-def _budget(chance: random.Random) -> Budget:
-    return Budget(
-        usd=chance.choice((None, None, 0, "0.01", "0.025")),
-        tokens=chance.choice((None, None, None, 0, 900, 4000)),
-        deadline=chance.choice((None, 0.0, 0.3, 1.0, 3.0, 9.0, 30.0)),
-        when_spent=chance.choice(("finish", "cancel")),
-    )
 
 
 @dataclass
@@ -169,56 +72,6 @@ def report(case: Case) -> Report:
     finally:
         clock.wall = wall
     return player.report()
-
-
-class BrokenReader(Exception):
-    """Raised by a subscriber."""
-
-
-class FailingStore(MemoryStore):
-    """A second tier of the cache that dies."""
-
-    fate: Fate
-
-    async def get(self, keys: Sequence[str]) -> list[Entry | None]:
-        match self.fate.of_store():
-            case "raises":
-                raise OSError("the disk is gone")
-            case "hangs":
-                await asyncio.sleep(5.0)
-            case "forgets":
-                return [None] * len(keys)
-        return await super().get(keys)
-
-    def put(self, key: str, entry: Entry) -> None:
-        match self.fate.of_store():
-            case "raises":
-                raise OSError("the disk is gone")
-            case "is full":
-                return
-        super().put(key, entry)
-
-
-class Whims:
-    """Guesses at calls such as programs make, writes too, and at nonsense."""
-
-    def __init__(self, seed: int) -> None:
-        self._chance = random.Random(~seed)
-        maker = Maker(self._chance, limits=False)
-        calls = [maker.call("ab") for _ in range(10)]
-        self._calls = [(call.tool, placed(call, "p0")) for call in calls]
-        self._calls += [("nothing", {}), ("get", {"area": 1}), ("double", {"n": "z" * 1000})]
-
-    def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
-        chance = self._chance
-        return [
-            Candidate(name, dict(arguments), chance.random(), chance.random(), "a whim")
-            for name, arguments in chance.choices(self._calls, k=chance.randrange(limit + 1))
-        ]
-
-    def learn(self, trail: Trail) -> None: ...
-
-    def close(self, trail: Trail) -> None: ...
 
 
 class Player:
@@ -299,7 +152,7 @@ class Player:
             cache=self._caching() if on.cache else False,
             speculation=source if on.speculation else False,
             partial=on.partial,
-            subscribers=[_shocked] if on.deaf_reader else [],
+            subscribers=[shocked] if on.deaf_reader else [],
             seed=case.seed,
         )
 
@@ -454,8 +307,3 @@ class Player:
         limit = self._case.budget.usd if self._case.budget is not None else None
         if limit is not None and self.world.paid > limit:
             self.world.wrong.append(f"{self.world.paid} was paid of {limit}")
-
-
-def _shocked(event: events.Event) -> None:
-    """A subscriber that breaks."""
-    raise BrokenReader

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.chaos.play import Case, report
+from tests.chaos.cases import Case
+from tests.chaos.play import report
 
 
 def test_the_laws_hold_whatever_happens(seeds: range) -> None:
