@@ -9,11 +9,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from agentflow.budgets.allocation.situation import Allocator
 from agentflow.budgets.estimates import Estimates
 from agentflow.caches.caching import Caching, Scope
+from agentflow.caches.epochs import Epochs
 from agentflow.caches.keys import Keys
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.tool_cache import Reused, ToolCache, reusable
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 KEEP_EVERY = 30.0
 """Seconds between two times that estimates are written to disk, the last time apart."""
+
+REMEMBERED = 100
+"""Calls that would not end whose names are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,10 @@ _LEAST = {"grace": 0.0, "watchdog": 0.001}
 
 @dataclass(slots=True)
 class _Shared:
-    """What all calls of one tool share in one engine; it is gone with either of the two."""
+    """What all calls of one tool share in one engine; it is gone with either of the two.
+
+    So it must not hold the services: the tool's `shared` would never let go of them.
+    """
 
     call: BoundCall | None = None
     keys: Keys | None = None
@@ -108,10 +115,10 @@ class _Shared:
             gate,
             limiter,
             services.threads,
-            services.spawn,
+            _Spawn(services),
             latencies=self.latencies,
             reused=reused,
-            leave=None if services.cache is None else partial(_leave, services.cache, tool),
+            leave=None if services.cache is None else partial(_leave, services.cache.epochs, tool),
             shared=services.cache is not None and services.cache.disk is not None,
         )
 
@@ -137,7 +144,7 @@ class Services:
         foresight: What its runs have learnt of what comes next; None without speculation.
         streaming: Names of models that were seen to stream.
         deciding: Held by the run whose allocator decides: taking turns, each is done earlier.
-        abandoned: Names of calls that would not end.
+        abandoned: Names of calls that would not end, the last ones.
     """
 
     def __init__(
@@ -251,6 +258,7 @@ class Services:
     def abandon(self, task: asyncio.Task[Any], name: str) -> None:
         """A task does not end although it was cancelled: name it, and wait no longer."""
         self.abandoned.append(name)
+        del self.abandoned[:-REMEMBERED]
         task.set_name(name)
         self._tasks[task] = None
         task.add_done_callback(self._forget)
@@ -287,11 +295,23 @@ class Services:
         return [task.get_name() for task in left] + self.threads.abandoned
 
 
+class _Spawn:
+    """Starts tasks of services that it does not keep alive: whoever calls it does."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = ref(services)
+
+    def __call__(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        services = self._services()
+        assert services is not None, "a run holds them"
+        return services.spawn(work, name)
+
+
 def _leave(
-    cache: ToolCache, tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    epochs: Epochs, tool: Tool[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Callable[[], None]:
     """Nobody waits any more for a call that may write; gives what to call when it has ended."""
-    return cache.epochs.left(written(tool, args, kwargs))
+    return epochs.left(written(tool, args, kwargs))
 
 
 def _let_go(task: asyncio.Task[Any]) -> None:
