@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agentflow.caches.database import identity, own_folder
+from agentflow._private import own_folder
+from agentflow.caches.database import identity
 from agentflow.caches.disk import primary_code
 from agentflow.caches.owners import Owner
 from agentflow.errors import JournalError

@@ -46,6 +46,7 @@ _SPECIAL = tuple(
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
 _COMPATIBLE = IPv6Network("::/96")
+_ISATAP, _ISATAP_MASK = 0x5EFE, 0xFDFF_FFFF  # of the interface, its universal bit set or not
 _DOTTED = re.compile(r"(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.IGNORECASE)
 
@@ -160,3 +161,5 @@ def _destinations(address: Address) -> Iterator[Address]:
         yield address.sixtofour
     if address.teredo:
         yield from address.teredo
+    if int(address) >> 32 & _ISATAP_MASK == _ISATAP:
+        yield low

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Origin: TypeAlias = "tuple[str, bytes, int]"
 """Scheme, host as it is sent, and port."""
 
+_SHOWN = 200  # characters of a URL
 _HOST = re.compile(r"\s*[a-z][a-z0-9+.-]*://[^/?#]*(?=[/?#])", re.IGNORECASE)
 
 
@@ -45,6 +46,8 @@ def parse(text: str, base: httpx.URL | None = None) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         message = "only absolute http:// and https:// URLs can be fetched"
         raise FetchFailed(message, url=_redacted(text))
+    if not 0 < port_of(url) < 2**16:
+        raise FetchFailed("there is no such port", url=shown(url))
     return url
 
 
@@ -56,12 +59,13 @@ def up_to_host(begun: str) -> str | None:
 
 def shown(url: httpx.URL) -> str:
     """A URL as messages show it."""
-    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))[:_SHOWN]
 
 
 def port_of(url: httpx.URL) -> int:
     """The port, also where it is left out."""
-    return url.port or (443 if url.scheme == "https" else 80)
+    usual = 443 if url.scheme == "https" else 80
+    return usual if url.port is None else url.port
 
 
 def origin_of(url: httpx.URL) -> Origin:
@@ -80,4 +84,4 @@ def authorization(url: httpx.URL) -> dict[str, str]:
 
 def _redacted(text: str) -> str:
     """A text that may be a URL, without what may be credentials."""
-    return re.sub(r"//.*@", "//", text.partition("?")[0])[:200]
+    return re.sub(r"(?s)//.*@", "//", text.partition("?")[0])[:_SHOWN]

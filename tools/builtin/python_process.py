@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+from agentflow.tools.builtin.scratch import remove
 
 GRACE = 5.0
 """Seconds the launcher has to kill what is left."""
@@ -87,7 +88,7 @@ class Process:
     def exit_code(self) -> int:
         """0 is success; 128 and a signal's number if one ended it."""
         code = self._transport.get_returncode()
-        return 137 if code is None else code
+        return 137 if code is None else code if code >= 0 else 128 - code
 
     @property
     def has_begun(self) -> bool:
@@ -131,6 +132,8 @@ class Process:
         """End the lifeline, upon which the launcher kills what is left, and wait for it."""
         try:
             _cut_lifeline(self._transport)
+            with contextlib.suppress(ProcessLookupError):
+                self._transport.send_signal(signal.SIGCONT)  # the program may have stopped it
             async with asyncio.timeout(GRACE):
                 await self._capture.over.wait()
         except TimeoutError:
@@ -155,7 +158,7 @@ async def process(limits: Limits) -> AsyncIterator[Process]:
         finally:
             await started.stop()
     finally:
-        await asyncio.shield(asyncio.to_thread(_remove, folder))
+        await asyncio.shield(asyncio.to_thread(remove, folder))
 
 
 async def _start(folder: Path, limits: Limits) -> Process:
@@ -250,15 +253,3 @@ def _environment(folder: Path) -> Mapping[str, str]:
     """Nothing of ours: no keys, no paths, no proxies."""
     own = str(folder)
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": own, "TMPDIR": own}
-
-
-def _remove(folder: Path) -> None:
-    """Delete the folder, also if the program has locked it, or what is in it."""
-    with contextlib.suppress(FileNotFoundError):
-        os.chmod(folder, 0o700)
-    for path, names, _ in os.walk(folder):
-        for name in names:
-            inner = os.path.join(path, name)
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
