@@ -116,7 +116,7 @@ class MeteredModel:
         """
         notes = self._run.notes
         replies = None if notes is None else notes.replies_to(request, self.node)
-        if replies is not None and (recorded := replies.recorded(request)) is not None:
+        if replies is not None and (recorded := await replies.recorded(request)) is not None:
             yield RecalledStream(recorded)
             return
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)

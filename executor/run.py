@@ -264,6 +264,12 @@ class Run(Ending[T]):
         return self._future.done()
 
     @property
+    def begins_early(self) -> bool:
+        """Whether calls begin while a model writes them; not while it learns what it did before."""
+        recalling = self.notes is not None and self.notes.recalling
+        return self.host.services.partial and not recalling
+
+    @property
     def partial(self) -> PartialStats:
         """What calls gained that began while a model wrote them."""
         return self.driver.parts.stats

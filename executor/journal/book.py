@@ -69,6 +69,7 @@ class Book:
         run: As given.
         encoder: As given.
         recall: As given.
+        again: What the history has is written down once more.
         unwritten: What is called before a call is announced, to write down what it depends on.
     """
 
@@ -84,6 +85,7 @@ class Book:
         self.run = run
         self.encoder = encoder
         self.recall = recall
+        self.again = recall is not None and not recall.live
         self.unwritten: set[Callable[[], None]] = set()
         self._loop = loop
         self._spent: tuple[Amount, Amount] = NOTHING, NOTHING

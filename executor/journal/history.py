@@ -23,6 +23,7 @@ class Outcome:
         error: What is kept of its failure, or None.
         cancelled: It was cancelled.
         lost: Why its value was not kept; empty if it was.
+        nested: It was a run, which is run again; what it comes to is told by its own calls.
     """
 
     step: str
@@ -31,6 +32,7 @@ class Outcome:
     error: Mapping[str, Any] | None = None
     cancelled: bool = False
     lost: str = ""
+    nested: bool = False
 
 
 @dataclass(slots=True)
@@ -85,8 +87,8 @@ class Reading:
     Args:
         run: Id of the outermost run.
         blob: Gives a large value by its digest.
-        whole: Keep what ended because the run was stopped, too: it is to be seen again, not to
-            go on.
+        whole: Keep what nested runs did, and what ended because the run was stopped: it is to be
+            seen again, not to go on.
     """
 
     def __init__(self, run: str, blob: Callable[[str], bytes], *, whole: bool = False) -> None:
@@ -110,6 +112,8 @@ class Reading:
         if again:
             self._forget_failures()
         history = self.history
+        if self._whole:
+            return history
         for kept in (history.outcomes, history.made, history.intents):
             for step in [step for step in kept if _within(step, history.outcomes)]:
                 del kept[step]
@@ -152,6 +156,7 @@ class Reading:
             outcome = Outcome(step, turn, error=record["error"])
         else:
             outcome = Outcome(step, turn, cancelled=True)
+        outcome.nested = self._whole and bool(record.get("nested"))
         self.history.outcomes.pop(step, None)
         self.history.outcomes[step] = outcome
 

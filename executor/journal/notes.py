@@ -16,6 +16,7 @@ from agentflow.executor.journal.recall import Recall
 from agentflow.executor.journal.replies import Replies
 from agentflow.executor.journal.values import failure_data, failure_of, plain_json
 from agentflow.planner.plan import GATHER
+from agentflow.tools.tool import Tool
 
 if TYPE_CHECKING:
     from agentflow.errors import JournalError, RunError
@@ -87,7 +88,7 @@ class Notes:
         for node, line in zip(event.nodes, event.lines, strict=True):
             if naming.nodes[node].tool != GATHER:
                 step = naming.step(node)
-                if self.recall is None or not self.recall.made(step, line):
+                if self.recall is None or not self.recall.made(step, line) or self.book.again:
                     made.append((node, step, line))
         if made:
             nodes, steps, lines = zip(*made, strict=True)
@@ -102,7 +103,7 @@ class Notes:
         began = self._begun.pop(place, event.at)
         if event.element is None and not state.plain(state.slot(event.node)):
             return  # a join or a map: what it consists of is written down
-        if place in self._recalled:
+        if place in self._recalled and not self.book.again:
             return
         encoded = self.book.encoder.encode(self._run.tool(event.tool), event.value)
         if encoded is None:
@@ -116,7 +117,7 @@ class Notes:
         """A call ended without a value; one that had not begun will do so again by itself."""
         place = (event.node, event.element)
         began = self._begun.pop(place, None)
-        if began is None or place in self._recalled:
+        if began is None or (place in self._recalled and not self.book.again):
             return
         if isinstance(event, events.NodeFailed):
             error = f'"error":{plain_json(failure_data(event.error))}'
@@ -126,10 +127,15 @@ class Notes:
 
     def _ended(self, name: str, event: events.NodeEvent, began: float, kept: str) -> None:
         node, element = event.node, event.element
+        step = self._run.naming.step(node, element)
+        if nests(self._run.tool(event.tool)):
+            kept = f'"nested":true,{kept}'
+            if self.recall is not None:
+                self.recall.passed(step)
         self.book.write_text(
             f'{{"event":"{name}",{self._head}{event.at:.6f},"began":{began:.6f},"node":{node},'
             f'"tool":"{event.tool}","element":{"null" if element is None else element},'
-            f'"step":"{self._run.naming.step(node, element)}","turn":{self.book.turn()},{kept}}}'
+            f'"step":"{step}","turn":{self.book.turn()},{kept}}}'
         )
         self.spent()
 
@@ -187,7 +193,8 @@ class Notes:
             JournalError: It cannot be announced.
         """
         if self.recall is not None:
-            found = await self.recall.outcome(self.step(slot))
+            hold = not nests(call.tool)  # else its calls are held
+            found = await self.recall.outcome(self.step(slot), hold=hold)
             if found is not None and (ended := self._happening(slot, call, found)) is not None:
                 return ended
         if call.changes:
@@ -237,3 +244,8 @@ class Notes:
             f'"tool":"{call.tool.name}","step":"{step}"}}'
         )
         await self.book.durable()
+
+
+def nests(tool: Tool[..., Any]) -> bool:
+    """Whether a call of the tool is a run of its own."""
+    return tool.implementation is not tool.fn

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 
 from agentflow.errors import HistoryMismatch
-from agentflow.executor.journal.history import History, Outcome
+from agentflow.executor.journal.history import History, Outcome, RecordedReply
 
-HOPS = 4
+HOPS = 16
 """Turns of the loop between outcomes that were not known at the same time: what waited for the
 first has seen it before the second."""
 
@@ -34,7 +34,7 @@ class Recall:
 
     Attributes:
         history: As given.
-        over: Whether everything has been handed out.
+        live: As given.
     """
 
     def __init__(
@@ -43,21 +43,21 @@ class Recall:
         self.history = history
         self._loop = loop
         self._ordered = ordered
-        self._live = live
+        self.live = live
         self._next = deque(history.outcomes.values())
         self._asking: dict[str, Deliver] = {}
+        self._nested: set[str] = set()  # steps of nested runs that have ended
         self._passed: set[str] = set()  # steps whose outcome nobody had asked for in its turn
         self._unmade = dict(history.made)
+        self._unread = set(history.replies)
         self._stirring = False
         self._drained: asyncio.Future[None] = loop.create_future()
-        self.broken: Callable[[HistoryMismatch], None] | None = None
-        self.drained: Callable[[], None] | None = None
         self._check()
 
     @property
     def over(self) -> bool:
         """Whether everything has been handed out."""
-        return self._drained.done()
+        return self._drained.done() and not self._unread
 
     def has(self, step: str) -> bool:
         """Whether a call ended before."""
@@ -73,14 +73,14 @@ class Recall:
             return True
         if step in self.history.made:
             return True
-        if self._ordered and (self._unmade or not self._live):
+        if self._ordered and (self._unmade or not self.live):
             raise self._mismatch(line)
         return False
 
     def ask(self, step: str, deliver: Deliver) -> bool:
         """A call is about to be made: have its outcome handed to `deliver`, if there is one."""
         outcome = self.history.outcomes.get(step)
-        if outcome is None:
+        if outcome is None or outcome.nested:
             return False
         if not self._ordered or step in self._passed:
             deliver(outcome)
@@ -89,8 +89,8 @@ class Recall:
         self._stir()
         return True
 
-    async def outcome(self, step: str) -> Outcome | None:
-        """How a call ended before; None, when all of the history is known, if it did not."""
+    async def outcome(self, step: str, *, hold: bool = True) -> Outcome | None:
+        """How a call ended before; None if it did not, `hold` until all of the history is known."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
 
         def deliver(outcome: Outcome) -> None:
@@ -103,9 +103,25 @@ class Recall:
             finally:
                 self._asking.pop(step, None)
                 self._stir()
-        if self._ordered:
+        if self._ordered and hold:
             await asyncio.shield(self._drained)
+        if not self.live and hold:
+            await self.forever()
         return None
+
+    async def forever(self) -> None:
+        """Wait at what the history does not have, where nothing is made anew."""
+        await self._loop.create_future()
+
+    def passed(self, step: str) -> None:
+        """A nested run has ended by itself, which others may have waited for."""
+        self._nested.add(step)
+        self._stir()
+
+    def reply(self, ask: str) -> RecordedReply | None:
+        """What a model replied before."""
+        self._unread.discard(ask)
+        return self.history.replies.get(ask)
 
     def ended(self, name: str) -> None:
         """The program has ended.
@@ -145,6 +161,8 @@ class Recall:
             self._stir()
 
     def _ready(self, outcome: Outcome) -> bool:
+        if outcome.nested:
+            return outcome.step in self._nested
         return outcome.cancelled or outcome.step in self._asking
 
     def _hand_out(self) -> None:
@@ -162,6 +180,4 @@ class Recall:
             return False
         if not self._drained.done():
             self._drained.set_result(None)
-            if self.drained is not None:
-                self._loop.call_soon(self.drained)
         return True

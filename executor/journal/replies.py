@@ -51,13 +51,16 @@ class Replies:
         self._path = path
         self._asked: dict[str, tuple[ChatRequest, int, int]] = {}  # request, number, attempt
 
-    def recorded(self, request: ChatRequest) -> RecordedReply | None:
+    async def recorded(self, request: ChatRequest) -> RecordedReply | None:
         """What came of this request in an earlier execution, the first time it is asked for."""
         recall = self._notes.recall
         ask, attempt = self._ask(request)
-        if recall is None or attempt > 1:  # one that had broken off has been given
+        if recall is None:
             return None
-        return recall.history.replies.get(ask)
+        found = recall.reply(ask) if attempt == 1 else None  # else it had broken off
+        if found is None and not recall.live:
+            await recall.forever()
+        return found
 
     @asynccontextmanager
     async def keep(self, stream: ReplyStream, request: ChatRequest) -> AsyncIterator[ReplyStream]:

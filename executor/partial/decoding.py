@@ -148,7 +148,7 @@ class Decoding:
     # Beginning
 
     def _may_begin(self, tool: Tool[..., Any]) -> bool:
-        if not self._run.host.services.partial:
+        if not self._run.begins_early:
             return False
         return bool(tool.signature.roles.early) or tool.origin.warm_up is not None
 

@@ -52,7 +52,6 @@ class Workbench:
         model: The model, paid by the run.
         builder: Grows the run's plan.
         limits: Ceilings on what a model may ask for.
-        partial: Whether calls begin while they are written, and a reply is stopped at a mistake.
     """
 
     def __init__(
@@ -65,10 +64,12 @@ class Workbench:
         self._remaining = Remaining(run.ledger, show_remaining)
         self.builder = Builder(self.specs.get)
         self.limits = run.host.services.limits
-        self.partial = run.host.services.partial
         self._expected: list[int] = []  # calls whose part waits for them to be started
 
-    # Calls
+    @property
+    def partial(self) -> bool:
+        """Whether calls begin while they are written, and a reply is stopped at a mistake."""
+        return self._run.begins_early
 
     def add(self, node: Node, part: Part | None = None) -> int:
         """Start a call, which goes on from its part if it has one; the id of its node."""
