@@ -42,12 +42,12 @@ async def echo(number: int) -> int:
 
 @tool(pure=True)
 async def computed(number: int) -> str:
-    return str(number) * 1000
+    return f"{number:06}" * 400
 
 
 @tool(reads="shelf/{number}")
 async def looked_up(number: int) -> str:
-    return str(number) * 1000
+    return f"{number:06}" * 400
 
 
 @tool(writes="shelf/{number}")
