@@ -16,6 +16,7 @@ from agentflow import clock
 from agentflow.budgets.estimate_file import default_path as estimates_path
 from agentflow.caches.worker import Worker
 from agentflow.errors import DefinitionError, JournalError
+from agentflow.executor.journal.retention import PORTION
 from agentflow.executor.journal.rows import LARGEST, LARGEST_RECORD, Batch, to_columns
 from agentflow.executor.journal.store import Durability, JournalStore, digest_of
 from agentflow.wording import described
@@ -283,14 +284,23 @@ class Journal:
 
     def _write(self, batch: Batch) -> None:
         self.store.write(batch)
-        worker = self._worker
-        if worker is not None and clock.monotonic() >= self._prune_at:
+        if clock.monotonic() >= self._prune_at:
             self._prune_at = clock.monotonic() + PRUNE
+            self._prune_soon()
+
+    def _prune_soon(self) -> None:
+        """Remove some runs after the commits that wait already."""
+        if self._worker is not None:
             with suppress(RuntimeError):  # closed meanwhile
-                worker.submit(self._prune)  # so that nobody waits for it
+                self._worker.submit(self._prune)
 
     def _prune(self) -> None:
         try:
-            self.store.prune(keep=self._keep, max_bytes=self._max_bytes, now=clock.wall())
+            removed = self.store.prune_some(
+                keep=self._keep, max_bytes=self._max_bytes, now=clock.wall()
+            )
         except JournalError as error:
             _log.warning("old runs are not removed", error=str(error))
+        else:
+            if removed == PORTION:
+                self._prune_soon()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -48,10 +49,10 @@ def export(store: JournalStore, run: str, file: TextIO) -> None:
     """
     row = store.run(run)
     head = {"agentflow": "run", "version": VERSION, **asdict(row)}
-    file.write(json.dumps(head) + "\n")
+    file.write(_line(store, row.id, head))
     for record in store.records(row.id):
         whole = {name: _inlined(store, value) for name, value in record.items()}
-        file.write(json.dumps(whole, separators=(",", ":")) + "\n")
+        file.write(_line(store, row.id, whole))
 
 
 def load(path: str | Path) -> RecordedRun:
@@ -61,43 +62,60 @@ def load(path: str | Path) -> RecordedRun:
         JournalError: The file cannot be read, is none, is damaged, or is of a newer version; the
             line at fault is named.
     """
-    number = 0
     try:
         with open(path, "rb") as file:
-            lines = enumerate(_lines(file), 1)
-            number, first = next(lines, (1, b""))
-            row = _head(read_object(first))
-            records = []
-            for number, line in lines:  # noqa: B007  # named when the line is damaged
-                records.append(read_object(line))
+            objects = _objects(file)
+            return RecordedRun(_head(next(objects, {})), tuple(objects))
     except OSError as error:
         raise JournalError(f"a recorded run cannot be read: {error}", path=str(path)) from error
     except ValueError as error:
-        raise JournalError(f"{path}, line {number}: {error}", path=str(path)) from error
-    return RecordedRun(row, tuple(records))
+        raise JournalError(f"{path}, {error}", path=str(path)) from error
+
+
+def _objects(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The objects in the lines of a file.
+
+    Raises:
+        ValueError: A line is none, or too large to be read; it is named.
+    """
+    left = LARGEST_FILE
+    for number in count(1):
+        line = file.readline(LARGEST + 1)
+        if not line:
+            return
+        left -= len(line)
+        if len(line) > LARGEST or left < 0:
+            raise ValueError(f"line {number}: there is more than can be read")
+        try:
+            value = read_object(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        yield value
 
 
 def _head(data: dict[str, Any]) -> RunRow:
     """What is listed of the run, from the first line."""
     version = data.get("version")
     if data.get("agentflow") != "run" or type(version) is not int:
-        raise ValueError("it is no recorded run; `agentflow runs --export RUN` writes one")
+        raise ValueError("line 1: it is no recorded run")
     if version > VERSION:
         raise ValueError(
-            f"it is of a newer version of agentflow (format {version}, this one reads up to "
-            f"{VERSION}): update agentflow"
+            f"line 1: it is of a newer version of agentflow (format {version}, this one reads up "
+            f"to {VERSION}): update agentflow"
         )
-    return to_run(data)
+    try:
+        return to_run(data)
+    except ValueError as error:
+        raise ValueError(f"line 1: {error}") from error
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, as long as neither they nor the file are too large to be read."""
-    left = LARGEST_FILE
-    while line := file.readline(LARGEST + 1):
-        left -= len(line)
-        if len(line) > LARGEST or left < 0:
-            raise ValueError("there is more than can be read")
-        yield line
+def _line(store: JournalStore, run: str, data: dict[str, Any]) -> str:
+    try:
+        return json.dumps(data, separators=(",", ":")) + "\n"
+    except RecursionError as error:
+        path = str(store.path)
+        message = f"{path}: a record of run {run} is nested too deeply"
+        raise JournalError(message, path=path, run=run) from error
 
 
 def _inlined(store: JournalStore, value: Any) -> Any:

@@ -14,6 +14,9 @@ from agentflow.errors import DefinitionError
 ENDED = ("finished", "failed", "cancelled")
 """States of a run that will not go on."""
 
+VERDICTS = ("approve", "deny", "done")
+"""What can be answered to a question."""
+
 LARGEST_RECORD = 16 << 20
 """Characters of a record that is kept."""
 
@@ -195,9 +198,19 @@ def from_columns(values: Mapping[str, Any]) -> RunRow:
     except (TypeError, ValueError, RecursionError) as error:
         began = values["began"] if isinstance(values["began"], float) else 0.0
         note = f"its row is damaged: {error}"
-        return RunRow(
-            str(values["id"]), "", "", {}, "damaged", began, began, 0.0, "0", 0, (), note, 0
-        )
+        run = str(values["id"])
+        return RunRow(run, "", "", {}, "damaged", began, began, 0.0, "0", 0, (), note, 0)
+
+
+def to_answer(verdict: Any, value: Any, by: Any, at: Any) -> Answer:
+    """An answer from its columns.
+
+    Raises:
+        ValueError: One is not of its type.
+    """
+    if verdict not in VERDICTS or not isinstance(value, str | None):
+        raise ValueError(f"{verdict!r}, {value!r}")
+    return Answer(verdict, value, str(by), at if isinstance(at, float) else 0.0)
 
 
 def pack(lines: Iterable[str]) -> Iterator[tuple[bytes, int]]:

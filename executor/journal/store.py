@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from agentflow import clock
-from agentflow.errors import JournalError
+from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.journal import retention
 from agentflow.executor.journal.connection import Connection
 from agentflow.executor.journal.rows import (
     COLUMNS,
     NEEDED,
+    VERDICTS,
     Answer,
     Batch,
     RunRow,
     from_columns,
     pack,
+    to_answer,
     to_columns,
     unpack,
 )
@@ -34,6 +36,15 @@ _SELECT = f"SELECT {', '.join(COLUMNS)}, owner FROM runs"
 def digest_of(data: bytes) -> str:
     """The name of a large value, by its content."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+class _Place(NamedTuple):
+    """Where a run is in the database, and whose it is."""
+
+    number: int
+    state: str
+    rows: int
+    owner: str
 
 
 class JournalStore:
@@ -128,16 +139,17 @@ class JournalStore:
             JournalError: One is missing or damaged; all before it have been given.
         """
         with self._file.read() as db:
-            number, rows = self._numbers(db, run)
-        for seq in range(rows):
+            place = self._place(db, run)
+        for seq in range(place.rows):
             with self._file.read() as db:
                 query = "SELECT lines, checksum FROM records WHERE run = ? AND seq = ?"
-                row = db.execute(query, (number, seq)).fetchone() or (None, None)
+                row = db.execute(query, (place.number, seq)).fetchone() or (None, None)
             try:
                 yield from unpack(*row)
             except ValueError as error:
                 raise self._file.error(
-                    f"the records of run {run} are damaged (row {seq + 1} of {rows}): {error}", run
+                    f"the records of run {run} are damaged (row {seq + 1} of {place.rows}): {error}",
+                    run,
                 ) from error
 
     def blob(self, digest: str) -> bytes:
@@ -161,15 +173,12 @@ class JournalStore:
         """
         with self._file.write() as db:
             self._owner.appear()
-            query = "SELECT state, owner FROM runs WHERE id = ?"
-            state, owner = db.execute(query, (run,)).fetchone() or ("", "")
-            if not state:
-                raise self._unknown(db, run)
-            if state == "running" and owner != self._owner.name and self._owner.lives(owner):
+            place = self._place(db, run)
+            if place.owner != self._owner.name and self._goes_on(place):
                 raise self._file.error(f"run {run} is going on in another process", run)
             db.execute(
-                "UPDATE runs SET state = 'running', owner = ?, updated = ? WHERE id = ?",
-                (self._owner.name, self._wall(), run),
+                "UPDATE runs SET state = 'running', owner = ?, updated = ? WHERE number = ?",
+                (self._owner.name, self._wall(), place.number),
             )
 
     def answer(
@@ -184,9 +193,12 @@ class JournalStore:
 
         Raises:
             JournalError: There is no such run, or it was answered otherwise before.
+            DefinitionError: There is no such verdict.
         """
+        if verdict not in VERDICTS:
+            raise DefinitionError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         with self._file.write() as db:
-            number, _ = self._numbers(db, run)
+            number = self._place(db, run).number
             if (known := self._answers(db, number).get(question)) is None:
                 row = (number, question, verdict, value, by, self._wall())
                 db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
@@ -200,7 +212,7 @@ class JournalStore:
     def answers(self, run: str) -> dict[str, Answer]:
         """The answers to the questions of a run, by question."""
         with self._file.read() as db:
-            return self._answers(db, self._numbers(db, run)[0])
+            return self._answers(db, self._place(db, run).number)
 
     def prune(self, *, keep: float | None, max_bytes: int | None, now: float) -> int:
         """Remove ended runs, the oldest first; gives how many.
@@ -210,13 +222,19 @@ class JournalStore:
             max_bytes: How much all runs may take, or None for any amount.
             now: Wall time.
         """
-        before = None if keep is None else now - keep
         removed, step = 0, retention.PORTION
         while step == retention.PORTION:
-            with self._file.write() as db:
-                step = retention.prune_some(db, before=before, max_bytes=max_bytes)
+            step = self.prune_some(keep=keep, max_bytes=max_bytes, now=now)
             removed += step
-        self._shrink()
+        return removed
+
+    def prune_some(self, *, keep: float | None, max_bytes: int | None, now: float) -> int:
+        """The same for one portion; fewer than `retention.PORTION` were the last."""
+        before = None if keep is None else now - keep
+        with self._file.write() as db:
+            removed = retention.prune_some(db, before=before, max_bytes=max_bytes)
+        if removed:
+            self._shrink()
         return removed
 
     def delete(self, run: str) -> None:
@@ -226,13 +244,10 @@ class JournalStore:
             JournalError: There is no such run, or it is going on.
         """
         with self._file.write() as db:
-            query = "SELECT number, state, owner FROM runs WHERE id = ?"
-            number, state, owner = db.execute(query, (run,)).fetchone() or (None, "", "")
-            if number is None:
-                raise self._unknown(db, run)
-            if state == "running" and self._owner.lives(owner):
+            place = self._place(db, run)
+            if self._goes_on(place):
                 raise self._file.error(f"run {run} is going on: cancel it first", run)
-            retention.remove(db, number)
+            retention.remove(db, place.number)
         self._shrink()
 
     def check(self) -> list[str]:
@@ -240,8 +255,8 @@ class JournalStore:
         try:
             with self._file.read() as db:
                 found = [text for (text,) in db.execute("PRAGMA integrity_check") if text != "ok"]
-                runs = [run for (run,) in db.execute("SELECT id FROM runs")]
-                digests = [name for (name,) in db.execute("SELECT DISTINCT digest FROM refs")]
+                runs = [str(run) for (run,) in db.execute("SELECT id FROM runs")]
+                digests = [str(name) for (name,) in db.execute("SELECT DISTINCT digest FROM refs")]
         except JournalError as error:
             return [str(error)]
         reads: list[Callable[[], object]] = [partial(self._read_through, run) for run in runs]
@@ -255,26 +270,25 @@ class JournalStore:
 
     def _write_run(self, db: sqlite3.Connection, batch: Batch, run: str) -> None:
         columns = to_columns(batch.runs.get(run, {}))
-        query = "SELECT number, rows, owner FROM runs WHERE id = ?"
-        number, rows, owner = db.execute(query, (run,)).fetchone() or (None, 0, self._owner.name)
-        if owner != self._owner.name:
+        if (place := self._find(db, run)) is None:
+            place = self._insert(db, run, columns)
+        if place.owner != self._owner.name:
             raise self._file.error(f"run {run} is gone on with by another process", run)
-        if number is None:
-            number = self._insert(db, run, columns)
-        size = 0
-        for seq, (data, checksum) in enumerate(pack(batch.lines.get(run, ())), rows):
-            db.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (number, seq, data, checksum))
-            rows, size = seq + 1, size + len(data)
+        rows, size = place.rows, 0
+        for data, checksum in pack(batch.lines.get(run, ())):
+            row = (place.number, rows, data, checksum)
+            db.execute("INSERT INTO records VALUES (?, ?, ?, ?)", row)
+            rows, size = rows + 1, size + len(data)
         columns = {"updated": self._wall(), "rows": rows, **columns}
         changes = ", ".join(f"{name} = ?" for name in columns)
         db.execute(
             f"UPDATE runs SET size = size + ?, {changes} WHERE number = ?",
-            (size, *columns.values(), number),
+            (size, *columns.values(), place.number),
         )
 
     def _insert(
-        self, db: sqlite3.Connection, run: str, columns: dict[str, str | int | float]
-    ) -> int:
+        self, db: sqlite3.Connection, run: str, columns: Mapping[str, str | int | float]
+    ) -> _Place:
         if missing := [name for name in NEEDED if name not in columns]:
             raise self._file.error(
                 f"run {run} is not in the journal, or no more ({missing[0]})", run
@@ -284,7 +298,7 @@ class JournalStore:
             " VALUES (?, ?, ?, ?, ?, 0, ?)",
             (run, *(columns[name] for name in NEEDED), self._owner.name),
         )
-        return int(cursor.lastrowid or 0)
+        return _Place(cursor.lastrowid or 0, "running", 0, self._owner.name)
 
     def _row(self, columns: tuple[Any, ...]) -> RunRow:
         """A run as it is now: one whose process died was interrupted."""
@@ -293,17 +307,31 @@ class JournalStore:
             values["state"] = "interrupted"
         return from_columns(values)
 
-    def _numbers(self, db: sqlite3.Connection, run: str) -> tuple[int, int]:
-        """The number of a run, and of rows that hold its records."""
-        row = db.execute("SELECT number, rows FROM runs WHERE id = ?", (run,)).fetchone()
-        if row is None:
+    def _place(self, db: sqlite3.Connection, run: str) -> _Place:
+        if (place := self._find(db, run)) is None:
             raise self._unknown(db, run)
-        number, rows = row
-        return number, rows
+        return place
+
+    def _find(self, db: sqlite3.Connection, run: str) -> _Place | None:
+        query = "SELECT number, state, rows, owner FROM runs WHERE id = ?"
+        if (found := db.execute(query, (run,)).fetchone()) is None:
+            return None
+        place = _Place(*found)
+        if not isinstance(place.rows, int) or place.rows < 0:
+            raise self._file.error(
+                f"the row of run {run} is damaged: it has {place.rows!r} rows", run
+            )
+        return place
+
+    def _goes_on(self, place: _Place) -> bool:
+        return place.state == "running" and self._owner.lives(str(place.owner))
 
     def _answers(self, db: sqlite3.Connection, number: int) -> dict[str, Answer]:
         query = "SELECT question, verdict, value, by, at FROM answers WHERE run = ?"
-        return {question: Answer(*rest) for question, *rest in db.execute(query, (number,))}
+        try:
+            return {str(row[0]): to_answer(*row[1:]) for row in db.execute(query, (number,))}
+        except ValueError as error:
+            raise self._file.error(f"an answer is damaged: {error}") from error
 
     def _read_through(self, run: str) -> None:
         for _ in self.records(run):
@@ -317,9 +345,11 @@ class JournalStore:
         self, db: sqlite3.Connection, name: str, several: Sequence[str] = ()
     ) -> JournalError:
         if several:
-            return self._file.error(f"several runs begin with {name!r}: {', '.join(several)}")
+            return self._file.error(
+                f"several runs begin with {name!r}: {', '.join(map(str, several))}"
+            )
         query = "SELECT id FROM runs ORDER BY number DESC LIMIT 1000"
-        known = [run for (run,) in db.execute(query)]
+        known = [str(run) for (run,) in db.execute(query)]
         there_are = nearest(name, known) if known else "It has no runs yet."
         return self._file.error(f"there is no run {name!r}. {there_are}", name)
 

@@ -18,6 +18,7 @@ from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.journal import journal as module
 from agentflow.executor.journal import schema
 from agentflow.executor.journal.journal import GATHER, GROUP, Journal, default_path
+from agentflow.executor.journal.retention import PORTION
 from agentflow.executor.journal.rows import LARGEST, LARGEST_RECORD
 from agentflow.executor.journal.store import digest_of
 
@@ -403,6 +404,36 @@ async def test_runs_that_are_too_old_go_when_a_journal_is_used(path: Path) -> No
     journal.update("open", note="go on")
     await journal.durable()
     assert len(await journal.ask(journal.store.runs)) == 2
+    await journal.aclose()
+
+
+async def test_many_runs_go_in_portions_between_which_others_are_served(path: Path) -> None:
+    journal = Journal(path, keep=0)
+    for n in range(2 * PORTION + 5):
+        begin(journal, f"run {n}", state="finished", updated=1.0)
+    left: list[int] = []
+    all_gone = threading.Event()
+
+    def look() -> None:
+        """See what is left, and stand in line again."""
+        left.append(len(journal.store.runs()))
+        if left[-1]:
+            journal._thread().submit(look)
+        else:
+            all_gone.set()
+
+    gate = threading.Event()
+    asked: list[asyncio.Future[object]] = [asyncio.ensure_future(journal.ask(gate.wait))]
+    await asyncio.sleep(0)
+    committed = journal.durable()
+    await asyncio.sleep(0)
+    asked.append(asyncio.ensure_future(journal.ask(look)))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(committed, *asked)
+    await asyncio.to_thread(all_gone.wait, 30)
+
+    assert left == [2 * PORTION + 5, PORTION + 5, 5, 0]
     await journal.aclose()
 
 

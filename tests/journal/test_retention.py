@@ -119,8 +119,7 @@ def test_others_can_write_between_the_portions(
     other, removed = opened(), []
 
     for portion in range(3):
-        with store._file.write() as db:
-            removed.append(retention.prune_some(db, before=9.0, max_bytes=None))
+        removed.append(store.prune_some(keep=1.0, max_bytes=None, now=9.0))
         other.write(begun(f"new {portion}"))
 
     assert removed == [100, 100, 50]

@@ -258,6 +258,14 @@ def test_the_first_answer_stays(store: JournalStore, opened: Open, begun: Begun)
     }
 
 
+def test_an_answer_is_one_of_three(store: JournalStore, begun: Begun) -> None:
+    store.write(begun("a"))
+
+    with pytest.raises(DefinitionError, match="one of approve, deny, done, not 'perhaps'"):
+        store.answer("a", "q", "perhaps", None, "me")  # type: ignore[arg-type]  # that is the point
+    assert store.answers("a") == {}
+
+
 def test_a_run_that_is_deleted_leaves_nothing(
     store: JournalStore, opened: Open, begun: Begun
 ) -> None:
