@@ -27,11 +27,13 @@ class Effect:
         kind: ``pure``, ``reads``, ``samples``, ``writes`` or ``undeclared``.
         resources: Paths such as ``orders/{order_id}``; a name in braces is a parameter.
         idempotent: Doing it twice is the same as doing it once (writes only).
+        asks: Somebody may be asked before a call; nothing of it begins before.
     """
 
     kind: Kind = "undeclared"
     resources: tuple[str, ...] = ()
     idempotent: bool = False
+    asks: bool = False
 
     @property
     def holes(self) -> Iterator[tuple[str, str]]:
@@ -41,12 +43,17 @@ class Effect:
     @property
     def starts_early(self) -> bool:
         """Whether a call may start before the plan that holds it has been read to its end."""
+        return self.repeats and not self.asks
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a call that is made again changes nothing."""
         return self.kind in ("pure", "reads", "samples")
 
     @property
     def repeats_safely(self) -> bool:
         """Whether a failed attempt may be made again without being asked."""
-        return self.starts_early or (self.kind == "writes" and self.idempotent)
+        return self.repeats or (self.kind == "writes" and self.idempotent)
 
     def touched(self, arguments: Mapping[str, Any]) -> tuple[Resource, ...]:
         """The resources of one call; an argument that is not a plain scalar is unknown (``*``)."""
@@ -54,7 +61,7 @@ class Effect:
 
     def __str__(self) -> str:
         text = self.kind if not self.resources else f"{self.kind}({', '.join(self.resources)})"
-        return text + (", idempotent" if self.idempotent else "")
+        return text + ", idempotent" * self.idempotent + ", asks" * self.asks
 
 
 UNDECLARED = Effect()

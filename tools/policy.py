@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -11,6 +11,7 @@ from typing import Any, Final, TypedDict
 
 from agentflow.clock import seconds
 from agentflow.errors import DefinitionError
+from agentflow.tools.approval import Guard
 from agentflow.wording import nearest
 
 
@@ -56,6 +57,9 @@ class Policy:
             after the tool's own 95th percentile, for one call in twenty at most. False for
             never. The second attempt takes a turn and costs what the first does.
         usd: Price of one attempt in USD, set aside in the run's budget before it.
+        approve: Whether somebody is asked before a call is made, or what decides that from its
+            arguments. Nothing of such a call begins before, and its result is not kept.
+        verify: Finds out whether a call that is in doubt was made; see `Verifier`.
     """
 
     timeout: float | None = DEFAULT_TIMEOUT
@@ -71,6 +75,8 @@ class Policy:
     negative_ttl: float = 0.0
     hedge: float | bool = False
     usd: Decimal = Decimal(0)
+    approve: Guard = False
+    verify: Callable[..., Any] | None = None
 
     def revised(self, **changes: Any) -> Policy:
         """A copy with `changes`, which are checked and converted.
@@ -109,6 +115,8 @@ class Options(TypedDict, total=False):
     negative_ttl: float | str
     hedge: float | str | bool
     usd: Decimal | float | str
+    approve: Guard
+    verify: Callable[..., Any] | None
 
 
 def _read(name: str, value: Any) -> Any:
@@ -136,6 +144,11 @@ def _read(name: str, value: Any) -> Any:
             ):
                 raise TypeError(f"retry_on takes exception types, not {value!r}")
             return tuple(kinds)
+        case "approve":
+            return _guard(value)
+        case "verify":
+            if value is not None and not callable(value):
+                raise TypeError(f"verify takes a function, not {value!r}")
     return value
 
 
@@ -158,6 +171,13 @@ def _price(value: Any) -> Decimal:
     if not (price.is_finite() and price >= 0):
         raise ValueError(f"usd must be 0 or more, not {value!r}")
     return price
+
+
+def _guard(value: Any) -> Guard:
+    if isinstance(value, bool) or callable(value):
+        guard: Guard = value
+        return guard
+    raise TypeError(f"approve takes True, False or a function of the arguments, not {value!r}")
 
 
 def _positive(name: str, value: float) -> float:

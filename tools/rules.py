@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentflow.errors import DefinitionError
+from agentflow.tools.doubt import Verifier
 from agentflow.tools.effects import Effect
 from agentflow.tools.policy import Policy
 from agentflow.tools.roles import Check
@@ -28,16 +29,22 @@ def check_policy(name: str, effect: Effect, policy: Policy) -> None:
             f"tool {name!r} writes and would be repeated by retries={policy.retries}: "
             "declare idempotent=True, or leave retries out"
         )
-    if policy.hedge and not effect.starts_early:
+    if policy.hedge and (policy.approve or not effect.repeats):
         raise DefinitionError(
             f"tool {name!r} would be called twice at once by hedge={policy.hedge}: "
-            "only tools that are pure or read may be, and model calls"
+            "only tools that are pure or read may be, and model calls, if nobody is asked before"
         )
     if (policy.ttl or policy.negative_ttl) and effect.kind not in ("pure", "reads"):
         raise DefinitionError(
             f"tool {name!r} cannot have a ttl, its results are not kept: declare pure=True or "
             "reads=... if that is what it is"
         )
+    if policy.verify is not None:
+        if effect.repeats:
+            raise DefinitionError(
+                f"tool {name!r} writes nothing, so its calls are never in doubt: leave verify out"
+            )
+        Verifier(policy.verify, name)
 
 
 def checks_of(name: str, given: Any) -> Mapping[str, Check]:
@@ -76,7 +83,7 @@ def check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
         raise DefinitionError(f"tool {name!r} takes Stream, Late or Commit: make it 'async def'")
     if not roles.early:
         return
-    if not tool.effect.starts_early and roles.commit is None:
+    if not tool.effect.repeats and roles.commit is None:
         raise DefinitionError(
             f"tool {name!r} {_WHAT[tool.effect.kind]}, and would begin before its call is "
             "certain: add a parameter 'commit: Commit' and await commit() before the effect, or "

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
@@ -80,7 +81,7 @@ class Tool(Generic[P, R_co]):
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name or str(getattr(fn, "__name__", ""))
-        self.effect = effect
+        self.effect = replace(effect, asks=bool(policy.approve))
         self.policy = policy
         self.version = version
         self.batch = batch
@@ -162,6 +163,9 @@ class Tool(Generic[P, R_co]):
         if options:
             twin.policy = self.policy.revised(**options)
             check_policy(self.name, self.effect, twin.policy)
+            if (asks := bool(twin.policy.approve)) != self.effect.asks:
+                twin.effect = replace(self.effect, asks=asks)
+                twin.__dict__.pop("spec", None)  # it says what the effect is
         twin.join = join or self.join
         twin.when = self.when if when is None else when
         return twin
