@@ -5,7 +5,7 @@
 Workflows, plans and agent tasks, 200 at a time, through one engine with everything on. The models
 are scripted, in a process of their own, behind two endpoints; one call of a tool, one reply and one
 reader of a run's events in a hundred goes wrong. The last tenth of the runs is compared with the
-second; a closed loop keeps a processor busy, so times are mostly those of waiting for it.
+second.
 """
 
 from __future__ import annotations

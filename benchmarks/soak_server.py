@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 from soak_work import wanted
 
-from agentflow.testing import Answer, Call, ChatCall, Fault, Reply, ScriptedServer
+from agentflow.testing import Answer, Call, ChatCall, Fault, Pace, Reply, ScriptedServer
 
 _CUSTOMER = re.compile(r"Customer (\d+)")
 _ARTICLE = re.compile(r"Write a headline for: (.*)", re.DOTALL)
@@ -104,7 +104,8 @@ def _main(connection: Connection, share: float, count: int) -> None:
 
 
 async def _serve(connection: Connection, share: float, count: int) -> None:
-    servers = [ScriptedServer(Scripted(share, seed)) for seed in range(count)]
+    pace = Pace(tokens_per_chunk=4)
+    servers = [ScriptedServer(Scripted(share, seed), pace=pace) for seed in range(count)]
     gone = asyncio.Event()
     asyncio.get_running_loop().add_reader(connection.fileno(), gone.set)
     for server in servers:

@@ -27,8 +27,9 @@ import soak_work
 from harness import monotonic
 
 from agentflow import AgentflowError, Caching, Engine
-from agentflow.errors import DependencyFailed, root_cause
+from agentflow.errors import DependencyFailed
 from agentflow.events import TERMINAL
+from agentflow.wording import root_cause
 
 AT_ONCE = 200
 TENANTS = 50

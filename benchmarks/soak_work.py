@@ -19,7 +19,10 @@ from agentflow import Engine, Plan, Task, Tool, llm, tool, workflow
 KEYS = 5_000
 """Articles in the catalogue; some are asked for much more often than others."""
 
-TIMEOUT = 2.0
+BEAT = 1.2
+"""Seconds; tools take one of them or two, so that 200 runs at a time do not fill a processor."""
+
+TIMEOUT = 10 * BEAT
 """Seconds an attempt of a tool may take; a tool that hangs takes all of them."""
 
 HANG = TIMEOUT + 0.5
@@ -51,8 +54,9 @@ class Faults:
         self.struck[kind] += 1
         return kind
 
-    async def strike(self) -> Any:
-        """Go wrong, or give None, or something that no tool may return."""
+    async def strike(self, beats: float) -> Any:
+        """Take some time and go wrong, or give None, or something that no tool may return."""
+        await asyncio.sleep(beats * BEAT)
         kind = self.draw()
         if kind == "raises":
             raise Broken("reset by peer")
@@ -89,37 +93,35 @@ def article(number: int) -> Article:
 @tool(reads="catalogue", ttl="10m", timeout=TIMEOUT, retries=2, backoff=0.01)
 async def lookup(key: str) -> Article:
     """An article of the catalogue, such as a17."""
-    wrong = await faults.strike()
-    await asyncio.sleep(0.002)
+    wrong = await faults.strike(2)
     return wrong or article(int(key[1:]))
 
 
 @tool(reads="orders/{order}", timeout=TIMEOUT, retries=2, backoff=0.01)
 async def state(order: str) -> str:
     """The state of an order."""
-    wrong = await faults.strike()
+    wrong = await faults.strike(1)
     return wrong or f"{order} is open"
 
 
 @tool(pure=True, timeout=TIMEOUT, retries=2, backoff=0.01)
 async def cost(price: int, count: int) -> int:
     """What some pieces cost."""
-    wrong = await faults.strike()
+    wrong = await faults.strike(1)
     return wrong or price * count
 
 
 @tool(writes="orders/{order}", timeout=TIMEOUT)
 async def buy(order: str, total: int) -> Receipt:
     """Pay an order."""
-    wrong = await faults.strike()
-    await asyncio.sleep(0.001)
+    wrong = await faults.strike(2)
     return wrong or Receipt(order, total)
 
 
 @tool(timeout=TIMEOUT)
 async def tell(message: str) -> int:
     """Tell the customer."""
-    wrong = await faults.strike()
+    wrong = await faults.strike(1)
     return wrong or len(message)
 
 
@@ -140,7 +142,7 @@ def render(text: str) -> str:
 async def pages(text: str) -> AsyncIterator[str]:
     """A text in pages of 100 characters."""
     for start in range(0, len(text), 100):
-        if await faults.strike():
+        if await faults.strike(0.2):
             raise Broken("torn page")
         yield text[start : start + 100]
 

@@ -1,0 +1,190 @@
+"""The program that `durability.py` kills: 200 calls, whose effects the world counts."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from durability_effects import Message
+from shapes import Shape
+
+from agentflow import Context, Tool, tool, workflow
+from agentflow.events import Event, NodeFinished
+
+LAYERS, WIDTH = 5, 30
+CHAINS, LENGTH = 5, 10
+
+KINDS = ("read", "read", "put", "read", "write", "read", "read", "charge", "read", "act")
+"""The tools that the steps call, in turn."""
+
+
+def program_shape() -> Shape:
+    """Layers in which each call takes three values of the layer before, and chains beside them."""
+    needs: list[tuple[int, ...]] = [()] * WIDTH
+    for start in range(0, (LAYERS - 1) * WIDTH, WIDTH):
+        for column in range(WIDTH):
+            needs.append(tuple(start + (column + 7 * k) % WIDTH for k in range(3)))
+    for _ in range(CHAINS):
+        needs.append(())
+        needs += [(len(needs) + n - 1,) for n in range(LENGTH - 1)]
+    return Shape("layers and chains", tuple(needs))
+
+
+SHAPE = program_shape()
+
+
+def values_of(shape: Shape) -> list[int]:
+    """What each step gives."""
+    values: list[int] = []
+    for step, needed in enumerate(shape.needs):
+        values.append(1 + sum(values[other] for other in needed) if needed else step)
+    return values
+
+
+VALUES = values_of(SHAPE)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step gives: where it is, and its value in `Shape.expected`."""
+
+    run: str
+    step: int
+    value: int
+
+
+class Connected:
+    """The world, as the program sees it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._ids = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+
+    def tell(self, **message: Any) -> None:
+        """Say something that needs no answer."""
+        self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def ask(self, **message: Any) -> Any:
+        """Say something, and wait for the answer."""
+        number = next(self._ids)
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self.tell(id=number, **message)
+        return await future
+
+    async def listen(self) -> None:
+        """Hand on answers until the connection ends."""
+        async for line in self._reader:
+            answer: Message = json.loads(line)
+            self._waiting.pop(answer["id"]).set_result(answer["answer"])
+
+    def watch(self, event: Event) -> None:
+        """Tell of results that are told: they are kept."""
+        if isinstance(event, NodeFinished) and isinstance(made := event.value, Made):
+            self.tell(do="seen", run=made.run, step=made.step)
+
+
+class Agreeable(Connected):
+    """A world that is not there: everything is done at once."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    def tell(self, **message: Any) -> None:
+        """Nobody listens."""
+
+    async def ask(self, **message: Any) -> bool:
+        """It is done."""
+        return True
+
+
+connected: ContextVar[Connected] = ContextVar("connected")
+
+
+@asynccontextmanager
+async def connection(port: int, **hello: Any) -> AsyncIterator[Connected]:
+    """Connect to the world."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    world = Connected(reader, writer)
+    listening = asyncio.create_task(world.listen())
+    world.tell(do="hello", pid=os.getpid(), **hello)
+    token = connected.set(world)
+    try:
+        yield world
+    finally:
+        connected.reset(token)
+        listening.cancel()
+        writer.close()
+
+
+async def work(kind: str, run: str, step: int, values: list[Made], ctx: Context) -> Made:
+    """Have a step done."""
+    await connected.get().ask(do="work", run=run, step=step, kind=kind, key=ctx.idempotency_key)
+    return Made(run, step, 1 + sum(made.value for made in values) if values else step)
+
+
+@tool(reads="numbers")
+async def read(run: str, step: int, values: list[Made], ctx: Context) -> Made:
+    """Change nothing."""
+    return await work("read", run, step, values, ctx)
+
+
+@tool(writes="sums/{run}/{step}", idempotent=True)
+async def put(run: str, step: int, values: list[Made], ctx: Context) -> Made:
+    """Write what can be written again."""
+    return await work("idempotent", run, step, values, ctx)
+
+
+@tool(writes="sums/{run}/{step}")
+async def write(run: str, step: int, values: list[Made], ctx: Context) -> Made:
+    """Write what nobody can look up."""
+    return await work("write", run, step, values, ctx)
+
+
+@tool(writes="sums/{run}/{step}")
+async def charge(run: str, step: int, values: list[Made], ctx: Context) -> Made:
+    """Write what can be looked up."""
+    return await work("write", run, step, values, ctx)
+
+
+@tool
+async def act(run: str, step: int, values: list[Made], ctx: Context) -> Made:
+    """Do something that is not declared."""
+    return await work("undeclared", run, step, values, ctx)
+
+
+TOOLS: list[Tool[..., Made]] = [read, put, write, charge, act]
+
+
+@workflow
+async def program(run: str) -> int:
+    """All steps; handles are the edges."""
+    tools = {tool.name: tool for tool in TOOLS}
+    made: list[Any] = []
+    for step, needed in enumerate(SHAPE.needs):
+        values = [made[other].ref for other in needed]
+        made.append(tools[kind(step)](run, step, values))
+    return sum(one.value for one in await asyncio.gather(*(made[end] for end in SHAPE.ends)))
+
+
+def kind(step: int) -> str:
+    """The tool that a step calls."""
+    return KINDS[step % len(KINDS)]
+
+
+def plan_text(run: str) -> str:
+    """The same as a plan."""
+    lines = []
+    for step, needed in enumerate(SHAPE.needs):
+        values = ", ".join(f"${other + 1}" for other in needed)
+        lines.append(f'${step + 1} = {kind(step)}(run="{run}", step={step}, values=[{values}])')
+    ends = ", ".join(f"${end + 1}.value" for end in SHAPE.ends)
+    return "\n".join([*lines, f"return [{ends}]"])
