@@ -23,7 +23,10 @@ MAX_LINKS = 40
 """Links followed for one path, as in Linux."""
 
 MAX_DEPTH = 64
-"""Folders below the one walked that are still visited."""
+"""Folders inside each other that are visited; each takes a descriptor."""
+
+HISTORIES = frozenset({".git", ".hg", ".svn"})
+"""What lies in there is run, as hooks and by settings: nothing is written to it."""
 
 SKIPPED = frozenset(
     {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"}
@@ -43,6 +46,8 @@ def flags(*names: str) -> int:
     """Flags of `os.open`; one that a system does not have is left out."""
     return sum(getattr(os, name, 0) for name in names)
 
+
+_SHOWN = 200  # characters of a path
 
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for its other end.
 _FILE = flags("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY")
@@ -244,6 +249,7 @@ class Root:
         if stat.S_ISLNK(mode):
             self._unfold(walk, name, todo, path)
         elif stat.S_ISDIR(mode):
+            _check_depth(len(walk.names) + 1, path)
             walk.fds.append(open_folder(name, walk.fds[-1]))
             walk.names.append(name)
         else:
@@ -284,6 +290,8 @@ def refusal(path: str) -> str | None:
         return "it leads out of the root: use a path inside it"
     if path.rpartition("/")[2] in ("", ".", ".."):
         return "it names a folder: name a file in it"
+    if not HISTORIES.isdisjoint(map(str.casefold, names)):
+        return "it is in a repository's own folder, which tools do not write to"
     if any(map(DRAFT.fullmatch, names)):
         return "files of that name are drafts, which nobody is shown: take another"
     return None if _printable(path) and "\0" not in path else "no file can be called that"
@@ -294,8 +302,16 @@ def open_folder(name: str, folder: int) -> int:
     return os.open(name, _FOLDER, dir_fd=folder)
 
 
+def _check_depth(folders: int, path: str) -> None:
+    if folders > MAX_DEPTH:
+        raise PathRefused(f"{path[:_SHOWN]!r} lies in more than {MAX_DEPTH} folders")
+
+
 def _placed(walk: _Walk, names: list[str], mode: int | None) -> Place:
     path = "/".join([*walk.names, *names])
+    _check_depth(len(walk.names) + len(names) - 1, path)
+    if reason := refusal(path):  # now that links are resolved
+        raise PathRefused(f"{path!r}: {reason}")
     return Place(path, walk.fds[-1], tuple(names[:-1]), names[-1], mode)
 
 
