@@ -22,11 +22,13 @@ _ENVIRONMENT = {
     "api_key": ("AGENTFLOW_API_KEY", "OPENAI_API_KEY"),
     "model": ("AGENTFLOW_MODEL",),
     "cache": ("AGENTFLOW_CACHE",),
+    "journal": ("AGENTFLOW_JOURNAL",),
     "speculate": ("AGENTFLOW_SPECULATE",),
     "partial": ("AGENTFLOW_PARTIAL",),
 }
 
 _SWITCHES = ("speculate", "partial")
+_FILES = ("cache", "journal")
 _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 ROUTINGS = ("earliest", "sticky", "least-loaded")
@@ -46,6 +48,7 @@ class Settings:
         api_key: Sent as a bearer token; empty for servers that ask for none.
         model: Name of the model; empty lets the endpoint's only model be found.
         cache: Directory in which results of tools are kept; empty for memory alone.
+        journal: File in which runs are kept; True for the user's own, False or empty for none.
         speculate: Whether calls that are likely to come are started early.
         partial: Whether calls begin while a model still writes them.
     """
@@ -54,6 +57,7 @@ class Settings:
     api_key: str = ""
     model: str = ""
     cache: str = ""
+    journal: str | bool = True
     speculate: bool = False
     partial: bool = True
 
@@ -74,6 +78,7 @@ class Settings:
         api_key: str | None = None,
         model: str | None = None,
         cache: str | None = None,
+        journal: str | bool | None = None,
         speculate: bool | None = None,
         partial: bool | None = None,
         environ: Mapping[str, str] | None = None,
@@ -92,6 +97,7 @@ class Settings:
             api_key: Likewise.
             model: Likewise.
             cache: Likewise.
+            journal: Likewise, unless it is None.
             speculate: Likewise, unless it is None.
             partial: Likewise.
             environ: The environment; the process's own by default.
@@ -106,7 +112,7 @@ class Settings:
         environment = _from_environment(os.environ if environ is None else environ)
         given = {"base_url": base_url, "api_key": api_key, "model": model, "cache": cache}
         argued: dict[str, Any] = {name: value for name, value in given.items() if value}
-        switches = {"speculate": speculate, "partial": partial}
+        switches = {"journal": journal, "speculate": speculate, "partial": partial}
         argued.update({name: value for name, value in switches.items() if value is not None})
         for source in (table, environment, argued):
             conceal(source.get("api_key", ""))
@@ -182,6 +188,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             found[name] = environ[variable]
             if name in _SWITCHES:
                 found[name] = _switch(variable, environ[variable])
+            elif name == "journal":
+                found[name] = _WORDS.get(environ[variable].lower(), environ[variable])
     return found
 
 
@@ -216,9 +224,8 @@ def _table(path: Path) -> dict[str, Any]:
         if (kind := _wrong(name, value)) is not None:
             shown = MASK if name == "api_key" else repr(value)
             raise DefinitionError(f"{path}: [tool.agentflow] {name} must be {kind}, not {shown}")
-    if table.get("cache"):
-        return {**table, "cache": str(path.parent / Path(table["cache"]).expanduser())}
-    return dict(table)
+    files = {name: table[name] for name in _FILES if table.get(name) not in (None, "", True, False)}
+    return table | {n: str(path.parent / Path(file).expanduser()) for n, file in files.items()}
 
 
 def _wrong(name: str, value: Any) -> str | None:
@@ -227,6 +234,8 @@ def _wrong(name: str, value: Any) -> str | None:
         return None if isinstance(value, bool) else "true or false"
     if isinstance(value, str):
         return None
+    if name == "journal":
+        return None if isinstance(value, bool) else "text, true or false"
     if name != "base_url":
         return "text"
     urls = isinstance(value, list) and all(isinstance(url, str) for url in value)
