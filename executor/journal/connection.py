@@ -124,6 +124,8 @@ class Connection:
         """Turn errors of SQLite and of the system into ours; after most the file is reopened."""
         try:
             yield
+        except UnicodeEncodeError as error:
+            raise self.error(f"there is nothing by a name that is no text: {error}") from error
         except (sqlite3.Error, OSError) as error:
             code = primary_code(error) if isinstance(error, sqlite3.Error) else None
             if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):

@@ -299,8 +299,8 @@ class Journal:
             removed = self.store.prune_some(
                 keep=self._keep, max_bytes=self._max_bytes, now=clock.wall()
             )
-        except JournalError as error:
-            _log.warning("old runs are not removed", error=str(error))
+        except Exception as error:  # noqa: BLE001  # nobody waits for this, who would be told
+            _log.warning("old runs are not removed", error=described(error))
         else:
             if removed == PORTION:
                 self._prune_soon()

@@ -38,9 +38,9 @@ def prune_some(db: sqlite3.Connection, *, before: float | None, max_bytes: int |
 def remove(db: sqlite3.Connection, number: int) -> None:
     """Remove a run, and the large values that no other run refers to, within a transaction."""
     db.execute(
-        "DELETE FROM blobs WHERE digest IN (SELECT digest FROM refs WHERE run = ?1) AND NOT EXISTS"
-        " (SELECT 1 FROM refs WHERE refs.digest = blobs.digest AND refs.run <> ?1)",
-        (number,),
+        "DELETE FROM blobs WHERE digest IN (SELECT digest FROM refs WHERE run = ?) AND NOT EXISTS"
+        " (SELECT 1 FROM refs WHERE refs.digest = blobs.digest AND refs.run <> ?)",
+        (number, number),
     )
     for statement in (
         "DELETE FROM refs WHERE run = ?",

@@ -85,12 +85,15 @@ class JournalStore:
 
         Raises:
             JournalError: It could not be written; its `run` says so if that is due to one run,
-                which is unknown or which another process goes on with.
+                which is unknown, which another process goes on with, or which SQLite cannot say.
         """
         with self._file.write() as db:
             self._owner.appear()
             for run in batch.all_runs():
-                self._write_run(db, batch, run)
+                try:
+                    self._write_run(db, batch, run)
+                except (UnicodeEncodeError, OverflowError) as error:
+                    raise self._file.error(f"run {run!r} cannot be kept: {error}", run) from error
             db.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", batch.blobs.items())
             db.executemany(
                 "INSERT OR IGNORE INTO refs SELECT number, ? FROM runs WHERE id = ?",
@@ -126,8 +129,9 @@ class JournalStore:
         with self._file.read() as db:
             found = db.execute(f"{_SELECT} WHERE id = ?", (name,)).fetchall()
             if not found:
-                like = "WHERE substr(id, 1, length(?1)) = ?1 ORDER BY number DESC LIMIT 6"
-                found = db.execute(f"{_SELECT} {like}", (name,)).fetchall() if name else []
+                like = "WHERE substr(id, 1, ?) = ? ORDER BY number DESC LIMIT 6"
+                beginning = (len(name), name)
+                found = db.execute(f"{_SELECT} {like}", beginning).fetchall() if name else []
             if len(found) != 1:
                 raise self._unknown(db, name, [columns[0] for columns in found])
             return self._row(found[0])

@@ -307,15 +307,26 @@ async def test_a_lock_that_is_never_released_is_an_error(
     await journal.aclose()
 
 
-async def test_a_run_that_was_taken_away_does_not_hold_up_others(journal: Journal) -> None:
+@pytest.mark.parametrize(
+    ("run", "columns", "says"),
+    [
+        ("unknown", {}, "run unknown is not in the journal, or no more"),
+        ("half \ud83d", {}, "cannot be kept: 'utf-8' codec"),
+        ("a", {"tokens": 1 << 70}, "run 'a' cannot be kept: Python int too large"),
+    ],
+)
+async def test_a_run_that_cannot_be_written_does_not_hold_up_others(
+    journal: Journal, run: str, columns: dict[str, object], says: str
+) -> None:
     begin(journal, "b")
-    say(journal, 1, run="unknown")
+    journal.update(run, **columns)
+    say(journal, 1, run=run)
     say(journal, 1, run="b")
-    journal.keep_blob("unknown", b"1")
+    journal.keep_blob(run, b"1")
     digest = journal.keep_blob("b", b"2")
-    with pytest.raises(JournalError) as caught:
+    with pytest.raises(JournalError, match=says) as caught:
         await journal.durable()
-    assert caught.value.run == "unknown"
+    assert caught.value.run == run
 
     say(journal, 2, run="b")
     await journal.durable()
@@ -445,6 +456,18 @@ async def test_runs_beyond_the_size_go_when_a_journal_is_used(path: Path) -> Non
     await journal.durable()
 
     assert [row.id for row in await journal.ask(journal.store.runs)] == ["d"]
+    await journal.aclose()
+
+
+async def test_old_runs_that_cannot_be_removed_are_logged(path: Path) -> None:
+    journal = Journal(path)
+    begin(journal, "a")
+    with capture_logs() as logged:
+        journal._keep = "a while"  # type: ignore[assignment]  # to make it fail
+        await journal.durable()
+        await journal.ask(journal.store.runs)
+
+    assert [entry["event"] for entry in logged] == ["old runs are not removed"]
     await journal.aclose()
 
 

@@ -124,6 +124,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(store: JournalStore, begun: B
         ("brief_7f3a", r"no run 'brief_7f3a'. Did you mean 'brief-7f3a'\?"),
         ("%", r"no run '%'. Known: brief-7f3a, brief-7fc1\."),
         ("", r"no run ''. Known: "),
+        ("brief-\udcff", "nothing by a name that is no text"),
     ],
 )
 def test_a_name_that_is_not_one_run_is_explained(
