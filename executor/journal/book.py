@@ -15,6 +15,7 @@ from agentflow import clock, events
 from agentflow.budgets.ledger import NOTHING, Amount, Ledger
 from agentflow.errors import HistoryMismatch, JournalError, RunCancelled, RunError, RunPaused
 from agentflow.executor.journal.values import Encoder, plain_json
+from agentflow.redaction import redact, redacted
 from agentflow.tools.values import as_text
 from agentflow.wording import described
 
@@ -108,15 +109,15 @@ class Book:
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record."""
-        self._paper.append(self.run, plain_json(record))
+        self.write_text(plain_json(record))
 
     def write_text(self, record: str) -> None:
-        """Add a record that is JSON already."""
-        self._paper.append(self.run, record)
+        """Add a record that is JSON already; known secrets are masked."""
+        self._paper.append(self.run, redact(record))
 
     def update(self, **columns: Any) -> None:
         """Change what is listed of the run."""
-        self._paper.update(self.run, **columns, updated=clock.wall())
+        self._paper.update(self.run, **redacted(columns), updated=clock.wall())
 
     def value(self, data: bytes) -> str:
         """A value as it stands in a record: itself, or what it is kept under if it is large."""

@@ -107,7 +107,7 @@ class Notes:
             return
         encoded = self.book.encoder.encode(self._run.tool(event.tool), event.value)
         if encoded is None:
-            lost = f"{event.tool} gave a {type(event.value).__name__}, which JSON does not keep"
+            lost = f"{event.tool} gave a {type(event.value).__name__}, which JSON does not keep, or a secret"
             kept = f'"lost":{json.dumps(lost)}'
         else:
             kept = f'"value":{self.book.value(encoded)}'

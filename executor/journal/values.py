@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from pydantic_core import to_json, to_jsonable_python
 
 from agentflow.caches.codec import Codec, same
+from agentflow.redaction import holds_secret
 from agentflow.tools.tool import Tool
 from agentflow.wording import described
 
@@ -37,10 +38,11 @@ class Encoder:
         self._codecs: WeakKeyDictionary[Tool[..., Any], Codec] = WeakKeyDictionary()
 
     def encode(self, tool: Tool[..., Any], value: Any) -> bytes | None:
-        """A value as JSON, or None if JSON does not give it back as it was."""
+        """A value as JSON; None if JSON does not give it back as it was, or it holds a secret."""
         kind = type(value)
         if kind in _PLAIN or (kind is float and math.isfinite(value)):
-            return _encode(value)
+            data = _encode(value)
+            return None if data is None or holds_secret(data) else data
         return self._codec(tool).encode(value)
 
     def decode(self, tool: Tool[..., Any], data: bytes) -> Any:
@@ -71,8 +73,9 @@ def plain_data(value: Any) -> Any:
 def faithful(given: Any, validate: Callable[..., Any]) -> bool:
     """Whether arguments come back from JSON as they were."""
     try:
-        args, kwargs = json.loads(to_json(given))
-        return same(given, validate(tuple(args), kwargs))
+        data = to_json(given)
+        args, kwargs = json.loads(data)
+        return not holds_secret(data) and same(given, validate(tuple(args), kwargs))
     except Exception:  # noqa: BLE001  # whatever pydantic, an object or the check raises
         return False
 
