@@ -232,3 +232,30 @@ def test_keys_of_the_environment_are_known_before_they_are_used(tmp_path: Path) 
 
     assert KEY not in str(caught.value)
     assert TOKEN not in str(caught.value)
+
+
+@tool(writes="mail")
+async def logged_in(token: SecretStr) -> str:
+    """Raises its secret, and a key."""
+    raise ValueError(f"{token.get_secret_value()} {KEY}")
+
+
+async def test_a_journal_holds_no_secret(tmp_path: Path, places: Places) -> None:
+    conceal(KEY)
+
+    @workflow
+    async def main(token: SecretStr, note: str) -> str:
+        await keyed(token)
+        with pytest.raises(ValueError, match=TOKEN):
+            await logged_in(token)
+        return await copied(note)
+
+    async with Engine(tools=[keyed], journal=tmp_path / "journal.db", cache=False) as engine:
+        assert await engine.run(main, SecretStr(TOKEN), KEY) == KEY
+        assert await engine.run(main, TOKEN, f"large {KEY * 1000}")
+        await engine.run(engine.plan(f'$1 = keyed("{TOKEN}")\nreturn $1'))
+
+    kept = (tmp_path / "journal.db").read_bytes()
+    assert kept.count(b"**********") > 3
+    assert b'"lost":"copied gave a str' in kept
+    assert places(tmp_path, KEY) == places(tmp_path, TOKEN) == []
