@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -127,8 +128,15 @@ class Connection:
         except UnicodeEncodeError as error:
             raise self.error(f"there is nothing by a name that is no text: {error}") from error
         except (sqlite3.Error, OSError) as error:
-            code = primary_code(error) if isinstance(error, sqlite3.Error) else None
+            code = _code(error)
             if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
                 self.close()
-            remedy = _REMEDIES.get(code or 0, "name a file in a folder of your own")
+            remedy = _REMEDIES.get(code, "name a file in a folder of your own")
             raise self.error(f"the journal cannot be {how} ({error}); {remedy}") from error
+
+
+def _code(error: sqlite3.Error | OSError) -> int:
+    """The result code of SQLite, also for what the system says; 0 for anything else."""
+    if isinstance(error, sqlite3.Error):
+        return primary_code(error) or 0
+    return sqlite3.SQLITE_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else 0

@@ -240,7 +240,7 @@ class Journal:
     def _commit(self) -> None:
         self._handle = None
         loop = asyncio.get_running_loop()
-        self._writing, self._waited = self._waited or loop.create_future(), None
+        self._writing, self._waited = self._waited or Commit(loop=loop), None
         batch, self._batch, self._gathered = self._batch, Batch(), 0
         job = loop.run_in_executor(self._thread(), self._write, batch)
         job.add_done_callback(partial(self._committed, batch))
@@ -263,7 +263,7 @@ class Journal:
         for future in (waiters, since):
             if future is not None:
                 future.set_exception(error)
-                future.exception()  # each waiter has a future of its own, and there may be none
+                future.exception()  # nobody may be waiting
 
     def _keep_back(self, batch: Batch, error: BaseException) -> JournalError:
         """Try a batch that was not committed again later; gives what its waiters are told."""

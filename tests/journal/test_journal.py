@@ -143,13 +143,33 @@ async def test_who_says_nothing_waits_for_the_commit_under_way(journal: Journal)
 
 
 async def test_a_waiter_that_is_cancelled_concerns_nobody_else(journal: Journal) -> None:
-    say(journal, 1)
-    waits = [journal.durable() for _ in range(3)]
-    waits[1].cancel()
-    await waits[0]
-    await waits[2]
+    async def wait() -> None:
+        await journal.durable()
 
-    assert await kept(journal) == [1]
+    say(journal, 1)
+    before = [asyncio.ensure_future(wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the commit is under way
+    assert journal._writing is not None
+    say(journal, 2)
+    after = [asyncio.ensure_future(wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    before[0].cancel()
+    after[0].cancel()
+
+    told = await asyncio.gather(*before, *after, return_exceptions=True)
+
+    assert [type(one) for one in told] == [asyncio.CancelledError, type(None)] * 2
+    assert await kept(journal) == [1, 2]
+
+
+async def test_a_commit_that_nobody_waited_for_cannot_be_cancelled(journal: Journal) -> None:
+    say(journal, *range(GROUP))
+    await asyncio.sleep(0)  # the commit is under way
+    assert not journal.durable().cancel()
+    await journal.durable()
+
+    assert await kept(journal) == list(range(GROUP))
 
 
 async def test_columns_and_large_values_go_with_the_records(journal: Journal) -> None:
