@@ -48,9 +48,10 @@ def export(store: JournalStore, run: str, file: TextIO) -> None:
         JournalError: There is no such run, or its records are damaged.
     """
     row = store.run(run)
-    head = {"agentflow": "run", "version": VERSION, **asdict(row)}
+    records = list(store.records(row.id))
+    head = {"agentflow": "run", "version": VERSION, "records": len(records), **asdict(row)}
     file.write(_line(store, row.id, head))
-    for record in store.records(row.id):
+    for record in records:
         whole = {name: _inlined(store, value) for name, value in record.items()}
         file.write(_line(store, row.id, whole))
 
@@ -65,11 +66,15 @@ def load(path: str | Path) -> RecordedRun:
     try:
         with open(path, "rb") as file:
             objects = _objects(file)
-            return RecordedRun(_head(next(objects, {})), tuple(objects))
+            head = next(objects, {})
+            row, records = _row(head), tuple(objects)
+            if len(records) != head.get("records"):
+                raise ValueError(f"{len(records)} records instead of {head.get('records')}")
+            return RecordedRun(row, records)
     except OSError as error:
         raise JournalError(f"a recorded run cannot be read: {error}", path=str(path)) from error
     except ValueError as error:
-        raise JournalError(f"{path}, {error}", path=str(path)) from error
+        raise JournalError(f"{path}: {error}", path=str(path)) from error
 
 
 def _objects(file: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -93,7 +98,7 @@ def _objects(file: BinaryIO) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _head(data: dict[str, Any]) -> RunRow:
+def _row(data: dict[str, Any]) -> RunRow:
     """What is listed of the run, from the first line."""
     version = data.get("version")
     if data.get("agentflow") != "run" or type(version) is not int:

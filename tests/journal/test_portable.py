@@ -128,6 +128,8 @@ def in_head(**fields: object) -> Callable[[list[str]], None]:
         (in_head(asks=[1]), "line 1: asks is"),
         (in_head(usd=None), "line 1: usd is 'None'"),
         (list.clear, "line 1: "),
+        (list.pop, "2 records instead of 3"),
+        (in_head(records=None), "3 records instead of None"),
     ],
 )
 def test_a_line_that_is_damaged_is_named(
