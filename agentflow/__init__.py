@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from agentflow.planner.plan import Plan
     from agentflow.sync import run_sync
     from agentflow.tenants import Tenant
+    from agentflow.tools.approval import Answer, Question
+    from agentflow.tools.doubt import NOT_DONE, Done
     from agentflow.tools.handle import Handle
     from agentflow.tools.streaming import Commit, Late, Stream, Warm
     from agentflow.tools.tool import Tool, tool
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _HOME = {
+    "NOT_DONE": "tools.doubt",
     "AgentflowError": "errors",
     "Allocator": "budgets.allocation.situation",
+    "Answer": "tools.approval",
     "Budget": "budgets.budget",
     "Candidate": "caches.speculation.candidates",
     "CandidateSource": "caches.speculation.candidates",
@@ -49,6 +53,7 @@ _HOME = {
     "CheapestFirst": "budgets.allocation.cascade",
     "Commit": "tools.streaming",
     "Context": "context",
+    "Done": "tools.doubt",
     "Engine": "engine",
     "Estimates": "budgets.estimates",
     "Handle": "tools.handle",
@@ -59,6 +64,7 @@ _HOME = {
     "Plan": "planner.plan",
     "Pool": "executor.affinity.pool",
     "Prices": "budgets.prices",
+    "Question": "tools.approval",
     "Run": "executor.run",
     "Speculation": "caches.speculation.policy",
     "Stream": "tools.streaming",
@@ -80,8 +86,10 @@ _HOME = {
 }
 
 __all__ = [
+    "NOT_DONE",
     "AgentflowError",
     "Allocator",
+    "Answer",
     "Budget",
     "Caching",
     "Candidate",
@@ -89,6 +97,7 @@ __all__ = [
     "CheapestFirst",
     "Commit",
     "Context",
+    "Done",
     "Engine",
     "Estimates",
     "Handle",
@@ -99,6 +108,7 @@ __all__ = [
     "Plan",
     "Pool",
     "Prices",
+    "Question",
     "Run",
     "Speculation",
     "Stream",

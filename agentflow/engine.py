@@ -29,6 +29,7 @@ from agentflow.planner.passes import optimise
 from agentflow.planner.plan import Plan
 from agentflow.settings import ROUTINGS, Settings
 from agentflow.tenants import Tenant
+from agentflow.tools.approval import Answerer
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
 
@@ -71,6 +72,9 @@ class Engine(Maker):
             be complete first), ``sticky``, ``least-loaded``, or what makes a `Policy`.
         journal: Where runs are kept so that they can be gone on with: `Journal`, a path, True for
             the user's own, False for nowhere.
+        approve: Asked before calls of tools with ``approve``, and about calls in doubt: called
+            with a `Question`, in a thread unless it is an ``async def``; gives True, False, an
+            `Answer`, or None to leave it open.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """
@@ -93,10 +97,11 @@ class Engine(Maker):
         estimates: Estimates | str | Path | None = None,
         routing: RoutingLike = ROUTINGS[0],
         journal: Journal | str | Path | bool = False,
+        approve: Answerer | None = None,
         subscribers: Iterable[Subscriber] = (),
         seed: int | None = None,
     ) -> None:
-        super().__init__(_journal(journal), subscribers, seed)
+        super().__init__(_journal(journal), approve, subscribers, seed)
         self.tools = Toolbox(tools)
         self.ledger = Ledger(budget, "the engine")
         self.services = Services(

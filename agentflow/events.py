@@ -56,6 +56,8 @@ __all__ = [
     "PartialWarmed",
     "PlanExtended",
     "PrefixBroken",
+    "QuestionAnswered",
+    "QuestionAsked",
     "ReplicaDown",
     "ReplicaUp",
     "ReplyStopped",
@@ -63,6 +65,7 @@ __all__ = [
     "RunCancelled",
     "RunFailed",
     "RunFinished",
+    "RunPaused",
     "RunStarted",
     "SampleEnded",
     "SampleEvent",
@@ -249,6 +252,29 @@ class ReplicaUp(Event):
 
 
 @dataclass(slots=True)
+class QuestionAsked(NodeEvent):
+    """Somebody is asked before a call is made; see `Question` for `kind`, `call` and `why`.
+
+    `question` names it when it is answered.
+    """
+
+    question: str
+    kind: str
+    call: str
+    why: str
+
+
+@dataclass(slots=True)
+class QuestionAnswered(NodeEvent):
+    """A question has its answer, which `by` gave; `verdict` is as in `Answer`."""
+
+    question: str
+    verdict: str
+    why: str
+    by: str
+
+
+@dataclass(slots=True)
 class RoundStarted(Event):
     """A strategy began a round (`kind` is ``plan``, ``join`` or ``act``), and why."""
 
@@ -304,5 +330,12 @@ class RunCancelled(Event):
     reason: str = ""
 
 
-TERMINAL = (RunFinished, RunFailed, RunCancelled)
+@dataclass(slots=True)
+class RunPaused(Event):
+    """Terminal: the run was set aside until somebody answers what it asks."""
+
+    asks: list[dict[str, Any]]
+
+
+TERMINAL = (RunFinished, RunFailed, RunCancelled, RunPaused)
 """The last event of every run is one of these."""

@@ -11,24 +11,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow import clock
+from agentflow.answering import Answering
 from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import Ledger
 from agentflow.errors import DefinitionError, WorkflowError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
+from agentflow.executor.journal.book import InDoubt
 from agentflow.executor.run import Body, Run
 from agentflow.executor.services import Services
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
-from agentflow.resuming import Before, InDoubt, described, read_before, revived
+from agentflow.resuming import Before, described, read_before, revived
 from agentflow.starting import Starter, Target
+from agentflow.tools.approval import Answerer
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
 from agentflow.workflows import Workflow
 
 if TYPE_CHECKING:
-    from agentflow.executor.journal.book import Book
+    from agentflow.executor.journal.book import Book, Paper
     from agentflow.executor.journal.journal import Journal
     from agentflow.executor.journal.values import Encoder
 
@@ -36,11 +39,12 @@ T = TypeVar("T")
 AnyTool = Tool[..., Any]
 
 
-class Maker(Starter):
+class Maker(Answering, Starter):
     """The half of an engine that makes runs; the other half is what they share.
 
     Args:
         journal: Where runs are kept, or None.
+        answerer: Asked before calls that are not to be made unasked, or None.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs repeatable.
 
@@ -55,8 +59,13 @@ class Maker(Starter):
     services: Services
 
     def __init__(
-        self, journal: Journal | None, subscribers: Iterable[Subscriber], seed: int | None
+        self,
+        journal: Journal | None,
+        answerer: Answerer | None,
+        subscribers: Iterable[Subscriber],
+        seed: int | None,
     ) -> None:
+        super().__init__(answerer)
         self.plain_models: set[str] = set()
         self.journal = journal
         self._encoder: Encoder | None = None
@@ -149,6 +158,10 @@ class Maker(Starter):
             given = replace(found, args=args or found.args, kwargs=kwargs or found.kwargs)
         return self._make(given, (), self.ledger, before).start()
 
+    def rerun(self, target: Target, before: Before, paper: Paper) -> Run[Any]:
+        """Begin a run again against what it did, writing to another place than the journal."""
+        return self._make(target, (), self.ledger, before, paper).start()
+
     def _opened(self) -> Journal:
         if self.journal is None:
             raise DefinitionError("runs are kept by an engine that has a journal=")
@@ -162,6 +175,7 @@ class Maker(Starter):
         subscribers: tuple[Subscriber, ...],
         within: Ledger,
         before: Before | None = None,
+        paper: Paper | None = None,
     ) -> Run[Any]:
         """A run that has not begun.
 
@@ -170,6 +184,7 @@ class Maker(Starter):
             subscribers: Called with its events.
             within: What it may spend lies within this.
             before: What it goes on from, or None.
+            paper: Where it is written down; the engine's journal by default.
         """
         if self._closed:
             raise DefinitionError("this engine is closed: make a new one")
@@ -200,6 +215,7 @@ class Maker(Starter):
             repeats=isinstance(what, Workflow),
             target=target,
             before=before,
+            paper=paper or self.journal,
         )
 
     def _plan_options(
@@ -253,12 +269,13 @@ class Maker(Starter):
         path: str = "",
         target: Target | None = None,
         before: Before | None = None,
+        paper: Paper | None = None,
     ) -> Run[T]:
         number = next(self._count)
         identity = before.run if before is not None else f"{self._prefix}-{number}"
         book = None
-        if target is not None and self.journal is not None:
-            book = self._book(self.journal, identity, name, target, before)
+        if target is not None and paper is not None:
+            book = self._book(paper, identity, name, target, before)
         run = Run(
             self,
             identity,
@@ -280,7 +297,7 @@ class Maker(Starter):
         return run
 
     def _book(
-        self, journal: Journal, identity: str, name: str, target: Target, before: Before | None
+        self, paper: Paper, identity: str, name: str, target: Target, before: Before | None
     ) -> Book:
         """Where a run is written down, from its beginning or from where it broke off."""
         from agentflow.executor.journal.book import Book
@@ -291,12 +308,12 @@ class Maker(Starter):
         loop = asyncio.get_running_loop()
         if before is None:
             data = described(target)
-            book = Book(journal, identity, loop, self._encoder)
+            book = Book(paper, identity, loop, self._encoder)
             book.open({"name": name, "kind": data["kind"], "target": data, "began": clock.wall()})
             return book
-        ordered = not isinstance(target.what, Task)
+        ordered = not (before.live and isinstance(target.what, Task))
         recall = Recall(before.history, loop, ordered=ordered, live=before.live)
-        book = Book(journal, identity, loop, self._encoder, recall)
+        book = Book(paper, identity, loop, self._encoder, recall, before.in_doubt)
         book.open({}, again=before.again)
         return book
 

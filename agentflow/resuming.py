@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from agentflow.budgets.budget import Budget
 from agentflow.errors import DefinitionError, JournalError, PlanError
+from agentflow.executor.journal.book import InDoubt
 from agentflow.executor.journal.history import History, Reading
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
@@ -20,8 +21,6 @@ from agentflow.planner.printer import print_plan
 from agentflow.starting import Target
 from agentflow.tools.tool import Tool
 from agentflow.workflows import Workflow
-
-InDoubt = Literal["ask", "retry", "fail"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 from agentflow import events
-from agentflow.errors import RunCancelled, RunError
+from agentflow.errors import RunCancelled, RunError, RunPaused
 from agentflow.planner.builder import rewired
 from agentflow.planner.plan import Node, Plan, Ref
 from agentflow.planner.printer import print_node
@@ -125,6 +125,8 @@ class Audience:
             return events.RunFinished(self._run, at, value)
         if isinstance(error, RunCancelled):
             return events.RunCancelled(self._run, at, str(error))
+        if isinstance(error, RunPaused):
+            return events.RunPaused(self._run, at, [dict(ask) for ask in error.asks])
         return events.RunFailed(self._run, at, error)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from agentflow.errors import (
@@ -12,9 +13,10 @@ from agentflow.errors import (
     JournalError,
     RunCancelled,
     RunError,
+    RunPaused,
 )
 from agentflow.executor.allocation import learning
-from agentflow.executor.losses import run_failed, spares
+from agentflow.executor.losses import paused, run_failed, spares
 
 if TYPE_CHECKING:
     from agentflow.executor.audience import Audience
@@ -51,7 +53,7 @@ class Ending(Generic[T]):
     def __init__(self, body: Callable[[], Awaitable[T]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._body = body
-        self._cause: tuple[type[RunError], str] | None = None  # why it was stopped
+        self._cause: tuple[Callable[..., RunError], str] | None = None  # why it was stopped
         self._outcome: tuple[Any, BaseException | None] | None = None  # of its body
         self._decided = False  # what its outcome is
         self._future: asyncio.Future[T] = self._loop.create_future()
@@ -85,7 +87,12 @@ class Ending(Generic[T]):
             self.driver.drop_all()  # it has failed, and what ran was to be finished
         self._settle()
 
-    def _stop(self, kind: type[RunError], message: str) -> None:
+    def pause(self, asks: Sequence[Mapping[str, Any]]) -> None:
+        """Set the run aside until somebody answers what it asks."""
+        if self._cause is None and not self._decided:
+            self._stop(partial(RunPaused, asks=asks), paused(self.name, self.id, asks))
+
+    def _stop(self, kind: Callable[..., RunError], message: str) -> None:
         self._cause = (kind, message)
         if self.notes is not None:
             self.notes.stopping(message)

@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentflow.executor.services import Services
+from agentflow.tools.approval import Answerer
 
 if TYPE_CHECKING:
+    from agentflow.executor.journal.journal import Journal
+    from agentflow.executor.questions import Questions
     from agentflow.executor.run import Run
 
 
@@ -17,10 +20,16 @@ class Host(Protocol):
     Attributes:
         services: Shared by its runs.
         plain_models: Names of models whose backend takes no JSON schema.
+        journal: Where runs are kept, or None.
+        answerer: Asked before calls that are not to be made unasked, or None.
+        asking: What outermost runs ask at the moment, by their ids.
     """
 
     services: Services
     plain_models: set[str]
+    journal: Journal | None
+    answerer: Answerer | None
+    asking: dict[str, Questions]
 
     @property
     def tools(self) -> Mapping[str, Any]:

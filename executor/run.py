@@ -20,6 +20,7 @@ from agentflow.executor.deadline import Deadline
 from agentflow.executor.driver import Driver
 from agentflow.executor.ending import Ending
 from agentflow.executor.host import Host
+from agentflow.executor.inquiry import Inquiry
 from agentflow.executor.journal.notes import Notes
 from agentflow.executor.naming import Naming
 from agentflow.executor.partial.records import PartialStats
@@ -59,6 +60,7 @@ class Run(Ending[T]):
         allocation: Has calls tried by several models, or None before the first.
         conversations: What its conversations with models share.
         notes: Writes down what happens, and knows what happened before; None without a journal.
+        inquiry: Asks somebody before calls that are not to be made unasked.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Run(Ending[T]):
             book = parent[0].notes.book
         self.notes: Notes | None = None if book is None else Notes(book, self)
         self.audience.notes = self.driver.notes = self.notes
+        self.inquiry = self.driver.inquiry = Inquiry(self)
 
     def _make_driver(self, fail_fast: bool) -> Driver:
         driver = Driver(

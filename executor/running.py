@@ -19,6 +19,7 @@ from agentflow.executor.bind import bind_arguments
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Known
 from agentflow.executor.deadline import Deadline
+from agentflow.executor.inquiry import Inquiry
 from agentflow.executor.journal.notes import Notes
 from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -45,8 +46,10 @@ class Running(Stopping):
         ledger: What the run may spend.
         belongs: Whether a plan id is part of the plan, and not only held.
         teller: Tells whoever watches, or None.
+        inquiry: Asks before calls, where that is wanted.
     """
 
+    inquiry: Inquiry
     key: Callable[[int], str]
     state: RunState
     ledger: Ledger
@@ -139,8 +142,8 @@ class Running(Stopping):
         logged_node.set(state.place(slot) if state.mapped else slot)
         try:
             notes = self.notes
-            if notes is not None and notes.concerns(call):
-                ended = await self._before(slot, call, notes)
+            if call.policy.approve or (notes is not None and notes.concerns(call)):
+                ended = await self._before(slot, call)
                 if ended is not None:
                     self._report(slot, ended)
                     return
@@ -160,13 +163,20 @@ class Running(Stopping):
             happening = self._failed(slot, call, error)
         self._report(slot, happening)
 
-    async def _before(self, slot: int, call: BoundCall, notes: Notes) -> Happening | None:
-        """How a call ended in an earlier execution, or None; one that may write is announced."""
+    async def _before(self, slot: int, call: BoundCall) -> Happening | None:
+        """How a call ended that need not be made; None when it may be, and is about to be."""
         self.timers.stop(slot)
-        ended = await notes.before(slot, call)
+        ended = None if self.notes is None else await self.notes.before(slot, call)
+        ended = ended or await self.inquiry.before(slot, call)
         if ended is None:
-            self._time(slot, call)
+            await self._announced(slot, call)
         return ended
+
+    async def _announced(self, slot: int, call: BoundCall) -> None:
+        """A call is about to be made: if it may write, that is durable before its time begins."""
+        if self.notes is not None and call.changes:
+            await self.notes.announce(slot, call)
+        self._time(slot, call)
 
     def arguments(self, slot: int) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call, positional and by keyword, fresh for their receiver.
@@ -325,7 +335,8 @@ class Running(Stopping):
         if not isinstance(fallback, Tool):
             return fallback
         call = self._services.call(fallback, fallback.policy)
-        self._time(slot, call)
+        await self.inquiry.approved(slot, call)
+        await self._announced(slot, call)
         return await self._made(slot, call)
 
     def _time(self, slot: int, call: BoundCall) -> None:

@@ -106,7 +106,8 @@ class _Shared:
             fresh = RateLimiter(policy.rate * 60.0, burst=1.0)
             limiter = self.limiters.setdefault(policy.rate, fresh)
         reused = None
-        if services.cache is not None and reusable(tool, policy):
+        asks = policy.approve or tool.effect.asks  # each call is its own, and so is its value
+        if services.cache is not None and not asks and reusable(tool, policy):
             self.keys = self.keys or Keys(tool)
             reused = Reused(tool, policy, self.keys)
         return bind_call(

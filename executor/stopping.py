@@ -29,6 +29,7 @@ class Stopping:
         answers: Answers calls that need not be made, or None.
         state: Knows what the calls are.
         timers: Time limits of the calls.
+        waiting: Slots of calls that wait until somebody says that they may be made.
     """
 
     state: RunState
@@ -44,6 +45,7 @@ class Stopping:
         self._ending: dict[int, asyncio.TimerHandle] = {}  # cancelled; when to give up on them
         self._stopped: set[int] = set()  # no further attempts
         self._abandoned: list[str] = []
+        self.waiting: set[int] = set()
         self._inbox: deque[Happening] = deque()
         self._pumping = False
         self.timers = Timers(self.loop, self._expired)
@@ -73,6 +75,7 @@ class Stopping:
         self._stopped.add(slot)
         call = self._bound[slot]
         begun = inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
+        begun = begun and slot not in self.waiting
         if begun and call is not None and call.tool.effect.kind == "writes":
             # A write that has started is given its grace before it is cut off.
             timer = self.loop.call_later(self._services.limits.grace, self._cut, slot, task)

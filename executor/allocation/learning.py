@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.budgets.estimate_records import Outcome
 from agentflow.clock import now
-from agentflow.errors import ModelError, RunCancelled
+from agentflow.errors import ModelError, RunCancelled, RunPaused
 
 if TYPE_CHECKING:
     from agentflow.executor.metering import MeteredModel
@@ -38,10 +38,10 @@ def note(
 def ran(run: Run[Any], error: BaseException | None) -> None:
     """Note what a run of a workflow that asked models has come to.
 
-    One that was cancelled says nothing. Plans and questions are not told apart by their names.
+    One that was cancelled, or is paused, says nothing. Plans and questions are not told apart by their names.
     """
     services, spent = run.host.services, run.ledger.spent
-    if run.parent is not None or isinstance(error, RunCancelled) or not spent.tokens:
+    if run.parent is not None or isinstance(error, RunCancelled | RunPaused) or not spent.tokens:
         return
     if run.repeats:
         services.estimates.ran(run.name, error is None, spent.usd)

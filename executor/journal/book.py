@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from agentflow import clock, events
 from agentflow.budgets.ledger import NOTHING, Amount, Ledger
@@ -31,6 +31,12 @@ UNWRITTEN = (
 )
 """What is told and not kept: text comes with the replies, and optional work is no part of a run."""
 
+
+InDoubt: TypeAlias = Literal["ask", "retry", "fail"]
+"""What becomes of calls that may have been made: somebody is asked, they are made again, or fail."""
+
+TURNS = 16
+"""Turns of the loop after which all that an end of a call brought about by itself has happened."""
 
 NOTE = 160
 """Characters of a run's outcome that are listed."""
@@ -65,11 +71,13 @@ class Book:
         loop: Whose clock they carry.
         encoder: Turns values into JSON.
         recall: What the run did before, if it is resumed.
+        in_doubt: What becomes of calls that may have been made then.
 
     Attributes:
         run: As given.
         encoder: As given.
         recall: As given.
+        in_doubt: As given.
         again: What the history has is written down once more.
         unwritten: What is called before a call is announced, to write down what it depends on.
     """
@@ -81,17 +89,19 @@ class Book:
         loop: asyncio.AbstractEventLoop,
         encoder: Encoder,
         recall: Recall | None = None,
+        in_doubt: InDoubt = "ask",
     ) -> None:
         self._paper = paper
         self.run = run
         self.encoder = encoder
         self.recall = recall
+        self.in_doubt = in_doubt
         self.again = recall is not None and not recall.live
         self.unwritten: set[Callable[[], None]] = set()
         self._loop = loop
         self._spent: tuple[Amount, Amount] = NOTHING, NOTHING
         self._turn = 0
-        self._in_turn = False
+        self._left = 0  # turns that are still counted
         self._untold: deque[Callable[[], None]] = deque()
         self._telling = False
 
@@ -160,6 +170,8 @@ class Book:
         spent, before = run.ledger.spent, 0.0
         if self.recall is not None:
             before = self.recall.history.seconds
+        if not isinstance(error, RunPaused):
+            self.update(asks=[])
         self.update(
             state=_state(error),
             note=_note(value if error is None else error),
@@ -179,15 +191,21 @@ class Book:
         written.add_done_callback(done)
 
     def turn(self) -> int:
-        """Number of the loop's turn: calls that end in the same one are known at the same time."""
-        if not self._in_turn:
-            self._in_turn = True
+        """Number of the loop's turn, as far as turns are counted: for `TURNS` after each end.
+
+        It tells which calls ended in the same turn, and how soon after each other the others did.
+        """
+        if not self._left:
             self._turn += 1
             self._loop.call_soon(self._next_turn)
+        self._left = TURNS
         return self._turn
 
     def _next_turn(self) -> None:
-        self._in_turn = False
+        self._turn += 1
+        self._left -= 1
+        if self._left:
+            self._loop.call_soon(self._next_turn)
 
     # Who watches
 

@@ -9,6 +9,12 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+NEVER_CALLED = frozenset(
+    f"agentflow.errors.{name}"
+    for name in ("ArgumentError", "MalformedArguments", "PathError", "UnknownArgument")
+)
+"""Failures of a tool's own call that say that it was not called."""
+
 ENDS = ("node_finished", "node_failed", "node_cancelled")
 
 
@@ -36,6 +42,21 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class Intent:
+    """A call that may write was about to be made, and it is not known whether it was.
+
+    Attributes:
+        tool: Its name.
+        count: How often it was about to be made.
+        why: Why it may have been made; empty if it is clear that it was not.
+    """
+
+    tool: str
+    count: int = 0
+    why: str = "the run broke off when it was about to be made, or was under way"
+
+
+@dataclass(slots=True)
 class RecordedReply:
     """A model's reply to a strategy, as far as it came.
 
@@ -58,7 +79,7 @@ class History:
         sessions: How many executions there were.
         made: Line by step of every call that joined a plan, in order.
         outcomes: By step, in the order in which calls ended.
-        intents: Steps that were about to be made and may write; the name of their tool.
+        intents: By step, calls that were about to be made and may write.
         replies: Of models to strategies, by what asked.
         usd: Spent, what was under way at the end included.
         tokens: Likewise.
@@ -69,11 +90,18 @@ class History:
     sessions: int = 0
     made: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    intents: dict[str, str] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
     replies: dict[str, RecordedReply] = field(default_factory=dict)
     usd: Decimal = Decimal(0)
     tokens: int = 0
     seconds: float = 0.0
+
+    def in_doubt(self, step: str) -> Intent | None:
+        """A call that may have been made, and whose value is not known; else None."""
+        intent, outcome = self.intents.get(step), self.outcomes.get(step)
+        if intent is None or not intent.why or (outcome is not None and not outcome.lost):
+            return None
+        return intent if outcome is None else Intent(intent.tool, intent.count, outcome.lost)
 
     @property
     def doubtful(self) -> list[str]:
@@ -135,7 +163,7 @@ class Reading:
         elif kind in ENDS:
             self._ended(kind, record)
         elif kind == "intent":
-            history.intents[record["step"]] = record["tool"]
+            self._intent(record["step"], record["tool"])
         elif kind == "stopping":
             self._stopped = self._stopped or record["run"] == self._run
         elif kind == "spent":
@@ -145,6 +173,10 @@ class Reading:
             self._reply(record).pieces.extend(record["pieces"])
         elif kind == "reply_ended":
             self._reply(record).end = record
+
+    def _intent(self, step: str, tool: str) -> None:
+        known = self.history.intents.get(step)
+        self.history.intents[step] = Intent(tool, 1 if known is None else known.count + 1)
 
     def _ended(self, kind: str, record: Record) -> None:
         step, turn = record["step"], (self.history.sessions, record["turn"])
@@ -166,6 +198,8 @@ class Reading:
         value = record.get("value")
         if isinstance(value, dict) and set(value) == {"$blob"}:
             return self._blob(value["$blob"])
+        if isinstance(value, dict) and set(value) == {"$json"}:
+            value = value["$json"]
         return to_json(value)
 
     def _reply(self, record: Record) -> RecordedReply:
@@ -178,10 +212,22 @@ class Reading:
     def _forget_failures(self) -> None:
         outcomes = self.history.outcomes
         for step in [s for s, end in outcomes.items() if end.cancelled or end.error is not None]:
-            del outcomes[step]
+            error = outcomes.pop(step).error
+            if (intent := self.history.intents.get(step)) is not None:
+                intent.why = _after(intent.tool, error)
 
     def _close(self) -> None:
         self.history.seconds += self._last - self._began
+
+
+def _after(tool: str, error: Mapping[str, Any] | None) -> str:
+    """Why a call of a tool may have been made that ended so; empty if it was not."""
+    if error is None:
+        return "it was cancelled while it was under way"
+    refused = error.get("type", "") in NEVER_CALLED
+    if refused and error.get("attributes", {}).get("tool") == tool:
+        return ""
+    return f"it failed ({error.get('message', '')}), and may have been done all the same"
 
 
 def _within(step: str, ended: Container[str]) -> bool:

@@ -183,23 +183,12 @@ class Notes:
         return self.recall is not None or call.changes
 
     async def before(self, slot: int, call: BoundCall) -> Happening | None:
-        """See whether a call has ended before, and announce one that may write.
-
-        Returns:
-            How it ended, or None: it is to be made.
-
-        Raises:
-            CallInDoubt: It may have been made, and must not be made again unasked.
-            JournalError: It cannot be announced.
-        """
-        if self.recall is not None:
-            hold = not nests(call.tool)  # else its calls are held
-            found = await self.recall.outcome(self.step(slot), hold=hold)
-            if found is not None and (ended := self._happening(slot, call, found)) is not None:
-                return ended
-        if call.changes:
-            await self._announce(slot, call)
-        return None
+        """How a call has ended before; None if it did not, or what it gave was not kept."""
+        if self.recall is None:
+            return None
+        hold = not nests(call.tool)  # else its calls are held
+        found = await self.recall.outcome(self.step(slot), hold=hold)
+        return None if found is None else self._happening(slot, call, found)
 
     def parked(self, slot: int, call: BoundCall, known: Callable[[Happening], None]) -> None:
         """A call waits for room: it needs none if it ended before, and `known` hears how."""
@@ -218,7 +207,7 @@ class Notes:
 
     def _happening(self, slot: int, call: BoundCall, found: Outcome) -> Happening | None:
         """What an outcome is to the run state; None if the call has to be made all the same."""
-        if found.lost and not call.changes:
+        if found.lost:
             return None
         self._recalled.add(self._run.driver.state.where(slot))
         if found.cancelled:
@@ -233,7 +222,12 @@ class Notes:
                 f"{name} gives another type of value than it did: {error}"
             ) from None
 
-    async def _announce(self, slot: int, call: BoundCall) -> None:
+    async def announce(self, slot: int, call: BoundCall) -> None:
+        """Announce a call that may write, which is about to be made.
+
+        Raises:
+            JournalError: It cannot be announced.
+        """
         for write in tuple(self.book.unwritten):
             write()
         node, element = self._run.driver.state.where(slot)

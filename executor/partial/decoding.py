@@ -148,7 +148,7 @@ class Decoding:
     # Beginning
 
     def _may_begin(self, tool: Tool[..., Any]) -> bool:
-        if not self._run.begins_early:
+        if not self._run.begins_early or tool.policy.approve:
             return False
         return bool(tool.signature.roles.early) or tool.origin.warm_up is not None
 
