@@ -7,6 +7,7 @@ same tools share their prefix byte for byte.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -23,6 +24,9 @@ OBSERVED_LIMIT = 32_000
 
 CUT = 8_000
 """Characters that are cut at once, so that what is left begins as it did for a while."""
+
+
+_LINE_END = re.compile(r"\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")  # as `str.splitlines` has them
 
 
 @cache
@@ -61,9 +65,8 @@ def question(text: str) -> str:
 
 
 def observation(line: str, result: str) -> str:
-    """A line of a plan and what came of it."""
-    indented = result.replace("\n", "\n   ")
-    return f"{shown(line)}\n-> {indented}"
+    """A line of a plan and what came of it, in which nothing looks like another line."""
+    return f"{shown(line)}\n-> {_indented(result)}"
 
 
 def further_plan(
@@ -90,7 +93,7 @@ def further_plan(
         parts.append(f"Not called, because the plan broke off: {_ids(not_called)}")
     if written:
         parts.append(f"Done already, do not do it again: {_ids(written)}")
-    parts.append(f"Why another plan is needed: {reason}")
+    parts.append(f"Why another plan is needed: {_indented(reason)}")
     parts.append(f"Write the next plan. Number its lines from ${following} on.")
     return "\n\n".join(parts)
 
@@ -112,7 +115,7 @@ def closing(problem: str, *, last: bool) -> str:
         problem: What went wrong with the last plan, if something did.
         last: There can be no further plan.
     """
-    parts = [f"The last plan failed: {problem}"] if problem else []
+    parts = [f"The last plan failed: {_indented(problem)}"] if problem else []
     if last:
         parts.append("There is no further plan: answer with what there is.")
     return "\n\n".join(parts)
@@ -131,8 +134,14 @@ def _lost(text: str) -> int:
 def _observations(observed: Sequence[str]) -> str:
     text = "\n".join(observed) or "(none)"
     if lost := _lost(text):
-        text = f"(the first {lost} characters were cut)\n{text[lost:]}"
+        # Half a line must not look like one of the plan.
+        text = f"(the first {lost} characters were cut)\n   ...{text[lost:]}"
     return f"Observations:\n\n{text}"
+
+
+def _indented(text: str) -> str:
+    """A text of others within ours: all of its lines but the first are set off."""
+    return _LINE_END.sub("\n   ", text)
 
 
 def _ids(lines: Sequence[int]) -> str:
