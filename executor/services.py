@@ -177,6 +177,7 @@ class Services:
         self.threads = DaemonThreads(limits.threads)
         self._watchdog: Watchdog | None = None
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}  # how to end them
+        self._given_up: set[asyncio.Task[Any]] = set()
         self.abandoned: list[str] = []
 
     def call(self, tool: Tool[..., Any], policy: Policy | None) -> BoundCall:
@@ -262,10 +263,12 @@ class Services:
         del self.abandoned[:-REMEMBERED]
         task.set_name(name)
         self._tasks[task] = None
+        self._given_up.add(task)
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        self._given_up.discard(task)
         if not task.cancelled():
             task.exception()  # nobody else will look at it
 
@@ -281,7 +284,7 @@ class Services:
         this = asyncio.current_task()
         while sure := [t for t, stop in self._tasks.items() if stop is not None and t is not this]:
             await asyncio.wait(sure)
-        if rest := [task for task in self._tasks if task is not this]:
+        if rest := self._tasks.keys() - self._given_up - {this}:  # those have had their time
             await asyncio.wait(rest, timeout=max(0.0, until - loop.time()))
         if self.cache is not None:
             await self.cache.aclose()
@@ -290,7 +293,7 @@ class Services:
         self.threads.shutdown()
         if self._watchdog is not None:
             self._watchdog.close()
-        left = [task for task in rest if not task.done()]
+        left = [task for task in self._tasks if task is not this and not task.done()]
         for task in left:
             _let_go(task)
         return [task.get_name() for task in left] + self.threads.abandoned

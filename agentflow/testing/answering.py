@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import NoReturn, Protocol, TypeAlias
 
 from agentflow.clock import wall
@@ -121,11 +122,12 @@ class Answering:
     async def _stream(self, reply: Reply, speech: Speech, fault: Fault | None) -> None:
         await self._sender.start(200, SSE)
         content = -1  # the role comes first
-        async for delta in speech.deltas():
-            if fault and content == fault.after and await self._strike(fault):
-                return
-            await self._sender.send(self._completion.event(delta))
-            content += 1
+        async with aclosing(speech.deltas()) as deltas:
+            async for delta in deltas:
+                if fault and content == fault.after and await self._strike(fault):
+                    return
+                await self._sender.send(self._completion.event(delta))
+                content += 1
         if fault and (fault.after or 0) >= content and await self._strike(fault):
             return
         finish_reason = reply.finish_reason or speech.finish_reason
@@ -148,8 +150,9 @@ class Answering:
 
     async def _whole(self, reply: Reply, speech: Speech, fault: Fault | None) -> None:
         message = Message()
-        async for delta in speech.deltas():
-            message.add(delta)
+        async with aclosing(speech.deltas()) as deltas:
+            async for delta in deltas:
+                message.add(delta)
         finish_reason = reply.finish_reason or speech.finish_reason
         usage = self._usage(reply, speech)
         match fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from agentflow.clock import now
@@ -91,28 +92,32 @@ class Speech:
         self.completion_tokens = 0
         self.finish_reason = "stop"
 
-    async def deltas(self) -> AsyncIterator[Delta]:
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
         """The role, then the content, each when it is due."""
         await self._pacer.first()
         yield dict(ROLE)
-        async for piece in self._each_piece():
-            call_id = f"call_{self._number}_{self._calls}"
-            async for delta in self._paced(deltas(piece, self._calls, self._size, call_id)):
+        async with aclosing(self._each_piece()) as pieces:
+            async for piece in pieces:
+                call_id = f"call_{self._number}_{self._calls}"
+                said = deltas(piece, self._calls, self._size, call_id)
+                async with aclosing(self._paced(said)) as paced:
+                    async for delta in paced:
+                        yield delta
+                if self.finish_reason == "length":
+                    return
+                if isinstance(piece, Call):
+                    self._calls += 1
+                    self.finish_reason = "tool_calls"
+        async with aclosing(self._paced(refusal_deltas(self._refusal, self._size))) as paced:
+            async for delta in paced:
                 yield delta
-            if self.finish_reason == "length":
-                return
-            if isinstance(piece, Call):
-                self._calls += 1
-                self.finish_reason = "tool_calls"
-        async for delta in self._paced(refusal_deltas(self._refusal, self._size)):
-            yield delta
 
     async def aclose(self) -> None:
         """Close the generator that the pieces come from, if they do."""
         if isinstance(self._pieces, AsyncGenerator):
             await self._pieces.aclose()
 
-    async def _each_piece(self) -> AsyncIterator[Piece]:
+    async def _each_piece(self) -> AsyncGenerator[Piece, None]:
         if isinstance(self._pieces, AsyncIterator):
             async for piece in self._pieces:
                 self._pacer.catch_up()
@@ -121,7 +126,7 @@ class Speech:
             for piece in self._pieces:
                 yield piece
 
-    async def _paced(self, counted: Iterator[tuple[Delta, int]]) -> AsyncIterator[Delta]:
+    async def _paced(self, counted: Iterator[tuple[Delta, int]]) -> AsyncGenerator[Delta, None]:
         for delta, count in counted:
             if self._limit is not None and self.completion_tokens + count > self._limit:
                 self.finish_reason = "length"
