@@ -3,6 +3,7 @@
 from agentflow.testing.chat import ChatCall, Exchange
 from agentflow.testing.clock import VirtualDeadlock, VirtualLoop, run_virtual
 from agentflow.testing.contract import StoreContract
+from agentflow.testing.replaying import ReplayDiffers, Replayed, replay
 from agentflow.testing.replicas import ModelledReplica
 from agentflow.testing.replies import Answer, Call, Fault, Model, Pace, Piece, Raw, Reply, Usage
 from agentflow.testing.scripts import Called, Gate, Scripted, Timeline
@@ -23,6 +24,8 @@ __all__ = [
     "Pace",
     "Piece",
     "Raw",
+    "ReplayDiffers",
+    "Replayed",
     "Reply",
     "Scripted",
     "ScriptedServer",
@@ -33,5 +36,6 @@ __all__ = [
     "Usage",
     "VirtualDeadlock",
     "VirtualLoop",
+    "replay",
     "run_virtual",
 ]

@@ -13,11 +13,8 @@ from collections import deque
 from collections.abc import Callable
 
 from agentflow.errors import HistoryMismatch
+from agentflow.executor.journal.book import TURNS
 from agentflow.executor.journal.history import History, Outcome, RecordedReply
-
-HOPS = 16
-"""Turns of the loop between outcomes that were not known at the same time: what waited for the
-first has seen it before the second."""
 
 Deliver = Callable[[Outcome], None]
 
@@ -35,6 +32,7 @@ class Recall:
     Attributes:
         history: As given.
         live: As given.
+        stuck: Done when the program waits for what is not made anew.
     """
 
     def __init__(
@@ -45,6 +43,7 @@ class Recall:
         self._ordered = ordered
         self.live = live
         self._next = deque(history.outcomes.values())
+        self.stuck: asyncio.Future[None] = loop.create_future()
         self._asking: dict[str, Deliver] = {}
         self._nested: set[str] = set()  # steps of nested runs that have ended
         self._passed: set[str] = set()  # steps whose outcome nobody had asked for in its turn
@@ -73,7 +72,7 @@ class Recall:
             return True
         if step in self.history.made:
             return True
-        if self._ordered and (self._unmade or not self.live):
+        if self._ordered and self._unmade:
             raise self._mismatch(line)
         return False
 
@@ -111,6 +110,8 @@ class Recall:
 
     async def forever(self) -> None:
         """Wait at what the history does not have, where nothing is made anew."""
+        if not self.stuck.done():
+            self.stuck.set_result(None)
         await self._loop.create_future()
 
     def passed(self, step: str) -> None:
@@ -146,34 +147,40 @@ class Recall:
 
     # Order
 
-    def _stir(self) -> None:
-        if not self._stirring and self._next:
+    def _stir(self, turns: int = TURNS) -> None:
+        if not self._stirring and self._next and self._ready(self._next[0]):
             self._stirring = True
-            self._loop.call_soon(self._later, HOPS)
+            self._loop.call_soon(self._later, turns - 1)
 
-    def _later(self, hops: int) -> None:
-        if hops:
-            self._loop.call_soon(self._later, hops - 1)
+    def _later(self, turns: int) -> None:
+        if turns > 0:
+            self._loop.call_soon(self._later, turns - 1)
             return
         self._stirring = False
-        self._hand_out()
-        if not self._check() and self._ready(self._next[0]):
-            self._stir()
+        turn = self._hand_out()
+        if not self._check():
+            self._stir(self._until(turn))
+
+    def _until(self, turn: tuple[int, int]) -> int:
+        """How many turns after the last ones the next outcome came."""
+        session, number = self._next[0].turn
+        return min(TURNS, number - turn[1]) if session == turn[0] else TURNS
 
     def _ready(self, outcome: Outcome) -> bool:
         if outcome.nested:
             return outcome.step in self._nested
         return outcome.cancelled or outcome.step in self._asking
 
-    def _hand_out(self) -> None:
-        """Hand out what ended in one turn of the loop, as far as it is asked for."""
-        turn = self._next[0].turn if self._next else None
+    def _hand_out(self) -> tuple[int, int]:
+        """Hand out what ended in one turn of the loop, as far as it is asked for; which one."""
+        turn = self._next[0].turn
         while self._next and self._next[0].turn == turn and self._ready(self._next[0]):
             outcome = self._next.popleft()
             if (deliver := self._asking.pop(outcome.step, None)) is not None:
                 deliver(outcome)
             else:
                 self._passed.add(outcome.step)
+        return turn
 
     def _check(self) -> bool:
         if self._next and self._ordered:
