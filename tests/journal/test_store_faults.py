@@ -121,6 +121,24 @@ def test_the_log_of_another_journal_is_not_taken_over(
     assert log.stat().st_size == 4000
 
 
+def test_a_journal_that_somebody_else_made_meanwhile_stays(whole: Path, opened: Open) -> None:
+    schema.create(whole)
+
+    assert len(opened().runs()) == 10
+    assert not list(whole.parent.glob("*.new"))
+
+
+def test_a_row_that_is_too_large_is_not_read(
+    whole: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "LARGEST", 5000)
+    store = opened()
+
+    assert len(store.runs()) == 10
+    with pytest.raises(JournalError, match="the journal cannot be read .*too big"):
+        list(store.records("run 3"))
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 def test_the_file_of_another_user_is_refused(whole: Path, refused: Refused) -> None:
     os.chown(whole, 65534, -1)
