@@ -200,6 +200,9 @@ KINDS: dict[str, Do] = {
     "samples": lambda engine, number: engine.run(tries, number),
 }
 
+POOLED = ("cached", "cancelled", "react", "task", "samples")
+"""What is also tried with a pool of models, and guesses."""
+
 
 class Setting:
     """An engine with scripted models, behind one server or a pool of two."""
@@ -247,8 +250,9 @@ def held() -> tuple[Counter[str], int]:
     return Counter(type(each).__qualname__ for each in found), items
 
 
-@pytest.mark.parametrize("pool", [False, True], ids=["alone", "pool"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "pool"), [*((kind, False) for kind in KINDS), *((kind, True) for kind in POOLED)]
+)
 async def test_nothing_is_kept_of_a_run_that_is_over(
     kind: str, pool: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
