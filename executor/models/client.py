@@ -224,6 +224,7 @@ class OpenAIBackend:
         """
         fields = wire.arguments(request, model=self.name, max_tokens_field=self._max_tokens_field)
         if self._known is None:
+            fields["extra_body"] = wire.whole(fields["extra_body"])
             async with client.chat.completions.with_streaming_response.create(**fields) as made:
                 self._note(made.http_response.request, request.extra_headers)
                 yield made.http_response

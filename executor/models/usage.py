@@ -47,4 +47,5 @@ def _size(part: Any) -> int:
         content = part["content"]
         if isinstance(content, str):  # a template puts it in as it is
             return len(content.encode("utf-8", "surrogatepass"))
-    return len(json.dumps(part, ensure_ascii=False, indent=4, default=str).encode())
+    text = json.dumps(part, ensure_ascii=False, indent=4, default=str)
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ def arguments(request: ChatRequest, *, model: str, max_tokens_field: str) -> dic
     }
 
 
+_HALVES = re.compile("[\ud800-\udfff]")
 _COMMON = frozenset(
     ("accept", "accept-encoding", "authorization", "connection", "content-type", "host",
      "openai-organization", "openai-project", "user-agent")
@@ -78,6 +80,8 @@ class Template:
         """The HTTP request that these `arguments` make."""
         body = {"model": fields["model"], "stream": True, **fields["extra_body"]}
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        if not content.isascii():
+            content = _HALVES.sub("\ufffd", content)
         first, extra = self._first, fields["extra_headers"] or {}
         own = {name.lower() for name in extra}
         headers = [pair for pair in self._headers if pair[0] not in own]
@@ -88,6 +92,14 @@ class Template:
             content=content.encode(),
             extensions=dict(first.extensions),
         )
+
+
+def whole(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A body without halves of surrogate pairs, which tools may give and UTF-8 does not have."""
+    text = json.dumps(body, ensure_ascii=False)
+    changed = _HALVES.sub("\ufffd", text)
+    sound: Mapping[str, Any] = body if changed == text else json.loads(changed)
+    return sound
 
 
 def pieces(delta: Mapping[str, Any]) -> list[Delta]:
