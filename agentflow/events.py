@@ -136,8 +136,8 @@ class NodeHedged(NodeEvent):
 class NodeReused(NodeEvent):
     """The value of a call was there, or on its way, and is used in place of calling again.
 
-    `source` is ``memory``, ``disk``, ``shared`` (an equal call was under way) or ``speculated``;
-    `saved` the seconds the call took when it was made. `NodeFinished` follows.
+    `source` is ``memory``, ``disk``, ``shared`` (an equal call was under way), ``speculated``, or
+    ``journal`` (an earlier execution of the run made it); `saved` the seconds the call took when it was made. `NodeFinished` follows.
     """
 
     source: str

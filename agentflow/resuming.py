@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
@@ -60,6 +62,8 @@ def described(target: Target) -> dict[str, Any]:
 def _workflow(workflow: Workflow[..., Any], args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     fn = workflow.fn
     data: dict[str, Any] = {"kind": "workflow", "module": fn.__module__, "name": fn.__qualname__}
+    with suppress(TypeError):
+        data["file"] = inspect.getsourcefile(fn)
     validate = workflow.signature.validate
     if faithful(given := validate(args, kwargs), validate):
         data["arguments"] = {"args": plain_data(given[0]), "kwargs": plain_data(given[1])}

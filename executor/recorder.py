@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from agentflow.errors import CallCancelled, CallSkipped
+from agentflow.errors import CallCancelled, CallSkipped, HistoryMismatch
 from agentflow.executor.commands import DONE
 from agentflow.executor.run import Run
 from agentflow.executor.state import RunState
@@ -63,6 +63,8 @@ class WorkflowRecorder(Trace):
             self._run.extend(plan, contexts)
         except Exception as error:
             self._driver.fail(error)  # or whoever awaits one of the handles would wait for ever
+            if isinstance(error, HistoryMismatch):
+                return  # the run says so
             raise
         state = self._driver.state
         for handle in handles:

@@ -167,15 +167,13 @@ class Book:
             answer: Called once, with what kept the outcome from being written down, or None.
             patience: Seconds after which it is called all the same; None for when it is durable.
         """
-        spent, before = run.ledger.spent, 0.0
-        if self.recall is not None:
-            before = self.recall.history.seconds
+        spent = run.ledger.spent
         if not isinstance(error, RunPaused):
             self.update(asks=[])
         self.update(
             state=_state(error),
             note=_note(value if error is None else error),
-            seconds=before + run.now() - run.began,
+            seconds=run.ledger.elapsed,
             usd=f"{spent.usd:f}",
             tokens=spent.tokens,
         )

@@ -29,6 +29,7 @@ class Outcome:
         error: What is kept of its failure, or None.
         cancelled: It was cancelled.
         lost: Why its value was not kept; empty if it was.
+        seconds: It took.
         nested: It was a run, which is run again; what it comes to is told by its own calls.
     """
 
@@ -38,6 +39,7 @@ class Outcome:
     error: Mapping[str, Any] | None = None
     cancelled: bool = False
     lost: str = ""
+    seconds: float = 0.0
     nested: bool = False
 
 
@@ -164,6 +166,8 @@ class Reading:
             self._ended(kind, record)
         elif kind == "intent":
             self._intent(record["step"], record["tool"])
+        elif kind == "waited":
+            self._began += record["seconds"]
         elif kind == "stopping":
             self._stopped = self._stopped or record["run"] == self._run
         elif kind == "spent":
@@ -188,6 +192,7 @@ class Reading:
             outcome = Outcome(step, turn, error=record["error"])
         else:
             outcome = Outcome(step, turn, cancelled=True)
+        outcome.seconds = max(0.0, record["at"] - record.get("began", record["at"]))
         outcome.nested = self._whole and bool(record.get("nested"))
         self.history.outcomes.pop(step, None)
         self.history.outcomes[step] = outcome

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.errors import DeadlineExceeded, HistoryMismatch
+from agentflow.errors import ApprovalDenied, DeadlineExceeded, HistoryMismatch
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Dropped, Failed, Finished, Happening, Known, Stopped
 from agentflow.executor.journal.book import UNWRITTEN, Book
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.04
 """Seconds that who awaits a run whose deadline has passed waits for its record."""
+
+FROM_JOURNAL = "journal"
+"""The source of a value that an earlier execution of the run found."""
 
 Place = tuple[int, int | None]
 """A call: its plan id, and its index if it is an element of a map."""
@@ -77,6 +80,8 @@ class Notes:
     def _plain(self, event: events.Event) -> None:
         if isinstance(event, UNWRITTEN):
             return
+        if isinstance(event, events.NodeReused) and event.source == FROM_JOURNAL:
+            return
         data = event.as_dict()
         for name in data:
             if isinstance(error := getattr(event, name, None), BaseException):
@@ -128,7 +133,8 @@ class Notes:
     def _ended(self, name: str, event: events.NodeEvent, began: float, kept: str) -> None:
         node, element = event.node, event.element
         step = self._run.naming.step(node, element)
-        if nests(self._run.tool(event.tool)):
+        refused = isinstance(getattr(event, "error", None), ApprovalDenied)
+        if nests(self._run.tool(event.tool)) and not refused:
             kept = f'"nested":true,{kept}'
             if self.recall is not None:
                 self.recall.passed(step)
@@ -166,6 +172,10 @@ class Notes:
         self.spent()
         late = isinstance(error, DeadlineExceeded)
         self.book.close(self._run, value, error, answer, patience=PATIENCE if late else None)
+
+    def waited(self, seconds: float) -> None:
+        """Seconds have passed in which the run only waited for an answer; they do not count."""
+        self.write({"event": "waited", "seconds": seconds})
 
     def stopping(self, why: str) -> None:
         """The run is being stopped: what ends from now on, ends for that reason."""
@@ -214,6 +224,8 @@ class Notes:
             return Stopped(slot)
         if found.error is not None:
             return Failed(slot, failure_of(found.error))
+        if (teller := self._run.driver.teller) is not None:
+            teller.reused(slot, FROM_JOURNAL, found.seconds)
         try:
             return Finished(slot, self.book.encoder.decode(call.tool, found.value))
         except ValueError as error:
