@@ -79,7 +79,7 @@ async def write(journal: Path, taken: Path, least: int = LOG) -> None:
     """
     program.connected.set(Unhurried())
     log = Path(f"{journal}-wal")
-    async with Engine(journal=Journal(journal), tools=program.TOOLS) as engine:
+    async with Engine(journal=Journal(journal), tools=program.TOOLS.values()) as engine:
         size = 0
         while size < least:
             await engine.run(program.program, "cut")
@@ -162,7 +162,7 @@ class Cutter:
         """The value of the last run; None if there is none to go on with."""
         program.connected.set(program.Agreeable())
         journal = Journal(self._copy)
-        async with Engine(journal=journal, tools=program.TOOLS) as engine:
+        async with Engine(journal=journal, tools=program.TOOLS.values()) as engine:
             rows = await journal.ask(journal.store.runs)
             if not rows or rows[0].state == "finished":
                 return None

@@ -17,8 +17,10 @@ from shapes import Shape
 
 from agentflow import Context, Tool, tool, workflow
 from agentflow.events import Event, NodeFinished
+from agentflow.tools.doubt import NOT_DONE, Done, NotDone
 
 LAYERS, WIDTH = 5, 30
+LAYERED = LAYERS * WIDTH
 CHAINS, LENGTH = 5, 10
 
 KINDS = ("read", "read", "put", "read", "write", "read", "read", "charge", "read", "act")
@@ -128,6 +130,11 @@ async def connection(port: int, **hello: Any) -> AsyncIterator[Connected]:
 async def work(kind: str, run: str, step: int, values: list[Made], ctx: Context) -> Made:
     """Have a step done."""
     await connected.get().ask(do="work", run=run, step=step, kind=kind, key=ctx.idempotency_key)
+    return made_of(run, step, values)
+
+
+def made_of(run: str, step: int, values: list[Made]) -> Made:
+    """What a step gives."""
     return Made(run, step, 1 + sum(made.value for made in values) if values else step)
 
 
@@ -149,7 +156,13 @@ async def write(run: str, step: int, values: list[Made], ctx: Context) -> Made:
     return await work("write", run, step, values, ctx)
 
 
-@tool(writes="sums/{run}/{step}")
+async def charged(run: str, step: int, values: list[Made]) -> Done[Made] | NotDone:
+    """Whether the world has done a step."""
+    done = await connected.get().ask(do="done", run=run, step=step)
+    return Done(made_of(run, step, values)) if done else NOT_DONE
+
+
+@tool(writes="sums/{run}/{step}", verify=charged)
 async def charge(run: str, step: int, values: list[Made], ctx: Context) -> Made:
     """Write what can be looked up."""
     return await work("write", run, step, values, ctx)
@@ -161,18 +174,33 @@ async def act(run: str, step: int, values: list[Made], ctx: Context) -> Made:
     return await work("undeclared", run, step, values, ctx)
 
 
-TOOLS: list[Tool[..., Made]] = [read, put, write, charge, act]
+TOOLS: dict[str, Tool[..., Made]] = {one.name: one for one in (read, put, write, charge, act)}
 
 
 @workflow
 async def program(run: str) -> int:
-    """All steps; handles are the edges."""
-    tools = {tool.name: tool for tool in TOOLS}
+    """Layers whose edges are handles, and chains that are workflows of their own."""
     made: list[Any] = []
-    for step, needed in enumerate(SHAPE.needs):
+    for step, needed in enumerate(SHAPE.needs[:LAYERED]):
         values = [made[other].ref for other in needed]
-        made.append(tools[kind(step)](run, step, values))
-    return sum(one.value for one in await asyncio.gather(*(made[end] for end in SHAPE.ends)))
+        made.append(tool_of(step)(run=run, step=step, values=values))
+    chains = [chain(run, first) for first in range(LAYERED, len(SHAPE.needs), LENGTH)]
+    ends = [*made[-WIDTH:], *chains]
+    return sum(end.value for end in await asyncio.gather(*ends))
+
+
+@workflow
+async def chain(run: str, first: int) -> Made:
+    """Steps that each need the value of the one before."""
+    made: list[Made] = []
+    for step in range(first, first + LENGTH):
+        made = [await tool_of(step)(run=run, step=step, values=made)]
+    return made[0]
+
+
+def tool_of(step: int) -> Tool[..., Made]:
+    """The tool that a step calls."""
+    return TOOLS[kind(step)]
 
 
 def kind(step: int) -> str:

@@ -72,7 +72,7 @@ async def _work(order: Order, connection: Connection) -> Said:
     async with (
         program.connection(order.port, **hello) as world,
         Engine(
-            journal=Journal(order.journal), tools=program.TOOLS, subscribers=[world.watch]
+            journal=Journal(order.journal), tools=program.TOOLS.values(), subscribers=[world.watch]
         ) as engine,
     ):
         try:
@@ -91,7 +91,7 @@ async def _work(order: Order, connection: Connection) -> Said:
 async def warm() -> None:
     """Run the program in this process, so that all is built that is built once."""
     program.connected.set(program.Agreeable())
-    async with Engine(tools=program.TOOLS) as engine:
+    async with Engine(tools=program.TOOLS.values()) as engine:
         await engine.run(program.program, "warm")
         await engine.run(engine.plan(program.plan_text("warm")))
 

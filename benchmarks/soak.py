@@ -2,10 +2,10 @@
 
     python benchmarks/soak.py [--quick] [--json]
 
-Workflows, plans and agent tasks, 200 at a time, through one engine with everything on. The models
-are scripted, in a process of their own, behind two endpoints; one call of a tool, one reply and one
-reader of a run's events in a hundred goes wrong. The last tenth of the runs is compared with the
-second.
+Workflows, plans and agent tasks, 200 at a time, through one engine with everything on, in one
+process without a journal and in one with it. The models are scripted, in a process of their own,
+behind two endpoints; one call of a tool, one reply and one reader of a run's events in a hundred
+goes wrong. The last tenth of the runs is compared with the second.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def told(found: Figures) -> str:
     """How the runs ended."""
     ended = ", ".join(f"{count:,} {how}" for how, count in sorted(found["ended"].items()))
     struck = ", ".join(f"{count} {how}" for how, count in sorted(found["struck"].items()))
-    return f"ended: {ended}\nfaults of tools: {struck}"
+    kept = f"\njournal: {found['journal_bytes'] / MB:,.0f} MB" if found["journal_bytes"] else ""
+    return f"ended: {ended}\nfaults of tools: {struck}{kept}"
 
 
 def growth(found: Figures, name: str) -> float:
@@ -149,7 +150,7 @@ def main() -> None:
     runs = given.runs or (1_000 if given.quick else 10_000)
     print(f"soak, {runs:,} runs, 200 at a time, 1 % faults; {harness.environment()}")
     processes = {}
-    for kind in ("plain", "traced"):
+    for kind in ("plain", "kept", "traced"):
         processes[kind] = measure(kind, runs)
         show(kind, processes[kind])
     results = {

@@ -1,9 +1,9 @@
 """Thousands of runs through one engine, in a process of its own: what it holds meanwhile.
 
-    python benchmarks/soak_subject.py plain|traced --runs 1000
+    python benchmarks/soak_subject.py plain|kept|traced --runs 1000
 
-Prints one JSON object. ``traced`` counts Python's own allocations; that takes time, so the
-latencies of such a process are none.
+Prints one JSON object. ``plain`` has no journal, ``kept`` has one, and ``traced``, too; it also
+counts Python's own allocations, which takes time, so that its latencies are none.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from array import array
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import soak_server
@@ -211,12 +212,12 @@ def grown(early: dict[str, int], late: dict[str, int]) -> dict[str, int]:
     return {line: more[line] for line in most if more[line] > 0}
 
 
-async def soak(runs: int) -> dict[str, Any]:
+async def soak(runs: int, journal: Path | None) -> dict[str, Any]:
     """Run all; what came of them, and what is left when the engine is closed."""
     soak_work.faults.share = FAULTS
     with soak_server.endpoints(FAULTS, 2) as urls:
         before = look(0)
-        async with engine(urls) as one:
+        async with engine(urls, journal) as one:
             work = Soak(one, runs)
             await work.run()
         await asyncio.sleep(soak_work.HANG + 0.5)  # threads that were given up end then
@@ -228,6 +229,7 @@ async def soak(runs: int) -> dict[str, Any]:
         "samples": [asdict(sample) for sample in work.tally.samples],
         "seconds": list(work.seconds),
         "struck": dict(soak_work.faults.struck),
+        "journal_bytes": journal.stat().st_size if journal else 0,
         "left": {
             name: getattr(after, name) - getattr(before, name)
             for name in ("descriptors", "threads", "tasks")
@@ -235,7 +237,7 @@ async def soak(runs: int) -> dict[str, Any]:
     }
 
 
-def engine(urls: list[str]) -> Engine:
+def engine(urls: list[str], journal: Path | None) -> Engine:
     """An engine with everything on; its cache is full before the second tenth begins."""
     return Engine(
         base_url=urls,
@@ -243,6 +245,7 @@ def engine(urls: list[str]) -> Engine:
         tools=soak_work.TOOLS,
         cache=Caching(memory=1 << 20),
         speculation=True,
+        journal=journal or False,
         seed=1,
     )
 
@@ -250,12 +253,14 @@ def engine(urls: list[str]) -> Engine:
 def main() -> None:
     """Read the command line, run all, and print the object."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("kind", choices=("plain", "traced"))
+    options.add_argument("kind", choices=("plain", "kept", "traced"))
     options.add_argument("--runs", type=int, default=10_000)
     given = options.parse_args()
     if given.kind == "traced":
         tracemalloc.start()
-    print(json.dumps(asyncio.run(soak(given.runs))))
+    with TemporaryDirectory() as folder:
+        journal = None if given.kind == "plain" else Path(folder) / "journal.db"
+        print(json.dumps(asyncio.run(soak(given.runs, journal))))
 
 
 if __name__ == "__main__":

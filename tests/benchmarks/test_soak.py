@@ -71,7 +71,7 @@ def process(**growing: float) -> dict[str, Any]:
     seconds = [1.0 + growing.get("seconds", 0.0) * run for run in range(100)]
     return {
         "samples": samples, "seconds": seconds, "wrong": [], "unexplained": [],
-        "left": {"descriptors": 0}, "ended": {}, "struck": {}, "grown": {},
+        "left": {"descriptors": 0}, "journal_bytes": 0, "ended": {}, "struck": {}, "grown": {},
     }  # fmt: skip
 
 
