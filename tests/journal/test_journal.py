@@ -227,8 +227,9 @@ async def test_closing_commits_and_the_next_word_opens_again(journal: Journal) -
 async def test_what_is_said_while_a_journal_closes_is_kept(journal: Journal) -> None:
     say(journal, 1)
     closing_ = asyncio.ensure_future(journal.aclose())
-    await asyncio.sleep(0)
-    say(journal, 2)
+    while journal._writing is None:
+        await asyncio.sleep(0)
+    say(journal, 2)  # the last commit is under way
     await closing_
 
     assert await kept(journal) == [1, 2]
@@ -400,12 +401,17 @@ async def test_when_too_much_waits_nothing_more_is_kept(
     await journal.aclose()
 
 
-def test_a_journal_goes_on_in_the_next_loop(path: Path) -> None:
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_journal_goes_on_in_the_next_loop(path: Path, turns: int) -> None:
     journal = Journal(path)
 
     async def unfinished() -> None:
         begin(journal, "a")
         say(journal, 1)
+        journal.durable()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert (journal._writing is not None) == (turns > 0)
 
     async def goes_on() -> list[object]:
         say(journal, 2)

@@ -135,7 +135,7 @@ def test_a_row_that_is_too_large_is_not_read(
     store = opened()
 
     assert len(store.runs()) == 10
-    with pytest.raises(JournalError, match="the journal cannot be read .*too big"):
+    with pytest.raises(JournalError, match=r"the journal cannot be read .*too big"):
         list(store.records("run 3"))
 
 
