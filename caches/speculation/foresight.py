@@ -20,6 +20,7 @@ from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.policy import Bar, Depth, Speculation
 from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.speculation.values import GuardMemory, Recent, ValueMemory
+from agentflow.redaction import redact
 from agentflow.tools.tool import Tool
 from agentflow.wording import described
 
@@ -205,7 +206,7 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 
 def _keep(path: Path, learnt: Any, found: tuple[int, int] | None) -> None:
     """Write what was learnt; of two who learnt at the same time, who has more to say stays."""
-    text = json.dumps(learnt)
+    text = redact(json.dumps(learnt))
     now = _stamp(path)
     if now is None or now == found or now[1] < len(text):
         _write(path, text)

@@ -19,6 +19,7 @@ from agentflow.caches.affinity.digests import digest
 from agentflow.errors import DefinitionError
 from agentflow.executor.models import probe
 from agentflow.executor.models.base import SessionTag
+from agentflow.redaction import conceal_headers
 
 LAST = 2**31 - 1
 """Rank of a request that only makes a later one faster."""
@@ -169,6 +170,7 @@ class Template:
             raise DefinitionError(f"Template: the body is no JSON: {error}") from error
         for text in (body, *map(str, self.headers.values())):
             _check_places(text)
+        conceal_headers({name: text for name, text in self.headers.items() if "{" not in text})
 
     def fields(
         self,

@@ -12,9 +12,12 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from agentflow import Context, Engine, Task, tool, workflow
-from agentflow.errors import ArgumentError, DefinitionError, RunFailed
+from agentflow.caches.speculation.policy import Speculation
+from agentflow.errors import ArgumentError, BackendError, DefinitionError, RunFailed
+from agentflow.executor.affinity.dialects import Template
+from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.client import OpenAIBackend
-from agentflow.redaction import conceal
+from agentflow.redaction import conceal, redact
 from agentflow.settings import Settings
 from agentflow.testing import Call, ScriptedServer
 from agentflow.tools.values import as_text
@@ -259,3 +262,42 @@ async def test_a_journal_holds_no_secret(tmp_path: Path, places: Places) -> None
     assert kept.count(b"**********") > 3
     assert b'"lost":"copied gave a str' in kept
     assert places(tmp_path, KEY) == places(tmp_path, TOKEN) == []
+
+
+def test_a_key_in_a_template_of_headers_is_secret() -> None:
+    Template(headers={"X-Api-Key": KEY, "X-Routing-Key": "{session}"})
+    assert redact(f"{KEY} and {{session}}") == "********** and {session}"
+
+
+async def test_what_speculation_learns_holds_no_key(tmp_path: Path, places: Places) -> None:
+    conceal(KEY)
+
+    @tool(reads="web", ttl="1h")
+    async def looked(text: str) -> str:
+        return text
+
+    @workflow
+    async def main() -> str:
+        return await copied(await looked(KEY))
+
+    memory = tmp_path / "learnt.json"
+    for _ in range(3):
+        async with Engine(speculation=Speculation(memory=memory)) as engine:
+            await engine.run(main)
+
+    assert "looked" in memory.read_text()
+    assert places(tmp_path, KEY) == []
+
+
+async def test_a_redirected_request_does_not_take_the_key_along(parrot: Any) -> None:
+    backend = OpenAIBackend(parrot.url("move"), "m", api_key=KEY)
+    with pytest.raises(BackendError) as caught:
+        await backend.complete(
+            ChatRequest(messages=[{"role": "user", "content": "hi"}], max_tokens=1)
+        )
+    with pytest.raises(BackendError):
+        await backend.probe()
+    await backend.aclose()
+
+    assert parrot.heard == [f"Bearer {KEY}"] * 2
+    assert KEY not in str(caught.value)
