@@ -107,6 +107,16 @@ class Ledger:
                 if ledger._began is None:
                     ledger._start(clock, before if ledger is self else 0.0)
 
+    def put_off(self, seconds: float) -> None:
+        """Seconds have passed that do not count here; a deadline above stays where it is."""
+        with self._lock:
+            if self._began is not None:
+                self._began += seconds
+            if self.deadline is not None:
+                above = None if self._parent is None else self._parent.deadline
+                later = self.deadline + seconds
+                self.deadline = later if above is None else min(later, above)
+
     def carry(self, usd: Decimal, tokens: int) -> None:
         """Count what was spent before, here and in every ledger above, whether it fits or not."""
         with self._lock:

@@ -246,7 +246,7 @@ async def _in_thread(
     kwargs: dict[str, Any],
     site: Site | None,
 ) -> Any:
-    tracked = _Tracked(threads)
+    tracked = Tracked(threads)
     work = partial(fn, *([site] if with_site else []), *args, **kwargs)
     loop = asyncio.get_running_loop()
     try:
@@ -263,7 +263,7 @@ def _tell(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(ended)
 
 
-class _Tracked(Executor):
+class Tracked(Executor):
     """Remembers the job it was given, so that it can be abandoned."""
 
     def __init__(self, threads: DaemonThreads) -> None:

@@ -19,6 +19,7 @@ from agentflow.executor.allocation import learning
 from agentflow.executor.losses import paused, run_failed, spares
 
 if TYPE_CHECKING:
+    from agentflow.budgets.ledger import Ledger
     from agentflow.executor.audience import Audience
     from agentflow.executor.driver import Driver
     from agentflow.executor.host import Host
@@ -35,6 +36,8 @@ class Ending(Generic[T]):
     Attributes:
         name: Of the workflow, plan or task.
         parent: The run whose call started it, or None.
+        ledger: What it may spend, and has.
+        deadline: Loop time after which it gives up, or None.
         driver: Carries out its calls.
         speculator: Starts calls before they are asked for, or None.
         audience: Who is told what happens.
@@ -45,6 +48,8 @@ class Ending(Generic[T]):
     host: Host
     name: str
     parent: tuple[Run[Any], int] | None
+    ledger: Ledger
+    deadline: float | None
     driver: Driver
     speculator: Speculator | None
     audience: Audience
@@ -86,6 +91,22 @@ class Ending(Generic[T]):
         elif self._cause is None:
             self.driver.drop_all()  # it has failed, and what ran was to be finished
         self._settle()
+
+    def hold(self) -> None:
+        """Do not give up at the deadline before `put_off`: nothing goes on meanwhile."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def put_off(self, seconds: float) -> None:
+        """Do not count the seconds since `hold`."""
+        if self._decided:
+            return
+        self.ledger.put_off(seconds)
+        self.deadline = self.ledger.deadline
+        if self.deadline is not None:
+            self._timer = self._loop.call_at(self.deadline, self._expire)
+            if self.driver.deadline is not None:
+                self.driver.deadline.at = self.deadline
 
     def pause(self, asks: Sequence[Mapping[str, Any]]) -> None:
         """Set the run aside until somebody answers what it asks."""

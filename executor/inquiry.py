@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentflow.errors import ApprovalDenied, CallInDoubt, HistoryMismatch
+from agentflow.errors import ApprovalDenied, CallInDoubt
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Finished, Happening
 from agentflow.executor.questions import Questions
@@ -20,6 +20,7 @@ from agentflow.tools.tool import Tool
 from agentflow.wording import described
 
 if TYPE_CHECKING:
+    from agentflow.executor.journal.book import InDoubt
     from agentflow.executor.journal.history import Intent
     from agentflow.executor.run import Run
 
@@ -69,7 +70,9 @@ class Inquiry:
         Raises:
             ApprovalDenied: It may not.
         """
-        if not call.policy.approve:
+        notes = self._run.notes
+        replays = notes is not None and notes.recall is not None and not notes.recall.live
+        if not call.policy.approve or replays:
             return
         args, kwargs = self._arguments(slot, call)
         why = await reason(call.policy.approve, args, kwargs)
@@ -124,25 +127,40 @@ class Inquiry:
             if verifier.in_thread:
                 threads = self._run.host.services.threads
                 job = driver.loop.run_in_executor(threads, verifier.ask, args, kwargs, context)
-                return verifier.read(await job)
-            return verifier.read(await verifier.ask(args, kwargs, context))
+                found = verifier.read(await job)
+            else:
+                found = verifier.read(await verifier.ask(args, kwargs, context))
+        check = call.tool.signature.check_result
+        return Done(check(found.value)) if check is not None and isinstance(found, Done) else found
 
     async def _decided(
         self, slot: int, call: BoundCall, intent: Intent, why: str
     ) -> Happening | None:
         """What somebody says, or said beforehand when the run was resumed."""
-        notes, step = self._run.notes, self._step(slot)
+        notes, name = self._run.notes, f"{self._step(slot)}?{intent.count}"
         assert notes is not None, "it is in doubt because of what was written down"
-        question = self._question(slot, call, "doubt", f"{step}?{intent.count}", why)
-        answer = await self.questions.known(question)
-        policy = notes.book.in_doubt
-        if policy == "retry" and (answer is None or answer.verdict == "deny"):
+        while True:
+            question = self._question(slot, call, "doubt", name, why)
+            answer = await self._answer(slot, question, notes.book.in_doubt)
+            if answer is None or answer.verdict == "deny":
+                raise self._in_doubt(slot, call, why, answer)
+            if answer.verdict == "approve":
+                return None
+            try:
+                data = str(answer.value).encode()
+                return Finished(slot, notes.book.encoder.decode(call.tool, data))
+            except ValueError as error:
+                why = f"{intent.why}; it does not give what it was said to have given ({error})"
+                name += "!"
+
+    async def _answer(self, slot: int, question: Question, policy: InDoubt) -> Answer | None:
+        """The answer about a call in doubt; None if nobody is to be asked."""
+        known = await self.questions.known(question)
+        if policy == "retry" and (known is None or known.verdict == "deny"):
+            return Answer("approve")
+        if policy == "fail" and known is None:
             return None
-        if policy == "ask" or answer is not None:
-            answer = await self.questions.ask(self._run, slot, question)
-        if answer is None or answer.verdict == "deny":
-            raise self._in_doubt(slot, call, why, answer)
-        return self._done(slot, call, answer) if answer.verdict == "done" else None
+        return await self.questions.ask(self._run, slot, question)
 
     def _in_doubt(self, slot: int, call: BoundCall, why: str, answer: Answer | None) -> CallInDoubt:
         said = "it is not to be made again" if answer is not None else "nobody was to be asked"
@@ -152,16 +170,6 @@ class Inquiry:
             tool=call.tool.name,
             node=self._run.driver.state.where(slot)[0],
         )
-
-    def _done(self, slot: int, call: BoundCall, answer: Answer) -> Happening:
-        notes, data = self._run.notes, str(answer.value).encode()
-        assert notes is not None, "it is in doubt because of what was written down"
-        try:
-            return Finished(slot, notes.book.encoder.decode(call.tool, data))
-        except ValueError as error:
-            raise HistoryMismatch(
-                f"{call.tool.name} does not give what it was said to have given: {error}"
-            ) from None
 
     # What is asked about
 

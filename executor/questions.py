@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from agentflow import events
 from agentflow.budgets.ledger import NOTHING
 from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor import answering
+from agentflow.executor.calls import Tracked
 from agentflow.tools.approval import Answer, Question, read_answer
 from agentflow.wording import described
 
@@ -74,6 +76,7 @@ class Questions:
         self._nudge = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._paused = False
+        self._waited = 0.0  # seconds in which nothing else went on, until they are written down
 
     @property
     def _journal(self) -> Journal | None:
@@ -148,6 +151,9 @@ class Questions:
         entry.run.driver.waiting.discard(entry.slot)
         if entry.deciding is not None:
             entry.deciding.cancel()
+        if self._waited and self._run.notes is not None:
+            self._run.notes.waited(self._waited)
+            self._waited = 0.0
         if not self._paused:
             self._list()
         if not self._open:
@@ -176,6 +182,7 @@ class Questions:
         ask = answering.pick(self.listed(), question, self._run.id)
         answering.check(ask, given)
         self._open[ask["question"]].settle(answering.stated(given))
+        self._nudge.set()
 
     def nudge(self) -> None:
         """There may be an answer in the journal."""
@@ -202,11 +209,11 @@ class Questions:
         assert answerer is not None
         if inspect.iscoroutinefunction(answerer):
             return await answerer(question)
-        job = services.threads.submit(answerer, question)
+        tracked = Tracked(services.threads)
         try:
-            found = await asyncio.wrap_future(job)
+            found = await self._run.driver.loop.run_in_executor(tracked, answerer, question)
         except asyncio.CancelledError:
-            services.threads.abandon(job)
+            tracked.abandon(None)
             raise
         return await found if inspect.isawaitable(found) else found
 
@@ -241,43 +248,59 @@ class Questions:
 
     async def _watching(self) -> None:
         """Look for answers while questions are open, and set the run aside when nothing goes on."""
+        still = False  # for a moment by now
         while self._open:
             self._nudge.clear()
             await self._look()
-            resting = self._rests()
-            if resting and self._may_pause() and not await self._nudged(MOMENT):
-                await self._look()
-                if self._rests() and self._may_pause():
-                    self._pause()
-                    return
-            elif not resting or not self._may_pause():
-                await self._nudged(POLL if self._journal is not None else None)
+            runs = self._resting()
+            idle = bool(runs) and self._journal is not None and not self._deciding()
+            if idle and still:
+                self._pause()
+                return
+            news = await self._news(MOMENT if idle else POLL, runs)
+            still = idle and not news
 
-    async def _nudged(self, seconds: float | None) -> bool:
-        """Wait for news, for so long at most; whether there are any."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+    async def _news(self, seconds: float, runs: Collection[Run[Any]]) -> bool:
+        """Wait for news, for so long at most, which does not count for these runs."""
+        began = self._run.now()
+        for run in runs:
+            run.hold()
+        try:
+            async with asyncio.timeout(seconds if self._polls() else None):
                 await self._nudge.wait()
-        return self._nudge.is_set()
+        except TimeoutError:
+            return False
+        finally:
+            self._put_off(runs, self._run.now() - began)
+        return True
 
-    def _may_pause(self) -> bool:
-        deciding = any(entry.deciding is not None for entry in self._open.values())
-        return self._journal is not None and not deciding
+    def _put_off(self, runs: Collection[Run[Any]], seconds: float) -> None:
+        for run in sorted(runs, key=lambda run: run.depth):
+            run.put_off(seconds)
+            if run is self._run:
+                self._waited += seconds
 
-    def _rests(self) -> bool:
-        """Whether all that runs waits for answers."""
+    def _polls(self) -> bool:
+        """Whether there is something to look at that nobody tells of."""
+        return self._journal is not None or self._run.deadline is not None
+
+    def _deciding(self) -> bool:
+        return any(entry.deciding is not None for entry in self._open.values())
+
+    def _resting(self) -> set[Run[Any]]:
+        """The runs whose calls all wait for answers, if nothing else goes on; else none."""
         if self._run.ledger.reserved != NOTHING:
-            return False  # a model replies
+            return set()  # a model replies
         runs: set[Run[Any]] = set()
         for entry in self._open.values():
             if entry.answered.done():
-                return False
+                return set()
             run: Run[Any] | None = entry.run
             while run is not None:
                 runs.add(run)
                 run = None if run.parent is None else run.parent[0]
         nested = Counter(run.parent for run in runs if run.parent is not None)
-        return all(_is_quiet(run, nested) for run in runs)
+        return runs if all(_is_quiet(run, nested) for run in runs) else set()
 
     def _pause(self) -> None:
         self._paused = True

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from agentflow import Engine
+from agentflow import Answer, Engine
+from agentflow.executor.answering import answer
 from agentflow.executor.journal.rows import Batch, RunRow
 from agentflow.executor.journal.store import JournalStore
 from agentflow.testing.clock import run_virtual
@@ -75,6 +76,14 @@ class Desk:
         )
         store.close()
         return other
+
+    def answer(self, path: Path, given: Answer, *, question: str | None = None) -> None:
+        """Answer a question of the only run of a journal, as another process would."""
+        store = JournalStore(path)
+        try:
+            answer(store, store.runs()[0].id, question, given)
+        finally:
+            store.close()
 
     def count(self) -> Counter[str]:
         """How often each call was made."""
