@@ -26,6 +26,7 @@ from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.reuse import Reuse, written
 from agentflow.executor.threads import DaemonThreads
 from agentflow.executor.watchdog import Watchdog, is_real
+from agentflow.planner.prompting import RESULT_LIMIT
 from agentflow.tools.policy import DEFAULT_LIMIT, Policy
 from agentflow.tools.tool import Tool
 
@@ -56,6 +57,7 @@ class Limits:
         grace: Seconds that cancelled work has to end before it is abandoned.
         unread: Events of a stream that wait for its reader; of what comes beyond them it is
             told in brief.
+        output: Characters of one result that a model is shown, unless its tool says otherwise.
         watchdog: Seconds for which code may hold the event loop before it is named, or None.
     """
 
@@ -69,6 +71,7 @@ class Limits:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     unread: int = 100_000
+    output: int = RESULT_LIMIT
     watchdog: float | None = 0.5
 
     def __post_init__(self) -> None:

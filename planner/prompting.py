@@ -17,7 +17,7 @@ from agentflow.tools.spec import Parameter, ToolSpec
 from agentflow.tools.values import as_text
 
 RESULT_LIMIT = 4_000
-"""Characters of one result that a model is shown."""
+"""Characters of one result that a model is shown, unless its tool or its engine says otherwise."""
 
 OBSERVED_LIMIT = 32_000
 """Characters of results that a model is shown at once; the oldest are cut."""
@@ -164,11 +164,19 @@ def describe(spec: ToolSpec) -> str:
 
 
 def shown(value: Any, limit: int = RESULT_LIMIT) -> str:
-    """A value as a model is shown it, cut where it is long, and saying so."""
+    """A value as a model is shown it: of a long one its beginning and its end, and how long it is."""
     text = as_text(value)
     if len(text) <= limit:
         return text
-    return f"{text[:limit]} ... ({len(text) - limit} more characters were cut)"
+    tail = limit // 4
+    cut = f"... ({len(text) - limit} of {len(text)} characters were cut) ..."
+    return f"{text[: limit - tail]} {cut} {text[len(text) - tail :]}".rstrip()
+
+
+def kept(text: str, name: str, limit: int = RESULT_LIMIT) -> str:
+    """The beginning of a long text that has been put by under a name, and how to read on."""
+    rest = f"({len(text) - limit} of {len(text)} characters are left out"
+    return f'{text[:limit]} ... {rest}: read_output(id="{name}", start={limit}) reads on)'
 
 
 def _sorted(tools: Iterable[ToolSpec]) -> list[ToolSpec]:

@@ -56,6 +56,8 @@ class Policy:
         hedge: Seconds after which a second attempt is made beside a slow first one, or True:
             after the tool's own 95th percentile, for one call in twenty at most. False for
             never. The second attempt takes a turn and costs what the first does.
+        max_output: Characters of a result that a model is shown; of a longer one it sees the
+            beginning and the end. None: as the engine's `Limits.output` says.
         usd: Price of one attempt in USD, set aside in the run's budget before it.
         approve: Whether somebody is asked before a call is made, or what decides that from its
             arguments. Nothing of such a call begins before, and its result is not kept.
@@ -74,6 +76,7 @@ class Policy:
     ttl: float | None = None
     negative_ttl: float = 0.0
     hedge: float | bool = False
+    max_output: int | None = None
     usd: Decimal = Decimal(0)
     approve: Guard = False
     verify: Callable[..., Any] | None = None
@@ -114,6 +117,7 @@ class Options(TypedDict, total=False):
     ttl: float | str | None
     negative_ttl: float | str
     hedge: float | str | bool
+    max_output: int | None
     usd: Decimal | float | str
     approve: Guard
     verify: Callable[..., Any] | None
@@ -133,6 +137,8 @@ def _read(name: str, value: Any) -> Any:
             return seconds(value)
         case "retries":
             return _whole(name, value, 0)
+        case "max_output":
+            return None if value is None else _whole(name, value, 1)
         case "limit":
             return _whole(name, value, 1)
         case "rate":

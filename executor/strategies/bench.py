@@ -29,10 +29,11 @@ from agentflow.executor.state import RunState
 from agentflow.executor.strategies.remaining import Remaining
 from agentflow.planner.builder import Builder, effect_of
 from agentflow.planner.plan import Node, Ref
-from agentflow.planner.prompting import shown
+from agentflow.planner.prompting import kept, shown
 from agentflow.tools.effects import Effect
+from agentflow.tools.policy import DEFAULT
 from agentflow.tools.spec import ToolSpec
-from agentflow.tools.values import Outcome
+from agentflow.tools.values import Outcome, as_text
 from agentflow.wording import described
 
 ERROR_LIMIT = 600
@@ -141,12 +142,32 @@ class Workbench:
         """How a call ended, as a model is told."""
         outcome = self.outcome(node)
         if outcome.ok:
-            return shown(outcome.value)
+            return self._shown(node, as_text(outcome.value))
         error = outcome.error
         assert error is not None, "a call without a value has an error"
         if outcome.status == "failed":
             return f"failed: {shown(described(error), ERROR_LIMIT)}"
         return f"{outcome.status}: {shown(str(error), ERROR_LIMIT)}"
+
+    def _shown(self, node: int, text: str) -> str:
+        """A result as a model is shown it; a long one is put by if the model can read on."""
+        call = self.node(node)
+        tool = self._run.tools.get(call.tool)  # none gathers values
+        policy = call.options or (DEFAULT if tool is None else tool.policy)
+        limit = policy.max_output or self.limits.output
+        if len(text) <= limit or not self._reads_on():
+            return shown(text, limit)
+        name = f"r{node + 1}"
+        self._run.driver.outputs.keep(name, text)
+        return kept(text, name, limit)
+
+    def _reads_on(self) -> bool:
+        """Whether the model has the tool that reads on in what was too long to be shown."""
+        if (tool := self._run.tools.get("read_output")) is None:
+            return False
+        from agentflow.tools.builtin.read_output import read_output
+
+        return tool.origin is read_output
 
     # The model
 

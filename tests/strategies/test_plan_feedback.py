@@ -479,7 +479,7 @@ async def test_a_long_result_is_cut_and_says_so(lab: Any) -> None:
     lab.tools.append(book)
     await lab.run("$1 = book()\njoin()", "Answer: long")
 
-    assert "(6000 more characters were cut)" in lab.asked(1)
+    assert "(6000 of 10000 characters were cut)" in lab.asked(1)
     assert len(lab.asked(1)) < 4_500
 
 

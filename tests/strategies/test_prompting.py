@@ -154,7 +154,8 @@ def test_tools_are_defined_as_chat_apis_take_them() -> None:
 
 def test_a_short_value_is_shown_as_it_is_and_a_long_one_says_what_is_missing() -> None:
     assert shown("abc", 3) == "abc"
-    assert shown("abcd", 3) == "abc ... (1 more characters were cut)"
+    assert shown("abcdefghij", 4) == "abc ... (6 of 10 characters were cut) ... j"
+    assert shown("abcd", 3) == "abc ... (1 of 4 characters were cut) ..."
     assert shown([1, "é"]) == '[1, "é"]'
 
 

@@ -270,7 +270,7 @@ async def test_what_a_tool_returns_stays_in_its_message(lab: Any) -> None:
 async def test_a_long_result_is_cut_and_says_so(lab: Any) -> None:
     await react(lab, Call("shout", {"text": "x" * 9_000}), "Done.", max_tokens=8_000)
 
-    assert "(5001 more characters were cut)" in results(lab, 1)[0]
+    assert "(5001 of 9001 characters were cut)" in results(lab, 1)[0]
 
 
 # Ends

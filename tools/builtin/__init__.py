@@ -2,7 +2,8 @@
 
 `http_get` fetches pages, `read_file`, `list_files` and `search_text` look into one folder and
 `calculate` does arithmetic. Off unless asked for: `write_file` writes into that folder, `sql`
-asks a database, `python` runs programs and `remaining` tells a model what is left of its limits.
+asks a database, `python` runs programs, `remaining` tells a model what is left of its limits,
+and with `read_output` it reads on in what was too long to be shown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from agentflow.tools.builtin.calculate import calculate
 from agentflow.tools.builtin.files import file_tools
 from agentflow.tools.builtin.http import http_tools
 from agentflow.tools.builtin.python import python_tool
+from agentflow.tools.builtin.read_output import read_output
 from agentflow.tools.builtin.remaining import remaining as remaining_tool
 from agentflow.tools.builtin.sql import sql_tool
 from agentflow.tools.tool import Tool
@@ -25,6 +27,7 @@ __all__ = [
     "file_tools",
     "http_tools",
     "python_tool",
+    "read_output",
     "remaining_tool",
     "sql_tool",
 ]
@@ -38,6 +41,7 @@ def default_tools(
     sql: str | os.PathLike[str] | None = None,
     python: bool = False,
     remaining: bool = False,
+    outputs: bool = False,
 ) -> list[Tool[..., Any]]:
     """The built-in tools of a run.
 
@@ -48,6 +52,8 @@ def default_tools(
         sql: SQLite database that the `sql` tool reads; without one there is no such tool.
         python: Whether the `python` tool is among them.
         remaining: Whether `remaining` is among them, for runs that have limits.
+        outputs: Whether `read_output` is among them: results that are too long to be shown are
+            then put by in files, where a model can read on.
 
     Raises:
         DefinitionError: The root is no folder, or there is none to write to.
@@ -63,4 +69,6 @@ def default_tools(
         tools.append(python_tool())
     if remaining:
         tools.append(remaining_tool)
+    if outputs:
+        tools.append(read_output)
     return tools
