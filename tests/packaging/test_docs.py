@@ -1,6 +1,6 @@
 """The documentation runs: its Python, its commands, its data and its links.
 
-In README.md, CONTRIBUTING.md, CHANGELOG.md and docs/*.md:
+In README.md, CONTRIBUTING.md, CHANGELOG.md, SECURITY.md and docs/*.md:
 
 * a ``python`` block runs in a fresh namespace (top-level ``await`` is allowed);
 * in a ``console``, ``sh`` or ``bash`` block, the lines ``$ agentflow ...`` and
@@ -35,7 +35,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [
     path
-    for pattern in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 SHELLS = {"console", "sh", "bash", "shell"}
