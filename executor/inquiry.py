@@ -103,6 +103,8 @@ class Inquiry:
         if _effect_of(intent.tool, call).repeats_safely:
             return None
         why, found = intent.why, None
+        if intent.tool != call.tool.name:
+            why = f"its fallback {intent.tool} was called: {why}"
         if call.policy.verify is not None:
             try:
                 found = await self._verified(
@@ -150,7 +152,7 @@ class Inquiry:
                 data = str(answer.value).encode()
                 return Finished(slot, notes.book.encoder.decode(call.tool, data))
             except ValueError as error:
-                why = f"{intent.why}; it does not give what it was said to have given ({error})"
+                why = f"{why}; it does not give what it was said to have given ({error})"
                 name += "!"
 
     async def _answer(self, slot: int, question: Question, policy: InDoubt) -> Answer | None:
