@@ -123,6 +123,18 @@ class Settings:
         return cls(base_urls, **values)
 
 
+def outer_urls(
+    base_url: str | Sequence[str] | None, environ: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """The endpoints of an argument, else those of the environment; no file is asked.
+
+    Raises:
+        DefinitionError: One is empty, or there twice.
+    """
+    environment = _from_environment(os.environ if environ is None else environ)
+    return _urls(base_url or environment.get("base_url", ""))
+
+
 def _paired(
     path: Path, table: dict[str, Any], environment: dict[str, Any], argued: dict[str, Any]
 ) -> dict[str, Any]:

@@ -15,6 +15,11 @@ from agentflow.cli.streams import redacting
 
 _MODULES = {
     "run": "run",
+    "runs": "runs",
+    "resume": "resume",
+    "approve": "approve",
+    "deny": "approve",
+    "replay": "replay",
     "plan": "plan",
     "tools": "list_tools",
     "cache": "cache",

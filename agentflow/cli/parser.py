@@ -28,6 +28,40 @@ TARGET is a plan file, - for standard input, or module:name (file.py:name) with 
 """
 
 
+_RUNS = """\
+List the runs that are kept, and look after them.
+
+ACTION is nothing for a list, or one of
+  show RUN          its calls, with what they gave, took and cost; and what it asks
+  delete RUN        forget it
+  export RUN FILE   write it to a file of JSON lines (- is standard output)
+  prune             forget what ended long ago (--keep 7d), or takes too much (--max-size 100MB)
+  check             read everything, and say what is damaged
+"""
+
+_RESUME = """\
+Go on with a run that broke off, was paused, was cancelled or failed.
+
+Calls that have ended are not made again, what was spent counts, and what failed is tried again.
+It is run as it was then: in the same folder, with the same options.
+"""
+
+_APPROVE = """\
+Let a call be made that a run asks for.
+
+A run that is going on hears of it; one that rests goes on with 'agentflow resume RUN'.
+"""
+
+_DENY = """\
+Refuse a call that a run asks for: it fails, and is not made.
+"""
+
+_REPLAY = """\
+Run the decisions of a run again, on what its calls gave then: nothing is called.
+
+Says whether the program still does the same, and if not, which call is the first difference.
+"""
+
 _CACHE = """\
 Look after the results of tools that are kept on disk. Other processes may be using them.
 
@@ -81,6 +115,10 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"agentflow {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_runs(commands)
+    _add_resume(commands)
+    _add_answers(commands)
+    _add_replay(commands)
     _add_plan(commands)
     _add_tools(commands)
     _add_cache(commands)
@@ -118,11 +156,81 @@ def _add_run(commands: Any) -> None:
     group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of one reply at most")
     _add_limit_options(parser, "the limits")
     _add_cache_options(parser)
+    group = parser.add_argument_group("going on later")
+    kept = group.add_mutually_exclusive_group()
+    _add_journal_option(kept)
+    kept.add_argument("--no-journal", action="store_true", help="keep nothing of the run")
+    group.add_argument("--yes", action="store_true", help="approve every call that asks")
+    _add_output_options(parser)
+    _add_debug_options(parser)
+
+
+def _add_runs(commands: Any) -> None:
+    parser = _parser(
+        commands.add_parser, "runs", help="list the runs that are kept", description=_RUNS
+    )
+    parser.add_argument("words", metavar="ACTION", nargs="*")
+    group = parser.add_argument_group("which")
+    group.add_argument("--state", metavar="STATE", action="append", help="only runs in this state")
+    group.add_argument("--limit", type=int, metavar="N", help="the last N runs; default 20")
+    group = parser.add_argument_group("what goes, with prune")
+    group.add_argument("--keep", metavar="TIME", help="what ended longer ago, such as 7d")
+    group.add_argument("--max-size", metavar="SIZE", help="the oldest, until it is 100MB in all")
     group = parser.add_argument_group("the output")
-    form = group.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    form.add_argument("--events", action="store_true", help="every event as a line of JSON")
-    group.add_argument("--quiet", "-q", action="store_true", help="no progress, no summary")
+    group.add_argument("--json", action="store_true", help="JSON on standard output")
+    _add_journal_option(group)
+    _add_debug_options(parser)
+
+
+def _add_resume(commands: Any) -> None:
+    parser = _parser(commands.add_parser, "resume", help="go on with a run", description=_RESUME)
+    _add_run_name(parser)
+    group = parser.add_argument_group("what asks")
+    group.add_argument("--yes", action="store_true", help="approve every call that asks")
+    group.add_argument(
+        "--in-doubt",
+        choices=("ask", "retry", "fail"),
+        default="ask",
+        help="calls that may have been made when it broke off: ask, make them again, or fail",
+    )
+    group = parser.add_argument_group("other limits, for all of the run")
+    group.add_argument("--budget", metavar="USD", help="what it may cost, such as 0.05")
+    group.add_argument("--budget-tokens", type=int, metavar="N", help="tokens it may use in all")
+    group.add_argument("--deadline", metavar="TIME", help="how long it may take, pauses left out")
+    group.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
+    _add_tool_options(parser)
+    _add_endpoint_options(parser)
+    _add_output_options(parser)
+    _add_journal_option(parser)
+    _add_debug_options(parser)
+
+
+def _add_answers(commands: Any) -> None:
+    for name, text, what in (
+        ("approve", "let a call be made that asks", _APPROVE),
+        ("deny", "refuse a call that asks", _DENY),
+    ):
+        parser = _parser(commands.add_parser, name, help=text, description=what)
+        _add_run_name(parser)
+        parser.add_argument("call", metavar="CALL", nargs="?", help="its line ($4), or its tool")
+        if name == "approve":
+            parser.add_argument("--value", metavar="JSON", help="it was made, and gave this")
+        else:
+            parser.add_argument("--why", metavar="TEXT", default="", help="what a model is told")
+        parser.add_argument("--all", action="store_true", help="all calls that ask")
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+        _add_journal_option(parser)
+        _add_debug_options(parser)
+
+
+def _add_replay(commands: Any) -> None:
+    parser = _parser(
+        commands.add_parser, "replay", help="decide again, calling nothing", description=_REPLAY
+    )
+    parser.add_argument("run", metavar="RUN", help="a run, how its id begins, or an exported file")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _add_tool_options(parser)
+    _add_journal_option(parser)
     _add_debug_options(parser)
 
 
@@ -183,6 +291,22 @@ def _add_doctor(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _add_endpoint_options(parser)
     _add_debug_options(parser)
+
+
+def _add_run_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="its id, or how it begins")
+
+
+def _add_journal_option(parser: Any) -> None:
+    parser.add_argument("--journal", metavar="FILE", help="where runs are kept")
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the output")
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    form.add_argument("--events", action="store_true", help="every event as a line of JSON")
+    group.add_argument("--quiet", "-q", action="store_true", help="no progress, no summary")
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,8 @@ _MARKS = {
     "failed": ("✗", "failed", "red"),
     "skipped": ("↷", "skipped", "dim"),
     "cancelled": ("✗", "cancelled", "dim"),
+    "asks": ("?", "asks", "yellow"),
+    "answered": ("!", "answered", "dim"),
     "retry": ("↻", "retry", "yellow"),
     "sample": ("", "sample", ""),
     "refused": ("∅", "refused", "yellow"),
@@ -40,6 +42,7 @@ _MARKS = {
     "blocked": ("■", "blocked", "yellow"),
     "missed": ("·", "missed", "dim"),
 }
+_VERDICTS = {"approve": "approved", "deny": "denied", "done": "said to be done"}
 _ASCII = dict(zip("✓✗↷↶↻∅≈·›»■▼▲", "+x--~0=.>>!!+", strict=True))
 
 
@@ -144,8 +147,18 @@ class Progress:
 
     def _cancelled(self, event: events.NodeCancelled) -> None:
         call = self._tally.of(event)
-        if event.element is None and call.began is not None:
+        if event.element is None and call.began is not None and not call.asked:
             self._say("cancelled", _timed(call), event.run)
+
+    def _asks(self, event: events.QuestionAsked) -> None:
+        told = f"{_place(event, self._tally)}: {event.call} ({event.why})"
+        self._say("asks", told, event.run, whole=True)
+
+    def _answered(self, event: events.QuestionAnswered) -> None:
+        why = f" ({event.why})" if event.why else ""
+        verdict = _VERDICTS.get(event.verdict, event.verdict)
+        told = f"{_place(event, self._tally)} {verdict} by {event.by}{why}"
+        self._say("answered", told, event.run)
 
     def _sampled(self, event: events.SampleStarted) -> None:
         self._say("sample", f"{_sample(event, self._tally)} begins", event.run)
@@ -287,6 +300,8 @@ _SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
     events.NodeFailed: Progress._failed,
     events.NodeSkipped: Progress._skipped,
     events.NodeCancelled: Progress._cancelled,
+    events.QuestionAsked: Progress._asks,
+    events.QuestionAnswered: Progress._answered,
     events.SampleStarted: Progress._sampled,
     events.SampleEnded: Progress._sample_ended,
     events.ModelReplied: Progress._model,

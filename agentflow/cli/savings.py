@@ -14,6 +14,7 @@ REASONS = {
     "disk": "from disk",
     "shared": "shared with an equal call",
     "speculated": "started early",
+    "journal": "from the journal",
 }
 """Why a call was not made, by the source that an event names."""
 

@@ -168,6 +168,11 @@ def show(text: str) -> None:
     print(clean(text) if stdout_is_terminal() else text)
 
 
+def terminal_width() -> int:
+    """Columns of the terminal that standard output is."""
+    return shutil.get_terminal_size().columns
+
+
 def columns(text: str) -> int:
     """How wide a text is on a terminal."""
     if text.isascii():

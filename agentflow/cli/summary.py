@@ -70,7 +70,7 @@ def _calls(tally: Tally, run: Run[Any]) -> str:
         return f"no calls, {duration(tally.seconds)}"
     others = [
         f"{number:,} {status}"
-        for status in ("failed", "skipped", "cancelled")
+        for status in ("failed", "skipped", "cancelled", "asked")
         if (number := tally.count(status))
     ]
     besides = f" ({listed(others)})" if others else ""

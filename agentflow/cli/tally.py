@@ -33,7 +33,7 @@ class Call:
         node: Its plan id.
         tool: What it calls.
         line: It in the notation.
-        status: ``waiting``, ``running``, or how it ended.
+        status: ``waiting``, ``running``, ``asked``, or how it ended.
         began: When it was first started or reused, on the loop's clock; None if it never was.
         ended: When it ended, or None.
         attempts: How often it was started (of a map: the most for one element).
@@ -43,6 +43,7 @@ class Call:
         hedged: How often it, or an element, had a second attempt beside a slow first one.
         hidden: Seconds of its work that were over before it was certain; None if it began then.
         told: What it reported last.
+        asked: Whether somebody is asked before it is made, and has not answered.
         error: Why it failed.
     """
 
@@ -60,6 +61,7 @@ class Call:
     hedged: int = 0
     hidden: float | None = None
     told: str = ""
+    asked: bool = False
     error: str = ""
 
     @property
@@ -210,6 +212,12 @@ class Tally:
     def _adopted(self, event: events.PartialCommitted) -> None:
         self.of(event).hidden = event.hidden
 
+    def _asked(self, event: events.QuestionAsked) -> None:
+        self.of(event).asked = True
+
+    def _answered(self, event: events.QuestionAnswered) -> None:
+        self.of(event).asked = False
+
     def _emitted(self, event: events.NodeEmitted) -> None:
         self.of(event).told = gist(event.data)
 
@@ -219,6 +227,8 @@ class Tally:
             call.settled += 1
             return
         call.status, call.ended = ENDED[type(event)], event.at
+        if call.asked and isinstance(event, events.NodeCancelled):
+            call.status = "asked"
         if isinstance(event, events.NodeFailed):
             call.error = f"{type(event.error).__name__}: {event.error}"
         elif isinstance(event, events.NodeSkipped):
@@ -231,6 +241,8 @@ _REACTIONS: Mapping[type[events.Event], Callable[[Tally, Any], None]] = {
     events.NodeStarted: Tally._started,
     events.NodeReused: Tally._reused,
     events.NodeHedged: Tally._hedged,
+    events.QuestionAsked: Tally._asked,
+    events.QuestionAnswered: Tally._answered,
     events.NodeEmitted: Tally._emitted,
     events.PartialCommitted: Tally._adopted,
     events.ModelReplied: lambda tally, event: tally.models.append(event),

@@ -71,6 +71,11 @@ def find(target: str, words: Sequence[str] = ()) -> Target:
     return Question(target)
 
 
+def names_member(target: str) -> bool:
+    """Whether a TARGET is ``module:name`` or ``file.py:name``."""
+    return _MEMBER.fullmatch(target) is not None
+
+
 def _member(module: str, name: str, words: Sequence[str]) -> Member:
     from agentflow.cli.arguments import read_arguments
     from agentflow.cli.toolset import load

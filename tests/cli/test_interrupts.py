@@ -133,7 +133,9 @@ def test_a_signal_cancels_cleanly_and_shows_what_was_finished(
     assert tool.readline() == "cancelled\n"
     assert (process.returncode, out) == (code, "")
     assert "1 call had finished:\n  $1 quick: 7\n" in err
-    assert err.endswith("agentflow run: wait was cancelled: interrupted.\n")
+    *_, last, advice = err.splitlines()
+    assert last == "agentflow run: wait was cancelled: interrupted."
+    assert re.fullmatch(r"to go on: agentflow resume [0-9a-f]{8}-1", advice)
     assert "Traceback" not in err
 
 

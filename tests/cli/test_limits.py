@@ -310,11 +310,12 @@ def test_runs_teach_the_next_one_and_their_cost_is_told(ask: Cli, plan: Cli, pro
 
 
 def test_a_run_learns_nothing_where_nobody_wants_it(ask: Cli, project: Path) -> None:
+    users_own = project / "state" / "agentflow" / "estimates.json"
     ask(*LIMITS, "-q", "--no-estimates")
-    assert not (project / "state").exists()
+    assert not users_own.exists()
 
     ask(*LIMITS, "-q", "--estimates", "mine.json")
-    assert (project / "mine.json").exists() and not (project / "state").exists()
+    assert (project / "mine.json").exists() and not users_own.exists()
 
 
 def test_estimates_that_cannot_be_read_are_set_aside_and_the_run_goes_on(

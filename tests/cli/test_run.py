@@ -128,7 +128,9 @@ def test_a_failed_call_is_named_and_what_finished_is_shown(cli: Cli) -> None:
     assert (done.code, done.out) == (codes.FAILED, "")
     assert "retry     $2 broken: attempt 1 failed (OSError: no luck with 4)" in done.err
     assert "1 call had finished:\n  $1 double: 8\n" in done.err
-    assert done.err.endswith("agentflow run: $2 broken failed: OSError: no luck with 4.\n")
+    *_, last, advice = done.err.splitlines()
+    assert last == "agentflow run: $2 broken failed: OSError: no luck with 4."
+    assert advice.startswith("to go on: agentflow resume ")
 
 
 def test_a_failure_in_json_has_the_results_and_the_exit_code(cli: Cli) -> None:

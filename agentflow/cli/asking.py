@@ -1,0 +1,95 @@
+"""Answers what a run asks: with ``--yes``, or by asking who sits at the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from agentflow.cli.output import is_terminal
+from agentflow.cli.screen import Screen
+from agentflow.tools.approval import Answer, Answerer, Question
+
+_CHOICES = {
+    "approval": "[y]es, [n]o, [l]ater",
+    "doubt": "[y] make it again, [n] let it fail, [v] it was made: give its value, [l]ater",
+}
+
+
+def answerer(options: Any, screen: Screen) -> Answerer | None:
+    """What answers for the options; None leaves questions open, and the run waits."""
+    if options.yes:
+        return approve_all
+    if options.json or options.events or options.quiet:
+        return None
+    return Asker(screen) if is_terminal(sys.stdin) and is_terminal(sys.stderr) else None
+
+
+async def approve_all(question: Question) -> bool | None:
+    """Approve what is asked before a call; a call in doubt is another matter."""
+    return True if question.kind == "approval" else None
+
+
+class Asker:
+    """Asks at the terminal, one question at a time.
+
+    Args:
+        screen: Where the run is shown; it waits meanwhile.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, question: Question) -> Answer | None:
+        """Ask; None if the question is left open."""
+        async with self._turn:
+            self._screen.insist(_put(question))
+            self._screen.hold()
+            try:
+                return await self._answered(question)
+            finally:
+                self._screen.release()
+
+    async def _answered(self, question: Question) -> Answer | None:
+        """What is answered in the end: what is none is asked again."""
+        choices = _CHOICES[question.kind]
+        while True:
+            word = (await _prompted(f"{choices}? ")).strip().lower()
+            if word in ("y", "yes"):
+                return Answer("approve", by="who ran it")
+            if word in ("n", "no"):
+                return Answer("deny", by="who ran it")
+            if word in ("", "l", "later"):
+                return None
+            given = await self._value() if (word, question.kind) == ("v", "doubt") else None
+            if given is not None:
+                return given
+
+    async def _value(self) -> Answer | None:
+        text = await _prompted("its value, as JSON: ")
+        try:
+            return Answer("done", value=json.loads(text), by="who ran it")
+        except ValueError as error:
+            print(f"that is no JSON: {error}", file=sys.stderr)
+            return None
+
+
+def _put(question: Question) -> str:
+    if question.kind == "doubt":
+        return f"In doubt: {question.call}. {question.why}"
+    return f"May this be called? {question.call} ({question.why})"
+
+
+async def _prompted(prompt: str) -> str:
+    """A line from the terminal; empty at its end. Whoever waits for it can be cancelled."""
+    print(prompt, end="", file=sys.stderr, flush=True)
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sys.stdin, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline()

@@ -1,0 +1,163 @@
+"""Runs that are kept, as they are listed and told of to people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from agentflow import clock
+from agentflow.cli.journals import words_for
+from agentflow.cli.kept import KeptCall, KeptRun
+from agentflow.cli.output import as_json, counted, duration, size, stdout_is_terminal
+from agentflow.cli.progress import price
+from agentflow.cli.recipe import Recipe, recipe_of
+from agentflow.cli.screen import columns, fit, terminal_width
+from agentflow.errors import DefinitionError
+from agentflow.executor.answering import Ask, place
+from agentflow.executor.journal.rows import RunRow
+
+STATES = ("running", "paused", "interrupted", "finished", "failed", "cancelled", "damaged")
+"""What a run can be."""
+
+_MARKS = {
+    "done": "✓",
+    "failed": "✗",
+    "skipped": "↷",
+    "cancelled": "✗",
+    "begun": "?",
+    "asked": "?",
+    "waiting": "·",
+}
+_WORDS = {
+    "begun": "may have been made: nobody knows",
+    "asked": "asks",
+    "cancelled": "cancelled",
+    "waiting": "not made",
+}
+
+
+def table(rows: Sequence[RunRow], options: Any) -> Iterator[str]:
+    """A line for each run, and one for each thing that it asks."""
+    cells = [("run", "state", "age", "took", "cost", "what")]
+    cells += [_cells(row) for row in rows]
+    widths = [max(columns(line[place]) for line in cells) for place in range(5)]
+    first, *lines = ["  ".join([*map(str.ljust, line, widths), line[5]]) for line in cells]
+    yield _fitted(first)
+    for row, line in zip(rows, lines, strict=True):
+        yield _fitted(line)
+        for ask in row.asks:
+            yield _fitted(f"  asks: {ask_line(ask)}")
+        if row.asks:
+            yield f"  {words_for('approve', row.id, options)}"
+
+
+def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
+    """All that is to be said of one run."""
+    yield f"{row.id}  {described(row)}"
+    began = datetime.fromtimestamp(row.began, UTC).astimezone()
+    spent = [duration(row.seconds), *filter(None, [_cost(row)]), size(row.size)]
+    yield f"{row.state}, began {began:%Y-%m-%d %H:%M}, {', '.join(spent)}"
+    if kept.sessions > 1:
+        yield f"gone on with {counted(kept.sessions - 1, 'time')}"
+    if (begun := _begun(row)) is not None:
+        yield f"in {begun.folder}: agentflow run {shlex.join(begun.words)}"
+    if kept.calls:
+        yield ""
+        yield from (_fitted(line) for line in _calls(kept))
+    if row.note and row.state != "paused":
+        yield ""
+        yield row.note
+    if kept.damage:
+        yield f"damaged: {kept.damage}"
+    yield from asks_of(row.id, row.asks, options)
+    if row.state in ("paused", "interrupted", "failed", "cancelled"):
+        yield f"to go on: {words_for('resume', row.id, options)}"
+
+
+def asks_of(run: str, asks: Iterable[Ask], options: Any) -> Iterator[str]:
+    """What a run asks, with what to type."""
+    for ask in asks:
+        yield f"asks: {ask_line(ask)}"
+        yield f"  {words_for('approve', run, options, place(ask))}"
+        yield f"  {words_for('deny', run, options, place(ask))}"
+
+
+def ask_line(ask: Ask) -> str:
+    """A question in one line."""
+    doubt = " (it may have been made already)" if ask.get("kind") == "doubt" else ""
+    return f"{place(ask)} {ask['call']}{doubt}: {ask['why']}"
+
+
+def described(row: RunRow) -> str:
+    """What a run is of, in one line."""
+    if (begun := _begun(row)) is not None:
+        text = begun.target[0] if row.kind == "task" else shlex.join(begun.target)
+    elif row.kind == "task":
+        text = str(row.target.get("fields", {}).get("question", row.name))
+    elif row.kind == "plan":
+        text = str(row.target.get("text", row.name)).partition("\n")[0]
+    else:
+        text = f"{row.name}({_arguments(row)})"
+    return " ".join(text.split())
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in its largest unit."""
+    for unit, length in (("day", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            number = int(seconds // length)
+            return counted(number, unit) if unit == "day" else f"{number} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def _begun(row: RunRow) -> Recipe | None:
+    with suppress(DefinitionError):
+        return recipe_of(row)
+    return None
+
+
+def _cells(row: RunRow) -> tuple[str, str, str, str, str, str]:
+    spent = duration(row.seconds) if row.seconds else ""
+    what = described(row)
+    if row.note and row.state not in ("running", "paused"):
+        what = f"{what}: {row.note}" if row.state == "finished" else f"{what} ({row.note})"
+    ago = age(clock.wall() - row.began)
+    return row.id, row.state, ago, spent, _cost(row), what
+
+
+def _cost(row: RunRow) -> str:
+    try:
+        return price(row.usd) if float(row.usd) else ""
+    except ValueError:
+        return ""
+
+
+def _arguments(row: RunRow) -> str:
+    given = row.target.get("arguments")
+    if not isinstance(given, dict):
+        return "..." if given is None else ""
+    named = [f"{name}={as_json(value)}" for name, value in given.get("kwargs", {}).items()]
+    return ", ".join([*map(as_json, given.get("args", [])), *named])
+
+
+def _calls(kept: KeptRun) -> Iterator[str]:
+    calls = list(kept.calls.values())
+    width = min(40, max(columns(_indented(call)) for call in calls))
+    for call in calls:
+        spent = duration(call.seconds) if call.status in ("done", "failed") else ""
+        spent += f", {price(call.usd)}" if call.usd else ""
+        elements = f"{counted(call.elements, 'element')} " if call.elements else ""
+        what = f"{elements}{_WORDS.get(call.status, '')}{call.told}".strip()
+        yield f"{_MARKS[call.status]} {_indented(call):<{width}}  {spent:>8}  {what}".rstrip()
+
+
+def _indented(call: KeptCall) -> str:
+    return "  " * call.depth + call.line
+
+
+def _fitted(line: str) -> str:
+    """A line that fits, where a person looks at it."""
+    return fit(line.rstrip(), terminal_width()) if stdout_is_terminal() else line.rstrip()
