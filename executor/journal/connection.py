@@ -127,7 +127,7 @@ class Connection:
             yield
         except UnicodeEncodeError as error:
             raise self.error(f"there is nothing by a name that is no text: {error}") from error
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             code = _code(error)
             if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
                 self.close()
@@ -135,8 +135,10 @@ class Connection:
             raise self.error(f"the journal cannot be {how} ({error}); {remedy}") from error
 
 
-def _code(error: sqlite3.Error | OSError) -> int:
+def _code(error: sqlite3.Error | OSError | UnicodeDecodeError) -> int:
     """The result code of SQLite, also for what the system says; 0 for anything else."""
     if isinstance(error, sqlite3.Error):
         return primary_code(error) or 0
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes what is damaged
+        return sqlite3.SQLITE_CORRUPT
     return sqlite3.SQLITE_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else 0

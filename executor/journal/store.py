@@ -295,7 +295,7 @@ class JournalStore:
     ) -> _Place:
         if missing := [name for name in NEEDED if name not in columns]:
             raise self._file.error(
-                f"run {run} is not in the journal, or no more ({missing[0]})", run
+                f"run {run} is not in the journal, or no more (it would need {missing[0]!r})", run
             )
         cursor = db.execute(
             "INSERT INTO runs (id, name, kind, target, began, updated, owner)"

@@ -146,6 +146,12 @@ def test_the_file_of_another_user_is_refused(whole: Path, refused: Refused) -> N
     assert "belongs to another user: name a file of your own" in refused()
 
 
+def test_damage_that_sqlite_quotes_is_said(whole: Path, refused: Refused) -> None:
+    whole.write_bytes(whole.read_bytes().replace(b"NULL DEFAULT", b"NULL DEF\xed\xa0LT", 1))
+
+    assert "it is damaged: move it aside, and a new one begins" in refused()
+
+
 def test_damage_in_the_middle_spares_what_is_whole(whole: Path, opened: Open) -> None:
     data = bytearray(whole.read_bytes())
     at = data.index(b'{"n":6')
