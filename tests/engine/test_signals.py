@@ -67,6 +67,28 @@ if __name__ == "__main__":
     run_sync(flow, int(sys.argv[1]))
 '''
 
+FORKING = """
+import asyncio, os, sys
+from agentflow.tools.builtin import python_tool
+
+PROGRAM = "import socket; socket.create_connection(('127.0.0.1', {port})).recv(1)"
+
+
+async def main():
+    program = asyncio.ensure_future(
+        python_tool(timeout=60)(PROGRAM.replace("{port}", sys.argv[1]))
+    )
+    await asyncio.to_thread(sys.stdin.readline)
+    worker = os.fork()
+    if worker == 0:
+        while True:
+            os.read(0, 1)
+    print(worker, flush=True)
+    await program
+
+asyncio.run(main())
+"""
+
 COMMANDS = {
     "command": ("-m", "agentflow", "run", "flow.py:flow", "{port}"),
     "library": ("flow.py", "{port}"),
@@ -115,3 +137,27 @@ def test_a_signal_ends_the_process_and_all_that_it_has_started(
     process.wait(PATIENT)
 
     assert [connection.recv(1) for connection in connections] == [b""] * CALLS
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+def test_a_program_ends_with_the_engine_though_a_process_that_it_forked_goes_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENT)
+        process = subprocess.Popen(
+            [sys.executable, "-c", FORKING, str(server.getsockname()[1])],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with process, server.accept()[0] as program:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            program.settimeout(PATIENT)
+            process.stdin.write(b"go on\n")
+            process.stdin.flush()
+            worker = int(process.stdout.readline())
+            process.kill()
+            try:
+                assert program.recv(1) == b""
+            finally:
+                os.kill(worker, signal.SIGKILL)

@@ -6,7 +6,8 @@ Run as a script by `agentflow.tools.builtin.python`; it imports nothing of ours:
 
 Standard input is a lifeline: at its end, or when the program ends, every descendant is killed,
 those in sessions of their own too (on Linux, where orphans come back to the launcher). So the
-death of whoever started the launcher is the program's death as well.
+death of whoever started the launcher is the program's death as well. (On Linux it is also noticed
+by itself.)
 """
 
 from __future__ import annotations
@@ -69,15 +70,26 @@ def _limit(kind: int, value: int) -> None:
 
 def _wait(pid: int, ended: int) -> int | None:
     """Wait for the program, or the end of the lifeline; the program's status if it ended."""
+    starter = _starter()
     while True:
-        readable, _, _ = select.select([0, ended], [], [])
+        readable, _, _ = select.select([0, ended, *starter], [], [])
         if ended in readable:
             os.read(ended, 512)
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
-        if 0 in readable and not os.read(0, 512):
+        if set(starter) & set(readable) or (0 in readable and not os.read(0, 512)):
             return None
+
+
+def _starter() -> list[int]:
+    """What can be read once whoever started us has died; empty where there is no such thing.
+
+    The lifeline alone does not say: a process that it has forked may hold it, too.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # before Linux 5.3, or forbidden
+        return [os.pidfd_open(os.getppid())]
+    return []
 
 
 def _kill_all(pid: int) -> None:
