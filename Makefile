@@ -2,7 +2,7 @@
 # A bare machine needs make, Python 3.11 or newer and the network.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench peers llama clean
+.PHONY: help demo test check fuzz bench peers llama clean
 
 VENV := .venv
 PEERS := .venv-peers
@@ -40,6 +40,9 @@ check: $(VENV)/.dev ## lint, format, types, and the guards in tests/packaging
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m mypy
 	@$(RUN) -m pytest --quiet tests/packaging
+
+fuzz: $(VENV)/.dev ## read what nobody should write, a minute for each reader (ARGS="--seconds 5")
+	@$(RUN) -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/.core ## measure overhead and planning latency, the short way
 	@$(RUN) benchmarks/overhead.py --quick

@@ -20,6 +20,7 @@ monotonic: Callable[[], float] = time.monotonic
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATIONS = re.compile(rf"(?:{_DURATION.pattern}\s*)+")
 
 
 def now() -> float:
@@ -35,14 +36,14 @@ def seconds(duration: float | str) -> float:
     """
     if isinstance(duration, str):
         text = duration.strip()
-        parts = _DURATION.findall(text)
-        if parts and not _DURATION.sub("", text).strip():
+        if _DURATIONS.fullmatch(text):
+            parts = _DURATION.findall(text)
             return sum(float(number) * _UNITS[unit] for number, unit in parts)
         try:
             duration = float(text)
         except ValueError:
             raise ValueError(
-                f"{text!r} is not a duration: write seconds, or '250ms', '8s', '10m', '1h 30m'"
+                f"{text[:40]!r} is not a duration: write seconds, or '250ms', '8s', '10m', '1h 30m'"
             ) from None
     if not duration >= 0:
         raise ValueError(f"a duration cannot be {duration}")

@@ -58,7 +58,7 @@ def unpack(key: str, packed: bytes) -> Entry:
         raise Damaged("altered, or another key's")
     try:
         return _entry(json.loads(header), value)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Damaged(f"unreadable header: {error}") from None
 
 

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from agentflow.errors import PlanError
 from agentflow.planner.plan import (
@@ -60,7 +60,7 @@ def plan_from_json(text: str) -> Plan:
         PlanError: The text is not such a plan.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse)
         if data["version"] != VERSION:
             raise PlanError("bad_json", f"this is version {data['version']!r}, not {VERSION}")
         result = data["result"]
@@ -109,8 +109,19 @@ def _read_node(data: dict[str, Any]) -> Node:
         DEFAULT.revised(**data["options"]) if "options" in data else None,
         data.get("rank", 0.0),
         data.get("speculable", False),
-        data.get("label"),
+        _label(data.get("label")),
     )
+
+
+def _refuse(constant: str) -> NoReturn:
+    """Python's JSON has NaN and Infinity; a plan writes them as marks."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _label(label: Any) -> int | None:
+    if label is not None and type(label) is not int:
+        raise ValueError(f"{label!r} is not the number of a line")
+    return label
 
 
 def _options(options: Any, at: int) -> dict[str, Any]:
