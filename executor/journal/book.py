@@ -217,7 +217,8 @@ class Book:
     def _wait(self) -> None:
         count = len(self._untold)
 
-        def tell(_written: object) -> None:
+        def tell(written: asyncio.Future[None]) -> None:
+            written.exception()  # the run says what is wrong; whoever watches is told all the same
             for _ in range(count):
                 self._untold.popleft()()
             self._telling = bool(self._untold)

@@ -60,6 +60,14 @@ class Programs:
             await work(f"large {n}", 0.1)
             return list(range(n))
 
+        @tool(pure=True, limit=1)
+        async def narrow(n: int) -> int:
+            await work(f"narrow {n}", 0.1 * n)
+            if n == 2:
+                raise ValueError(n)
+            return -n
+
+        self.narrow = narrow
         self.double, self.look, self.put, self.note = double, look, put, note
         self.fail, self.large = fail, large
 
@@ -73,6 +81,7 @@ class Programs:
             "failures": self.failures(),
             "nested": self.nested(),
             "waits": self.waits(),
+            "queues": self.queues(),
         }
 
     def chain(self) -> Workflow[[], Any]:
@@ -165,6 +174,18 @@ class Programs:
             return [await one, await two, three, await inner.map([4, 5])]
 
         return outer
+
+    def queues(self) -> Workflow[[], Any]:
+        """Calls that wait for room."""
+
+        @workflow
+        async def queues() -> list[Any]:
+            ends = settled(*[self.narrow(n) for n in (3, 1, 2)])
+            more = self.narrow.with_(join="settled").map([4, 2, 5])
+            sums = [end.value for end in await ends if end.status == "done"]
+            return [sums, [end.value for end in await more], await self.narrow(sum(sums) + 10)]
+
+        return queues
 
     def waits(self) -> Workflow[[], Any]:
         """The program itself takes its time between calls."""

@@ -9,7 +9,7 @@ import pytest
 from tests.durable.conftest import Desk, Record, records
 from tests.durable.programs import Programs
 
-NAMES = ("chain", "branches", "races", "maps", "failures", "nested", "waits")
+NAMES = ("chain", "branches", "races", "maps", "failures", "nested", "waits", "queues")
 
 
 def ends(kept: Sequence[Record]) -> set[str]:
