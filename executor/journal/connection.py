@@ -36,13 +36,14 @@ class Connection:
 
     Attributes:
         path: The file.
-        owner: This process among those that use it.
+        owners: A folder beside it, where each process that writes has a lock.
+        owner: This process among them.
     """
 
     def __init__(self, path: Path, *, power: bool) -> None:
         self.path = path
-        self._private = path.with_name(f"{path.name}.owners")
-        self.owner = Owner(self._private)
+        self.owners = path.with_name(f"{path.name}.owners")
+        self.owner = Owner(self.owners)
         self._power = power
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # the one that is open, or was last
@@ -62,7 +63,7 @@ class Connection:
         with self._in_words("opened"):
             if not self.path.exists():
                 self._create(wanted=create)
-            own_folder(self._private)
+            own_folder(self.owners)
             self._db = schema.connect(self.path, power=self._power)
             self._file = identity(self.path)
 
@@ -107,7 +108,7 @@ class Connection:
     def _create(self, *, wanted: bool) -> None:
         if not wanted:
             raise self.error("there is no journal yet: it begins with the first run that is kept")
-        own_folder(self._private)
+        own_folder(self.owners)
         # Whoever makes the file does so before its log: this order cannot mistake a new one.
         if self.path.with_name(f"{self.path.name}-wal").exists() and not self.path.exists():
             raise self.error("the log of a removed journal is left (-wal): remove it too")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from agentflow.caches.owners import Owner
 
 PORTION = 100
 """Runs that one transaction removes, so that others who write need not wait long."""
+
+OWNERS = 86_400.0
+"""Seconds for which the lock of a process is left alone: it may be about to be taken."""
 
 PAGES = 1024
 """Pages that are given back to the disk at once."""
@@ -49,6 +57,14 @@ def remove(db: sqlite3.Connection, number: int) -> None:
         "DELETE FROM runs WHERE number = ?",
     ):
         db.execute(statement, (number,))
+
+
+def sweep(owner: Owner, folder: Path, *, now: float) -> None:
+    """Remove the locks that processes left when they died."""
+    with suppress(OSError):
+        for file in list(os.scandir(folder)):
+            if file.stat().st_mtime < now - OWNERS:
+                owner.lives(file.name)  # forgets one that does not
 
 
 def used_bytes(db: sqlite3.Connection) -> int:

@@ -239,6 +239,8 @@ class JournalStore:
             removed = retention.prune_some(db, before=before, max_bytes=max_bytes)
         if removed:
             self._shrink()
+        if removed < retention.PORTION:
+            retention.sweep(self._owner, self._file.owners, now=now)
         return removed
 
     def delete(self, run: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,25 @@ def test_more_than_a_portion_goes_at_once(store: JournalStore, begun: Begun) -> 
     with store._file.read() as db:
         for table in ("records", "blobs", "refs", "answers"):
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def test_the_locks_of_the_dead_go(
+    store: JournalStore, opened: Open, path: Path, begun: Begun
+) -> None:
+    locks = path.with_name("journal.db.owners")
+    for run in "ab":  # each with an owner that lives
+        opened().write(begun(run))
+    store.open()
+    alive = {lock.name for lock in locks.iterdir()}
+    for name in ("old", "new"):
+        (locks / name).touch()
+    for name in ("old", *alive):
+        os.utime(locks / name, (1000.0, 1000.0))
+
+    store.prune(keep=None, max_bytes=None, now=1000.0)
+    assert {lock.name for lock in locks.iterdir()} == {*alive, "old", "new"}
+    store.prune(keep=None, max_bytes=None, now=1001.0 + retention.OWNERS)
+    assert {lock.name for lock in locks.iterdir()} == {*alive, "new"}
 
 
 def test_others_can_write_between_the_portions(
