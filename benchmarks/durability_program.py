@@ -15,8 +15,10 @@ from typing import Any
 from durability_effects import Message
 from shapes import Shape
 
-from agentflow import Context, Tool, tool, workflow
+from agentflow import Context, Task, Tool, _http, tool, workflow
 from agentflow.events import Event, NodeFinished
+from agentflow.executor.models.client import OpenAIBackend
+from agentflow.testing import ChatCall, Pace, ScriptedServer
 from agentflow.tools.doubt import NOT_DONE, Done, NotDone
 
 LAYERS, WIDTH = 5, 30
@@ -198,9 +200,35 @@ async def chain(run: str, first: int) -> Made:
     return made[0]
 
 
+def total(value: Any) -> int:
+    """What the workflow gives, from what the plan gives, or the model's answer."""
+    return sum(value) if isinstance(value, list) else int(value)
+
+
 def tool_of(step: int) -> Tool[..., Made]:
     """The tool that a step calls."""
     return TOOLS[kind(step)]
+
+
+def said(call: ChatCall) -> str:
+    """What the model of the task says: the plan, and then the answer."""
+    asked = call.said_by("user")
+    if "the notation" not in call.said_by("system"):
+        return f"Answer: {SHAPE.expected}"
+    return plan_text(asked.partition("run ")[2].split(".")[0]).rpartition("\n")[0] + "\njoin()"
+
+
+@asynccontextmanager
+async def model() -> AsyncIterator[OpenAIBackend]:
+    """The model of the task, in this process."""
+    server = ScriptedServer(said, pace=Pace(tokens_per_chunk=100))
+    async with _http.client(transport=server.transport()) as http:
+        yield OpenAIBackend("http://scripted/v1", "scripted", http=http)
+
+
+def task(run: str) -> Task:
+    """The same as a task: a model writes the plan, and its calls begin meanwhile."""
+    return Task(f"Do all steps of run {run}.", max_tokens=1 << 16)
 
 
 def kind(step: int) -> str:

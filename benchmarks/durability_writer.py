@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import durability_program as program
 
 from agentflow import Engine
 from agentflow.errors import JournalError, RunPaused
 from agentflow.executor.journal.journal import Journal
+from agentflow.executor.run import Run
+
+Kind: TypeAlias = Literal["workflow", "plan", "task"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Order:
 
     Attributes:
         label: What the program calls its run.
-        plan: Whether it is the plan, and not the workflow.
+        kind: What it runs: the ``workflow``, the ``plan`` or the ``task``.
         run: Id of the run to go on with; empty for a new one.
         session: Counts the processes of a run.
         journal: The file.
@@ -32,7 +35,7 @@ class Order:
     """
 
     label: str
-    plan: bool
+    kind: Kind
     run: str
     session: int
     journal: Path
@@ -71,15 +74,18 @@ async def _work(order: Order, connection: Connection) -> Said:
     hello = {"session": order.session, "fuse": order.fuse}
     async with (
         program.connection(order.port, **hello) as world,
+        program.model() as model,
         Engine(
-            journal=Journal(order.journal), tools=program.TOOLS.values(), subscribers=[world.watch]
+            model=model,
+            journal=Journal(order.journal),
+            tools=program.TOOLS.values(),
+            subscribers=[world.watch],
         ) as engine,
     ):
         try:
             run = await _begin(engine, order)
             connection.send(Said("began", run.id))
-            value = await run
-            return Said("finished", sum(value) if order.plan else value)
+            return Said("finished", program.total(await run))
         except RunPaused as paused:
             return Said("paused", paused.asks)
         except JournalError as error:
@@ -91,14 +97,22 @@ async def _work(order: Order, connection: Connection) -> Said:
 async def warm() -> None:
     """Run the program in this process, so that all is built that is built once."""
     program.connected.set(program.Agreeable())
-    async with Engine(tools=program.TOOLS.values()) as engine:
-        await engine.run(program.program, "warm")
-        await engine.run(engine.plan(program.plan_text("warm")))
+    async with program.model() as model, Engine(model=model, tools=program.TOOLS.values()) as one:
+        for kind in get_args(Kind):
+            assert program.total(await _started(one, kind, "warm")) == program.SHAPE.expected
 
 
-async def _begin(engine: Engine, order: Order) -> Any:
+async def _begin(engine: Engine, order: Order) -> Run[Any]:
     if order.run:
         return await engine.reopen(order.run)
-    if order.plan:
-        return engine.start(engine.plan(program.plan_text(order.label)))
-    return engine.start(program.program, order.label)
+    return _started(engine, order.kind, order.label)
+
+
+def _started(engine: Engine, kind: Kind, label: str) -> Run[Any]:
+    match kind:
+        case "workflow":
+            return engine.start(program.program, label)
+        case "plan":
+            return engine.start(engine.plan(program.plan_text(label)))
+        case "task":
+            return engine.start(program.task(label))

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import threading
+import time
 import tracemalloc
 from array import array
 from collections import Counter
@@ -62,6 +63,7 @@ class Sample:
         threads: Of Python.
         tasks: Of the loop.
         cpu: Seconds of work so far.
+        pace: Seconds of work that a fixed computation took: what the machine is like now.
     """
 
     runs: int
@@ -71,6 +73,7 @@ class Sample:
     threads: int
     tasks: int
     cpu: float
+    pace: float
 
 
 @dataclass
@@ -190,8 +193,16 @@ def look(runs: int) -> Sample:
         len(os.listdir("/proc/self/fd")),
         threading.active_count(),
         len(asyncio.all_tasks()),
-        sum(os.times()[:2]),
+        time.process_time(),
+        pace(),
     )
+
+
+def pace() -> float:
+    """Seconds of work of a fixed computation."""
+    began = time.thread_time()
+    sum(len(str(number)) for number in range(10_000))
+    return time.thread_time() - began
 
 
 def held_by_line() -> dict[str, int]:

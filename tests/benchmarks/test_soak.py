@@ -61,13 +61,11 @@ async def test_a_wrong_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def process(**growing: float) -> dict[str, Any]:
     """What a process says in which some figures grow by so much with each run."""
-    names = ("rss", "traced", "descriptors", "threads", "tasks", "cpu")
-    held = dict.fromkeys(names, 100.0) | {"cpu": 0.0}
-    growing.setdefault("cpu", 1.0)
-    samples = [
-        {"runs": run, **{name: held[name] + growing.get(name, 0.0) * run for name in names}}
-        for run in range(1, 101)
-    ]
+    names = ("rss", "traced", "descriptors", "threads", "tasks", "pace")
+    samples = []
+    for run in range(1, 101):
+        held = {name: 100.0 + growing.get(name, 0.0) * run for name in names}
+        samples.append({**held, "runs": run, "cpu": run + growing.get("work", 0.0) * run**2})
     seconds = [1.0 + growing.get("seconds", 0.0) * run for run in range(100)]
     return {
         "samples": samples, "seconds": seconds, "wrong": [], "unexplained": [],
@@ -89,6 +87,7 @@ def test_what_is_flat_holds() -> None:
         ("rss", "resident memory, growth, plain"),
         ("descriptors", "descriptors, growth, plain"),
         ("seconds", "p99 of latency, growth, plain"),
+        ("work", "work of a run by pace, growth, plain"),
     ],
 )
 def test_what_grows_is_missed(figure: str, goal: str) -> None:
