@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agentflow.caches.owners import Owner
+from agentflow.executor.journal.rows import ENDED
 
 PORTION = 100
 """Runs that one transaction removes, so that others who write need not wait long."""
@@ -31,8 +32,7 @@ def prune_some(db: sqlite3.Connection, *, before: float | None, max_bytes: int |
         How many were removed; fewer than `PORTION` when nothing is left to be done.
     """
     oldest = db.execute(
-        "SELECT number, updated FROM runs WHERE state IN ('finished', 'failed', 'cancelled')"
-        " ORDER BY updated LIMIT ?",
+        f"SELECT number, updated FROM runs WHERE state IN {ENDED} ORDER BY updated LIMIT ?",
         (PORTION,),
     ).fetchall()
     for removed, (number, updated) in enumerate(oldest):

@@ -196,7 +196,7 @@ def from_columns(values: Mapping[str, Any]) -> RunRow:
         decoded = {name: json.loads(values[name]) for name in ("target", "asks")}
         return to_run({**values, **decoded})
     except (TypeError, ValueError, RecursionError) as error:
-        began = values["began"] if isinstance(values["began"], float) else 0.0
+        began = values["began"] if _fits(values["began"], float) else 0.0
         note = f"its row is damaged: {error}"
         run = str(values["id"])
         return RunRow(run, "", "", {}, "damaged", began, began, 0.0, "0", 0, (), note, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import stat
@@ -200,6 +201,7 @@ def test_a_value_that_was_changed_is_noticed(store: JournalStore, begun: Begun) 
         "asks = 5",
         "tokens = 'many'",
         "seconds = 9e999",
+        "began = -9e999",
         f"target = '{'[' * 100_000}'",
     ],
 )
@@ -210,6 +212,7 @@ def test_one_bad_run_does_not_hide_the_others(whole: Path, opened: Open, change:
 
     assert len(rows) == 10
     assert rows["run 4"].state == "damaged"
+    assert math.isfinite(rows["run 4"].began)
     assert rows["run 4"].note.startswith("its row is damaged: ")
     assert rows["run 5"].state == "interrupted"
 
