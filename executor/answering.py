@@ -79,7 +79,7 @@ def pick(asks: Iterable[Ask], question: str | None, run: str) -> Ask:
         return found[0]
     if not asks:
         raise LookupError(f"run {run} asks nothing")
-    listed = "".join(f"\n  {place(ask)}: {ask['call']}" for ask in found or asks)
+    listed = "".join(f"\n  {handle(ask, asks)}: {ask['call']}" for ask in found or asks)
     if found:
         raise LookupError(f"run {run} asks several questions: say which{listed}")
     raise LookupError(f"run {run} does not ask {question!r}; it asks{listed}")
@@ -88,6 +88,12 @@ def pick(asks: Iterable[Ask], question: str | None, run: str) -> Ask:
 def names(ask: Ask) -> tuple[str, ...]:
     """What a question may be called."""
     return ask["question"], ask["tool"], place(ask)
+
+
+def handle(ask: Ask, asks: Iterable[Ask]) -> str:
+    """The shortest name of a question that no other of these has."""
+    others = [name for other in asks if other != ask for name in names(other)]
+    return next((name for name in (place(ask), ask["tool"]) if name not in others), ask["question"])
 
 
 def place(ask: Ask) -> str:

@@ -16,7 +16,7 @@ from agentflow.errors import (
     RunPaused,
 )
 from agentflow.executor.allocation import learning
-from agentflow.executor.losses import paused, run_failed, spares
+from agentflow.executor.losses import run_failed, spares
 
 if TYPE_CHECKING:
     from agentflow.budgets.ledger import Ledger
@@ -108,10 +108,10 @@ class Ending(Generic[T]):
             if self.driver.deadline is not None:
                 self.driver.deadline.at = self.deadline
 
-    def pause(self, asks: Sequence[Mapping[str, Any]]) -> None:
+    def pause(self, message: str, asks: Sequence[Mapping[str, Any]]) -> None:
         """Set the run aside until somebody answers what it asks."""
         if self._cause is None and not self._decided:
-            self._stop(partial(RunPaused, asks=asks), paused(self.name, self.id, asks))
+            self._stop(partial(RunPaused, asks=asks), message)
 
     def _stop(self, kind: Callable[..., RunError], message: str) -> None:
         self._cause = (kind, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from agentflow.errors import (
@@ -73,17 +73,6 @@ def run_failed(
     failed = RunFailed(message, failures=failures, **kept)
     failed.__cause__ = error
     return failed
-
-
-def paused(name: str, run: str, asks: Sequence[Mapping[str, Any]]) -> str:
-    """What the error of a run says that is set aside: what it asks, and how it is answered."""
-    lines = [f"{name} waits for {len(asks)} answer{'s'[: len(asks) > 1]} (run {run})"]
-    for ask in asks:
-        element = "" if ask["element"] is None else f"[{ask['element']}]"
-        which = f"'${ask['node'] + 1}{element}'"
-        lines.append(f"{ask['call']}: {ask['why']}")
-        lines.append(f"  agentflow approve {run} {which}, or agentflow deny {run} {which}")
-    return "\n".join([*lines, f"then agentflow resume {run}"])
 
 
 def spares(error: BaseException | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shlex
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -207,8 +208,8 @@ class Questions:
     async def _call(self, question: Question) -> Any:
         answerer, services = self._run.host.answerer, self._run.host.services
         assert answerer is not None
-        if inspect.iscoroutinefunction(answerer):
-            return await answerer(question)
+        if _is_async(answerer):
+            return await answerer(question)  # type: ignore[misc]  # seen just now
         tracked = Tracked(services.threads)
         try:
             found = await self._run.driver.loop.run_in_executor(tracked, answerer, question)
@@ -304,7 +305,19 @@ class Questions:
 
     def _pause(self) -> None:
         self._paused = True
-        self._run.pause(self.listed())
+        run, asks = self._run, self.listed()
+        lines = [f"{run.name} waits for {len(asks)} answer{'s'[: len(asks) > 1]} (run {run.id})"]
+        for ask in asks:
+            name = shlex.quote(answering.handle(ask, asks))
+            lines.append(f"{ask['call']}: {ask['why']}")
+            lines.append(f"  agentflow approve {run.id} {name}, or agentflow deny {run.id} {name}")
+        run.pause("\n".join([*lines, f"then agentflow resume {run.id}"]), asks)
+
+
+def _is_async(answerer: Any) -> bool:
+    """Whether it runs in the loop; what else there is may block."""
+    call = getattr(type(answerer), "__call__", None)  # noqa: B004  # of an object that is called
+    return inspect.iscoroutinefunction(answerer) or inspect.iscoroutinefunction(call)
 
 
 def _is_quiet(run: Run[Any], nested: Counter[tuple[Run[Any], int]]) -> bool:

@@ -431,7 +431,8 @@ def test_a_question_of_a_nested_run_pauses_the_outermost(desk: Desk, mail: Mail)
         'send(to="bob")',
         'send(to="eve")',
     ]
-    for ask in paused.value.asks:
+    for ask in paused.value.asks:  # both are the first call of their run
+        assert f"agentflow approve {rows(path)[0].id} '{ask['question']}'" in str(paused.value)
         desk.answer(path, Answer("approve"), question=ask["question"])
 
     assert desk.resume(outer, path=path) == ["sent to bob!", "found a", "sent to eve!"]
