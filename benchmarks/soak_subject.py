@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import random
+import sys
 import threading
 import time
 import tracemalloc
@@ -58,6 +59,7 @@ class Sample:
     Attributes:
         runs: How many had ended.
         rss: Bytes of memory.
+        blocks: Of memory that Python had allocated.
         traced: Bytes that Python had allocated, or 0 where this is not counted.
         descriptors: Open files and sockets.
         threads: Of Python.
@@ -68,6 +70,7 @@ class Sample:
 
     runs: int
     rss: int
+    blocks: int
     traced: int
     descriptors: int
     threads: int
@@ -181,15 +184,13 @@ def first_cause(error: BaseException) -> BaseException:
 
 def look(runs: int) -> Sample:
     """What the process holds now."""
-    traced = 0
-    if tracemalloc.is_tracing():
-        gc.collect()
-        traced = tracemalloc.get_traced_memory()[0]
+    gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Sample(
         runs,
         pages * os.sysconf("SC_PAGE_SIZE"),
-        traced,
+        sys.getallocatedblocks(),
+        tracemalloc.get_traced_memory()[0],
         len(os.listdir("/proc/self/fd")),
         threading.active_count(),
         len(asyncio.all_tasks()),
