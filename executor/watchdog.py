@@ -77,19 +77,23 @@ class Watchdog:
         self._runs: dict[Watched, None] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._asleep = False  # until there is a run
         self._closed = False
         self._warned: set[str] = set()
 
     def attend(self, run: Watched) -> None:
         """Look after the loop until the run leaves."""
+        self._runs[run] = None  # before it is asked whether the thread sleeps
+        if self._thread is None or self._asleep:
+            self._wake()
+
+    def _wake(self) -> None:
         with self._changed:
-            self._runs[run] = None
+            self._changed.notify()
             if self._thread is None:
                 name = "agentflow-watchdog"
                 self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
                 self._thread.start()
-            elif len(self._runs) == 1:
-                self._changed.notify()
 
     def leave(self, run: Watched) -> None:
         """The run is over."""
@@ -116,7 +120,9 @@ class Watchdog:
         """Wait for the next time to look; whether there is anything to look after."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed, self._patience)
+            self._asleep = True
             self._changed.wait_for(lambda: self._runs or self._closed, IDLE)
+            self._asleep = False
             if self._closed or not self._runs or self.loop.is_closed():
                 self._thread = None
             return self._thread is not None
