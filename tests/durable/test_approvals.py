@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from agentflow import Answer, Budget, Engine, Question, events, gather, tool, workflow
 from agentflow.errors import (
@@ -18,8 +20,10 @@ from agentflow.errors import (
     RunPaused,
 )
 from agentflow.executor.journal.store import JournalStore
+from agentflow.testing import replay
 from agentflow.testing.clock import run_virtual
 from tests.durable.conftest import Desk, records, rows
+from tests.durable.test_replay import recorded
 
 
 class Mail:
@@ -589,3 +593,47 @@ def test_declarations_that_contradict_themselves_are_refused(options: Any, why: 
 def test_an_answerer_is_a_function() -> None:
     with pytest.raises(DefinitionError, match="approve='yes'"):
         Engine(approve="yes")  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("verdict", ["approve", "deny"])
+def test_a_replay_asks_nobody(desk: Desk, mail: Mail, verdict: Any, nested: bool) -> None:
+    @workflow
+    async def inner() -> str:
+        return await mail.look("a")
+
+    @workflow
+    async def flow() -> str:
+        return await (inner.with_(approve=True)() if nested else mail.send("bob"))
+
+    path = desk.path()
+    with suppress(RunFailed):
+        desk.run(flow, path=path, approve=says(Answer(verdict)))
+    desk.made.clear()
+
+    assert replay(recorded(path), flow).whole
+    assert desk.made == []
+
+
+def test_secrets_among_the_arguments_are_not_shown(desk: Desk) -> None:
+    @tool(approve=lambda key, text: f"{text} is sent")
+    async def call(key: SecretStr, text: str) -> str:
+        raise AssertionError("nobody has approved it")
+
+    @workflow
+    async def flow() -> str:
+        return await call(SecretStr("canary-in-a-cage"), "canary-in-a-cage flies")
+
+    path = desk.path()
+    with pytest.raises(RunPaused) as paused:
+        desk.run(flow, path=path)
+    assert "canary" not in str(paused.value) + str(paused.value.asks) + str(rows(path)[0].asks)
+    assert "canary" not in str(records(path))
+
+
+def test_an_object_may_answer_in_the_loop(desk: Desk, mail: Mail) -> None:
+    class Desktop:
+        async def __call__(self, question: Question) -> bool:
+            return asyncio.get_running_loop().time() >= 0 and question.tool == "send"
+
+    assert desk.run(mail.flow, path=desk.path(), approve=Desktop()) == "sent to bob"
