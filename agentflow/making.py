@@ -9,12 +9,13 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from agentflow import clock
 from agentflow.answering import Answering
 from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import Ledger
-from agentflow.errors import DefinitionError, WorkflowError
+from agentflow.errors import DefinitionError, JournalError, WorkflowError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
 from agentflow.executor.journal.book import InDoubt
@@ -69,6 +70,7 @@ class Maker(Answering, Starter):
         self.plain_models: set[str] = set()
         self.journal = journal
         self._encoder: Encoder | None = None
+        self._going: WeakValueDictionary[str, Run[Any]] = WeakValueDictionary()
         self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)
         self._seed = seed
@@ -151,12 +153,20 @@ class Maker(Answering, Starter):
             budget: In place of the one that it began with.
         """
         journal = self._opened()
-        row, before = await journal.ask(read_before, journal.store, run, in_doubt, budget)
-        given = Target(target, args, kwargs or {})
-        if target is None:
-            found = revived(row.target, self.tools, self.plan)
-            given = replace(found, args=args or found.args, kwargs=kwargs or found.kwargs)
-        return self._make(given, (), self.ledger, before).start()
+        row = await journal.ask(journal.store.run, run)
+        if (going := self._going.get(row.id)) is not None and not going.over:
+            path = str(journal.store.path)
+            raise JournalError(f"run {row.id} is going on in this engine", path=path, run=row.id)
+        before = await journal.ask(read_before, journal.store, row, in_doubt, budget)
+        try:
+            given = Target(target, args, kwargs or {})
+            if target is None:
+                found = revived(row.target, self.tools, self.plan)
+                given = replace(found, args=args or found.args, kwargs=kwargs or found.kwargs)
+            return self._make(given, (), self.ledger, before).start()
+        except Exception:
+            journal.update(row.id, state=row.state)  # it rests as it did
+            raise
 
     def rerun(self, target: Target, before: Before, paper: Paper) -> Run[Any]:
         """Begin a run again against what it did, writing to another place than the journal."""
@@ -291,6 +301,8 @@ class Maker(Answering, Starter):
             seed=None if self._seed is None else self._seed + number,
             book=book,
         )
+        if book is not None:
+            self._going[identity] = run
         if parent is None and (watchdog := self.services.watchdog()) is not None:
             watchdog.attend(run)
             run.audience.last_words[partial(watchdog.leave, run)] = None

@@ -71,10 +71,15 @@ def _workflow(workflow: Workflow[..., Any], args: Any, kwargs: dict[str, Any]) -
 
 
 def read_before(
-    store: JournalStore, run: str, in_doubt: InDoubt, budget: Budget | None
-) -> tuple[RunRow, Before]:
-    """Read what a run did, and go on with it from now on. In the journal's thread."""
-    row = store.run(run)
+    store: JournalStore, row: RunRow, in_doubt: InDoubt, budget: Budget | None
+) -> Before:
+    """Read what a run did, which is this process's to go on with from now on.
+
+    Runs in the journal's thread.
+
+    Raises:
+        JournalError: It has finished, or somebody goes on with it.
+    """
     if row.state == "finished":
         raise JournalError(
             f"run {row.id} has finished: there is nothing to go on with; replay it, or start anew",
@@ -84,7 +89,7 @@ def read_before(
     store.claim(row.id)
     again = row.state == "failed"
     history = Reading(row.id, store.blob).read(store.records(row.id), again=again)
-    return row, Before(row.id, history, again=again, in_doubt=in_doubt, budget=budget)
+    return Before(row.id, history, again=again, in_doubt=in_doubt, budget=budget)
 
 
 def revived(data: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]], read: Any) -> Target:

@@ -267,6 +267,11 @@ class Run(Ending[T]):
         return self._future.done()
 
     @property
+    def over(self) -> bool:
+        """Whether nothing of it is left, or what is left has been given up on."""
+        return self._over.done()
+
+    @property
     def begins_early(self) -> bool:
         """Whether calls begin while a model writes them; not while it learns what it did before."""
         recalling = self.notes is not None and self.notes.recalling

@@ -131,6 +131,8 @@ class Book:
 
     def value(self, data: bytes) -> str:
         """A value as it stands in a record: itself, or what it is kept under if it is large."""
+        if data.startswith(b'{"$'):
+            return f'{{"$json":{data.decode()}}}'  # it must not be taken for a reference
         if len(data) <= self.encoder.inline:
             return data.decode()
         return f'{{"$blob":"{self._paper.keep_blob(self.run, data)}"}}'

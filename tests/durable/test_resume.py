@@ -240,6 +240,40 @@ async def test_a_run_that_goes_on_elsewhere_is_not_gone_on_with(path: Path) -> N
         assert await run == ["A", "B"]
 
 
+async def test_a_run_that_goes_on_here_is_not_gone_on_with(path: Path) -> None:
+    async with Engine(journal=path) as engine:
+        run = await cancelled(engine, two, "a", "b")
+        going = await engine.reopen(run)
+        with pytest.raises(JournalError, match="going on in this engine"):
+            await engine.resume(run)
+        assert await going == ["A", "B"]
+
+
+async def test_a_run_whose_program_is_not_found_rests_as_it_did(path: Path) -> None:
+    async with Engine(journal=path, tools=[look]) as engine:
+        run = await cancelled(engine, engine.plan('$1 = look(name="a")\nreturn $1\n'), after=0.5)
+    async with Engine(journal=path) as engine:
+        with pytest.raises(DefinitionError):
+            await engine.resume(run)
+    assert rows(path)[0].state == "cancelled"
+
+
+async def test_a_value_that_looks_like_a_reference_is_none(path: Path) -> None:
+    @tool(pure=True)
+    async def odd(name: str) -> Any:
+        return {name: "no digest"}
+
+    @workflow
+    async def flow() -> list[Any]:
+        found = [await odd("$blob"), await odd("$json")]
+        await look("a")
+        return found
+
+    async with Engine(journal=path) as engine:
+        run = await cancelled(engine, flow, after=0.5)
+        assert await engine.resume(run, flow) == [{"$blob": "no digest"}, {"$json": "no digest"}]
+
+
 async def test_an_engine_without_a_journal_says_so() -> None:
     async with Engine() as engine:
         with pytest.raises(DefinitionError, match="journal="):
