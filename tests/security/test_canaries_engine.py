@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from agentflow.errors import ArgumentError, BackendError, DefinitionError, RunFa
 from agentflow.executor.affinity.dialects import Template
 from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.client import OpenAIBackend
+from agentflow.planner.canonical import canonical
 from agentflow.redaction import conceal, redact
 from agentflow.settings import Settings
 from agentflow.testing import Call, ScriptedServer
@@ -253,15 +256,38 @@ async def test_a_journal_holds_no_secret(tmp_path: Path, places: Places) -> None
             await logged_in(token)
         return await copied(note)
 
+    @workflow
+    async def plain(note: str) -> str:
+        return await copied(note)
+
     async with Engine(tools=[keyed], journal=tmp_path / "journal.db", cache=False) as engine:
         assert await engine.run(main, SecretStr(TOKEN), KEY) == KEY
+        assert await engine.run(plain, KEY) == KEY
+        assert await engine.run(plain, "harmless") == "harmless"
         assert await engine.run(main, TOKEN, f"large {KEY * 1000}")
         await engine.run(engine.plan(f'$1 = keyed("{TOKEN}")\nreturn $1'))
 
     kept = (tmp_path / "journal.db").read_bytes()
     assert kept.count(b"**********") > 3
     assert b'"lost":"copied gave a str' in kept
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+        targets = [json.loads(row[0]) for row in db.execute("SELECT target FROM runs")]
+    given = [target["arguments"]["args"] for target in targets if "arguments" in target]
+    assert given == [["harmless"]]  # with asterisks for arguments a run could not go on
     assert places(tmp_path, KEY) == places(tmp_path, TOKEN) == []
+
+
+def test_what_a_backend_is_given_to_send_is_secret() -> None:
+    OpenAIBackend("http://host/v1", "m", api_key=KEY, headers={"X-Api-Key": TOKEN})
+    assert redact(f"{KEY} {TOKEN}") == "********** **********"
+
+
+def test_secrets_are_equal_when_what_they_hold_is() -> None:
+    one, same, other = (canonical(SecretStr(text)) for text in (KEY, KEY, TOKEN))
+    assert one == same
+    assert one != other
+    assert one != canonical(KEY)
+    assert KEY not in repr(one)
 
 
 def test_a_key_in_a_template_of_headers_is_secret() -> None:
@@ -277,16 +303,18 @@ async def test_what_speculation_learns_holds_no_key(tmp_path: Path, places: Plac
         return text
 
     @workflow
-    async def main() -> str:
-        return await copied(await looked(KEY))
+    async def main() -> int:
+        await looked("a word of mine")
+        await looked(KEY)
+        return await length(SecretStr(TOKEN))
 
     memory = tmp_path / "learnt.json"
     for _ in range(3):
         async with Engine(speculation=Speculation(memory=memory)) as engine:
             await engine.run(main)
 
-    assert "looked" in memory.read_text()
-    assert places(tmp_path, KEY) == []
+    assert "a word of mine" in memory.read_text()
+    assert places(tmp_path, KEY) == places(tmp_path, TOKEN) == []
 
 
 async def test_a_redirected_request_does_not_take_the_key_along(parrot: Any) -> None:

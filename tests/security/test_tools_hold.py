@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,19 @@ def test_a_public_address_is_not(address: str) -> None:
         *("http://127。0。0。1/", "http://①②⑦.⓪.⓪.①/", "http://[::1%25lo]/"),
         *("http://example.com@127.0.0.1/", "http://example.com\\@127.0.0.1/"),
         *("http://127.0.0.1\r\nHost: x/", "http:127.0.0.1/", "//127.0.0.1/", "file:///etc/passwd"),
-        *("http://127.0.0.1:99999/", "http://127.0.0.1:-1/", "http://127.0.0.1:0/"),
     ],
 )
 async def test_no_spelling_of_this_machine_gets_there(url: str) -> None:
     (get,) = http_tools(resolver=_no_names)
     with pytest.raises((AddressRefused, FetchFailed)):
         await get(url)
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "-1", "0"])
+async def test_there_is_no_such_port(port: str) -> None:
+    (get,) = http_tools(allow=["127.0.0.1/32"])
+    with pytest.raises(FetchFailed, match="no such port"):
+        await get(f"http://127.0.0.1:{port}/")
 
 
 async def _no_names(host: str, port: int) -> list[str]:
@@ -158,7 +165,9 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     yield folder
-    assert list(folder.iterdir()) == []
+    left = list(folder.iterdir())
+    subprocess.run(["rm", "-rf", *left], check=True)  # pytest itself could not remove it
+    assert left == []
 
 
 PROGRAMS = {
