@@ -60,7 +60,7 @@ def _answer(options: Any) -> Answer:
         raise DefinitionError("--value is of one call: name it, and leave --all out")
     try:
         return Answer("done", value=json.loads(options.value), by=by)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DefinitionError(
             f"--value {options.value!r} is not JSON ({error}): text stands in quotes, '\"done\"'"
         ) from None

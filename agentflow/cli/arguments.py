@@ -51,7 +51,7 @@ def _value(word: str, parameter: Parameter | None, tool: Tool[..., Any]) -> Any:
     schema: Mapping[str, Any] = {} if parameter is None else parameter.schema
     try:
         value = json.loads(word)
-    except ValueError:
+    except (ValueError, RecursionError):
         return word
     if schema.keys().isdisjoint(_TYPED) or mismatch(word, schema, tool.spec.definitions):
         return value

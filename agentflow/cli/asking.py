@@ -9,6 +9,7 @@ from typing import Any
 
 from agentflow.cli.output import is_terminal
 from agentflow.cli.screen import Screen
+from agentflow.errors import DefinitionError
 from agentflow.tools.approval import Answer, Answerer, Question
 
 _CHOICES = {
@@ -17,18 +18,37 @@ _CHOICES = {
 }
 
 
-def answerer(options: Any, screen: Screen) -> Answerer | None:
-    """What answers for the options; None leaves questions open, and the run waits."""
+def answerer(options: Any, screen: Screen, *, waits: bool) -> Answerer | None:
+    """What answers for the options; None leaves questions open.
+
+    Args:
+        options: Of the command.
+        screen: Where the run is shown.
+        waits: Whether the run can wait for an answer: it is kept.
+    """
     if options.yes:
         return approve_all
-    if options.json or options.events or options.quiet:
-        return None
-    return Asker(screen) if is_terminal(sys.stdin) and is_terminal(sys.stderr) else None
+    shows = not (options.json or options.events or options.quiet)
+    if shows and is_terminal(sys.stdin) and is_terminal(sys.stderr):
+        return Asker(screen)
+    return None if waits else refuse
 
 
 async def approve_all(question: Question) -> bool | None:
     """Approve what is asked before a call; a call in doubt is another matter."""
     return True if question.kind == "approval" else None
+
+
+async def refuse(question: Question) -> None:
+    """Nobody can be asked.
+
+    Raises:
+        DefinitionError: Always.
+    """
+    raise DefinitionError(
+        f"{question.tool} asks before it is called, and nobody is there: --yes approves it, and "
+        "a run that is kept (without --no-journal) waits for an answer"
+    )
 
 
 class Asker:
@@ -71,15 +91,15 @@ class Asker:
         text = await _prompted("its value, as JSON: ")
         try:
             return Answer("done", value=json.loads(text), by="who ran it")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             print(f"that is no JSON: {error}", file=sys.stderr)
             return None
 
 
 def _put(question: Question) -> str:
     if question.kind == "doubt":
-        return f"In doubt: {question.call}. {question.why}"
-    return f"May this be called? {question.call} ({question.why})"
+        return f"In doubt: {question.call}\n{question.why}"
+    return f"May this be called? {question.call}\n{question.why}"
 
 
 async def _prompted(prompt: str) -> str:
@@ -88,8 +108,12 @@ async def _prompted(prompt: str) -> str:
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(sys.stdin, ready.set)
+    line = ""
     try:
         await ready.wait()
+        line = sys.stdin.readline()
     finally:
         loop.remove_reader(sys.stdin)
-    return sys.stdin.readline()
+        if not line:
+            print(file=sys.stderr)
+    return line

@@ -120,7 +120,7 @@ class KeptRun:
         if call.status != "failed" or not is_element:
             call.status = _ENDED[kind]
         if kind == "node_failed":
-            call.told = "{type}: {message}".format(**record["error"])
+            call.told = str(record["error"]["message"])
         elif kind == "node_finished":
             call.told = "" if is_element else _told(record, blob)
 

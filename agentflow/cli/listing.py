@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from agentflow import clock
 from agentflow.cli.journals import words_for
-from agentflow.cli.kept import KeptCall, KeptRun
+from agentflow.cli.kept import KeptRun
 from agentflow.cli.output import as_json, counted, duration, size, stdout_is_terminal
 from agentflow.cli.progress import price
 from agentflow.cli.recipe import Recipe, recipe_of
@@ -21,6 +21,8 @@ from agentflow.executor.journal.rows import RunRow
 
 STATES = ("running", "paused", "interrupted", "finished", "failed", "cancelled", "damaged")
 """What a run can be."""
+
+_LINE = 60  # columns of a call
 
 _MARKS = {
     "done": "✓",
@@ -58,7 +60,7 @@ def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
     """All that is to be said of one run."""
     yield f"{row.id}  {described(row)}"
     began = datetime.fromtimestamp(row.began, UTC).astimezone()
-    spent = [duration(row.seconds), *filter(None, [_cost(row)]), size(row.size)]
+    spent = filter(None, [_spent(row), _cost(row), size(row.size)])
     yield f"{row.state}, began {began:%Y-%m-%d %H:%M}, {', '.join(spent)}"
     if kept.sessions > 1:
         yield f"gone on with {counted(kept.sessions - 1, 'time')}"
@@ -69,7 +71,7 @@ def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
         yield from (_fitted(line) for line in _calls(kept))
     if row.note and row.state != "paused":
         yield ""
-        yield row.note
+        yield _note(row)
     if kept.damage:
         yield f"damaged: {kept.damage}"
     yield from asks_of(row.id, row.asks, options)
@@ -91,17 +93,31 @@ def ask_line(ask: Ask) -> str:
     return f"{place(ask)} {ask['call']}{doubt}: {ask['why']}"
 
 
+def is_ask(ask: Mapping[str, Any]) -> bool:
+    """Whether a question that was read can be put."""
+    texts = all(isinstance(ask.get(name), str) for name in ("question", "call", "why", "tool"))
+    return texts and isinstance(ask.get("node"), int)
+
+
 def described(row: RunRow) -> str:
     """What a run is of, in one line."""
-    if (begun := _begun(row)) is not None:
-        text = begun.target[0] if row.kind == "task" else shlex.join(begun.target)
-    elif row.kind == "task":
-        text = str(row.target.get("fields", {}).get("question", row.name))
-    elif row.kind == "plan":
-        text = str(row.target.get("text", row.name)).partition("\n")[0]
-    else:
-        text = f"{row.name}({_arguments(row)})"
+    try:
+        text = _described(row)
+    except (AttributeError, TypeError):  # it is no target of ours
+        text = row.name
     return " ".join(text.split())
+
+
+def _described(row: RunRow) -> str:
+    if (begun := _begun(row)) is not None:
+        return begun.target[0] if row.kind == "task" else shlex.join(begun.target)
+    if row.kind == "task":
+        return str(row.target.get("fields", {}).get("question", row.name))
+    if row.kind == "plan":
+        return str(row.target.get("text", row.name)).partition("\n")[0]
+    given = row.target.get("arguments", {})
+    named = [f"{name}={as_json(value)}" for name, value in given.get("kwargs", {}).items()]
+    return f"{row.name}({', '.join([*map(as_json, given.get('args', [])), *named])})"
 
 
 def age(seconds: float) -> str:
@@ -120,12 +136,20 @@ def _begun(row: RunRow) -> Recipe | None:
 
 
 def _cells(row: RunRow) -> tuple[str, str, str, str, str, str]:
-    spent = duration(row.seconds) if row.seconds else ""
     what = described(row)
     if row.note and row.state not in ("running", "paused"):
-        what = f"{what}: {row.note}" if row.state == "finished" else f"{what} ({row.note})"
+        what = f"{what}: {row.note}" if row.state == "finished" else f"{what} ({_note(row)})"
     ago = age(clock.wall() - row.began)
-    return row.id, row.state, ago, spent, _cost(row), what
+    return row.id, row.state, ago, _spent(row), _cost(row), what
+
+
+def _note(row: RunRow) -> str:
+    return row.note.removeprefix("RunFailed: ").removeprefix("RunCancelled: ")
+
+
+def _spent(row: RunRow) -> str:
+    """How long it ran; nobody knows of one whose process died."""
+    return duration(row.seconds) if row.seconds else ""
 
 
 def _cost(row: RunRow) -> str:
@@ -135,27 +159,17 @@ def _cost(row: RunRow) -> str:
         return ""
 
 
-def _arguments(row: RunRow) -> str:
-    given = row.target.get("arguments")
-    if not isinstance(given, dict):
-        return "..." if given is None else ""
-    named = [f"{name}={as_json(value)}" for name, value in given.get("kwargs", {}).items()]
-    return ", ".join([*map(as_json, given.get("args", [])), *named])
-
-
 def _calls(kept: KeptRun) -> Iterator[str]:
     calls = list(kept.calls.values())
-    width = min(40, max(columns(_indented(call)) for call in calls))
-    for call in calls:
+    named = [fit("  " * call.depth + call.line, _LINE) for call in calls]
+    width = max(map(columns, named))
+    for call, name in zip(calls, named, strict=True):
         spent = duration(call.seconds) if call.status in ("done", "failed") else ""
         spent += f", {price(call.usd)}" if call.usd else ""
         elements = f"{counted(call.elements, 'element')} " if call.elements else ""
         what = f"{elements}{_WORDS.get(call.status, '')}{call.told}".strip()
-        yield f"{_MARKS[call.status]} {_indented(call):<{width}}  {spent:>8}  {what}".rstrip()
-
-
-def _indented(call: KeptCall) -> str:
-    return "  " * call.depth + call.line
+        padding = " " * (width - columns(name))
+        yield f"{_MARKS[call.status]} {name}{padding}  {spent:>8}  {what}"
 
 
 def _fitted(line: str) -> str:

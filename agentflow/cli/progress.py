@@ -31,7 +31,7 @@ _MARKS = {
     "failed": ("✗", "failed", "red"),
     "skipped": ("↷", "skipped", "dim"),
     "cancelled": ("✗", "cancelled", "dim"),
-    "asks": ("?", "asks", "yellow"),
+    "asks": ("", "asks", ""),
     "answered": ("!", "answered", "dim"),
     "retry": ("↻", "retry", "yellow"),
     "sample": ("", "sample", ""),
@@ -151,8 +151,9 @@ class Progress:
             self._say("cancelled", _timed(call), event.run)
 
     def _asks(self, event: events.QuestionAsked) -> None:
-        told = f"{_place(event, self._tally)}: {event.call} ({event.why})"
-        self._say("asks", told, event.run, whole=True)
+        if not self._screen.live:  # else it is asked there, or said when the run is set aside
+            told = f"{_place(event, self._tally)}: {event.call} ({event.why})"
+            self._say("asks", told, event.run)
 
     def _answered(self, event: events.QuestionAnswered) -> None:
         why = f" ({event.why})" if event.why else ""

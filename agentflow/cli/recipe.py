@@ -81,7 +81,8 @@ def recipe_of(row: RunRow) -> Recipe | None:
         kept = Recipe(**data)
     except TypeError:
         kept = Recipe("", "", "", stand_in=False)
-    if not (isinstance(kept.folder, str) and all(map(_are_texts, (kept.options, kept.target)))):
+    texts = all(map(_are_texts, (kept.options, kept.target))) and kept.target
+    if not (texts and isinstance(kept.folder, str)):
         raise DefinitionError(f"it is not known how run {row.id} was begun")
     return kept
 

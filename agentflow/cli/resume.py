@@ -57,7 +57,8 @@ async def _go_on(
         if endpoint.stand_in:
             screen.paragraph(NOTICE)
         job = job_of(row, target, options, endpoint)
-        async with engine_of(job, endpoint, journal, answerer(options, screen), options) as engine:
+        asks = answerer(options, screen, waits=True)
+        async with engine_of(job, endpoint, journal, asks, options) as engine:
             begin = _reopening(row.id, job, given)
             return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)
 

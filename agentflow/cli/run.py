@@ -48,7 +48,7 @@ async def _run(target: Target, options: Any) -> int:
                     screen.paragraph(NOTICE)
                 job = job_for(target, options, endpoint)
                 journal = await for_run(options, settings, screen)
-                asks = answerer(options, screen)
+                asks = answerer(options, screen, waits=journal is not None)
                 async with engine_of(job, endpoint, journal, asks, options) as engine:
                     begin = _beginning(job, endpoint, options)
                     return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)

@@ -14,7 +14,7 @@ from agentflow import clock
 from agentflow.cli import codes
 from agentflow.cli.journals import file_of, reading, words_for
 from agentflow.cli.kept import read_kept
-from agentflow.cli.listing import STATES, described, table, told
+from agentflow.cli.listing import STATES, described, is_ask, table, told
 from agentflow.cli.output import counted, print_json
 from agentflow.cli.screen import show
 from agentflow.errors import DefinitionError
@@ -144,6 +144,8 @@ _ACTIONS: Mapping[str, tuple[Action, Sequence[str]]] = {
 
 def _now(store: JournalStore, row: RunRow) -> RunRow:
     """A run without the questions that were answered since it rests."""
+    if not all(map(is_ask, row.asks)):
+        return replace(row, state="damaged", asks=(), note="what it asks cannot be read")
     return replace(row, asks=tuple(map(dict, unanswered(store, row.id)))) if row.asks else row
 
 

@@ -25,7 +25,7 @@ from agentflow.cli.summary import finished, summary
 from agentflow.cli.tally import Tally
 from agentflow.clock import now
 from agentflow.engine import Engine
-from agentflow.errors import DeadlineExceeded, JournalError, RunError, RunPaused
+from agentflow.errors import ApprovalDenied, DeadlineExceeded, JournalError, RunError, RunPaused
 from agentflow.executor.backlog import Backlog
 from agentflow.executor.run import Run
 from agentflow.wording import root_cause
@@ -139,7 +139,8 @@ class Show:
         if resume is not None:
             self._screen.paragraph(f"to go on: {resume}")
         if self._options.json:
-            told = {**failure_json(error, code, calls), "resume": resume}
+            asks = error.asks if isinstance(error, RunPaused) else ()
+            told = {**failure_json(error, code, calls), "resume": resume, "asks": list(asks)}
             print_json({**told, **self._account(run)})
 
     def _told(self, error: RunError, run: Run[Any], calls: Calls) -> Iterator[str]:
@@ -151,8 +152,8 @@ class Show:
 
     def _resume(self, run: Run[Any], error: RunError) -> str | None:
         """The command that goes on with a run that is kept."""
-        if not self._journal or isinstance(root_cause(error), JournalError):
-            return None
+        if not self._journal or isinstance(root_cause(error), JournalError | ApprovalDenied):
+            return None  # it is not kept, or would end in the same way again
         return words_for("resume", run.id, self._options)
 
     def _account(self, run: Run[Any]) -> dict[str, Any]:
