@@ -25,6 +25,7 @@ class Switches:
     pool: bool = False
     tenant: bool = False
     deaf_reader: bool = False
+    journal: bool = False
 
     @classmethod
     def draw(cls, chance: random.Random) -> Switches:
@@ -38,6 +39,7 @@ class Switches:
             pool=chance.random() < 0.25,
             tenant=chance.random() < 0.2,
             deaf_reader=chance.random() < 0.1,
+            journal=chance.random() < 0.15,
         )
 
 
@@ -77,7 +79,8 @@ class Case:
 
     def show(self) -> str:
         """The case as a person reads it."""
-        head = f"seed {self.seed} ({self.mood}), budget {self.budget}\n{pformat(self.switches)}"
+        head = f"seed {self.seed} ({self.mood}); again: pytest tests/chaos --chaos-seed {self.seed}"
+        head += f"\nbudget {self.budget}\n{pformat(self.switches)}"
         parts = [
             f"{one.owner} ({one.program.kind}, {one.way}, after {one.delay} s, {one.budget}):\n"
             + one.program.show(one.owner)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from pprint import pformat
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from agentflow import Caching, Engine, Pool, Speculation, Task, _http, clock, events
@@ -61,8 +64,15 @@ class Report:
 
 
 def report(case: Case) -> Report:
-    """Play a case on a loop of its own."""
-    player = Player(case)
+    """Play a case."""
+    if not case.switches.journal:
+        return perform(Player(case))
+    with TemporaryDirectory() as folder:
+        return perform(Player(case, Path(folder)))
+
+
+def perform(player: Player) -> Report:
+    """Have a player play, on a loop of its own."""
     wall = clock.wall
     clock.wall = lambda: 1e9 + player.wall
     try:
@@ -77,20 +87,32 @@ def report(case: Case) -> Report:
 class Player:
     """Plays one case.
 
+    Args:
+        case: What a seed has decided.
+        folder: Where the engine keeps its journal; None for no journal.
+
     Attributes:
+        journal: File of the journal, or None.
         world: What the tools work on.
         wall: Seconds on the wall's clock.
+        ids: Ids of runs, by the name of their pass.
+        results: What each pass gave, by its name.
     """
 
-    def __init__(self, case: Case) -> None:
-        self._case = case
+    def __init__(self, case: Case, folder: Path | None = None) -> None:
+        self.case = case
+        self.journal = None if folder is None else folder / "journal.db"
         self._fate = Fate(case.seed, case.mood)
         self.world = World(self._fate, hedge=case.switches.hedge)
+        self.world.shares = case.switches.cache
+        self.world.until = {one.owner: math.inf for one in case.passes}
         self.wall = 0.0
-        self._audit = Audit(self.world)
+        self.audit = Audit(self.world)
         self._report = Report(case)
+        self.results: dict[str, Any] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._runs: list[Any] = []
+        self.ids: dict[str, str] = {}
         self._blows = sorted(case.blows, key=lambda blow: blow.event)
         self._closing: list[asyncio.Task[Any]] = []
         self._leaving = False
@@ -100,9 +122,9 @@ class Player:
     def report(self) -> Report:
         """What came of it."""
         found = self._report
-        found.wrong = self.world.wrong
+        found.results, found.wrong = self.results, self.world.wrong
         found.tree, found.wrote = self.world.cells, self.world.wrote
-        found.counts += self._fate.struck + self._audit.kinds
+        found.counts += self._fate.struck + self.audit.kinds
         return found
 
     # The set
@@ -110,13 +132,13 @@ class Player:
     async def play(self) -> None:
         """Everything, from the first task to the last check."""
         asyncio.get_running_loop().set_exception_handler(self._complain)
-        programs = {one.owner: one.program for one in self._case.passes}
+        programs = {one.owner: one.program for one in self.case.passes}
         server = Endpoint(programs, self._fate)
         http = _http.client(transport=server.transport())
-        self._engine = engine = self._make(http, tasks=server)
-        watching(engine, self._audit)
-        engine.subscribe(self._befall)
-        for one in self._case.passes:
+        self.engine = engine = self._make(http, tasks=server)
+        watching(engine, self.audit)
+        engine.subscribe(self.befall)
+        for one in self.case.passes:
             self._tasks[one.owner] = asyncio.ensure_future(self._pass(one))
         for end in await asyncio.gather(*self._tasks.values(), return_exceptions=True):
             if isinstance(end, Exception):
@@ -129,17 +151,17 @@ class Player:
             await pool.aclose()
         await http.aclose()
         await server.aclose()
-        self._audit.check_ended()
+        self.audit.check_ended()
         self._check_writes()
-        if self._case.mood == "calm":
-            self._check_calm()
+        if self.case.mood == "calm":
+            self.check_results()
         stubborn = bool(self._fate.struck["tool: deaf"])
         check_left(self.world, left, stubborn=stubborn)
         if now() > LONGEST * (2 if left else 1) + self.world.slack:
             self.world.wrong.append(f"it took {now():g} s")
 
     def _make(self, http: Any, tasks: Endpoint) -> Engine:
-        case, on = self._case, self._case.switches
+        case, on = self.case, self.case.switches
         asks = any(one.program.asks for one in case.passes)
         models = {name: self._model(name, http) for name in ("tiny", "small", "large")}
         source = Speculation(source=Whims(case.seed), waste=4, load_price=0)
@@ -153,18 +175,19 @@ class Player:
             speculation=source if on.speculation else False,
             partial=on.partial,
             subscribers=[shocked] if on.deaf_reader else [],
+            journal=self.journal or False,
             seed=case.seed,
         )
 
     def _model(self, name: str, http: Any) -> Any:
-        if self._case.switches.pool and name == "tiny":
+        if self.case.switches.pool and name == "tiny":
             pool = Pool(["http://one/v1", "http://two/v1"], name, http=http, dialect=None)
             self._pools.append(pool)
             return pool
         return OpenAIBackend("http://one/v1", name, http=http)
 
     def _caching(self) -> Caching:
-        if not self._case.switches.store:
+        if not self.case.switches.store:
             return Caching()
         store = FailingStore()
         store.fate = self._fate
@@ -183,7 +206,7 @@ class Player:
         await asyncio.sleep(one.delay)
         begun = now()
         try:
-            value = await self._value(one)
+            value = await self.value(one)
         except asyncio.CancelledError:
             self._end(one, "cancelled")
             raise
@@ -196,7 +219,7 @@ class Player:
             self._end(one, type(error).__name__)
         else:
             self._end(one, "finished")
-            self._report.results[one.owner] = value
+            self.results[one.owner] = value
         self._check_time(one, begun)
 
     def _end(self, one: Pass, how: str) -> None:
@@ -211,12 +234,12 @@ class Player:
         if answered > until:
             self.world.wrong.append(f"the answer came at {answered:g}, and not by {until:g}")
 
-    async def _value(self, one: Pass) -> Any:
+    async def value(self, one: Pass) -> Any:
         """Start a run in the way that the pass says, and wait for it."""
-        starter: Any = self._engine
-        if self._case.switches.tenant:
-            starter = self._engine.tenant(one.owner, self._case.budget)
-        target, options = self._target(one)
+        starter: Any = self.engine
+        if self.case.switches.tenant:
+            starter = self.engine.tenant(one.owner, self.case.budget)
+        target, options = self.target(one)
         if one.budget is not None and one.budget.deadline is not None:
             self.world.until[one.owner] = now() + one.budget.deadline
         if one.way == "run":
@@ -224,6 +247,7 @@ class Player:
         if one.way == "start":
             run = starter.start(target, **options)
             self._runs.append(run)
+            self.ids[one.owner] = run.id
             return await run
         return await self._streamed(one.owner, starter.stream(target, **options))
 
@@ -244,7 +268,7 @@ class Player:
             self.world.wrong.append(f"the last event of a stream is {last}")
         raise asyncio.CancelledError
 
-    def _target(self, one: Pass) -> tuple[Any, dict[str, Any]]:
+    def target(self, one: Pass) -> tuple[Any, dict[str, Any]]:
         program, owner = one.program, one.owner
         if program.kind == "workflow":
             return flow(self.world, program, owner, one.budget), {}
@@ -252,14 +276,14 @@ class Player:
             for line in program.lines:
                 if line.call.writes:
                     self.world.issued[placed(line.call, owner)["tag"]] += 1
-            return self._engine.plan(program.text(owner)), {"budget": one.budget}
+            return self.engine.plan(program.text(owner)), {"budget": one.budget}
         strategy: Any = program.kind.partition(" ")[0]
         return Task(f"Do task {owner}", strategy, budget=one.budget, show_remaining=False), {}
 
     # What befalls them
 
-    def _befall(self, _event: events.Event) -> None:
-        while self._blows and self._blows[0].event <= self._audit.seen:
+    def befall(self, _event: events.Event) -> None:
+        while self._blows and self._blows[0].event <= self.audit.seen:
             blow = self._blows.pop(0)
             self._report.counts[f"blow: {blow.kind}"] += 1
             self._strike(blow)
@@ -279,7 +303,7 @@ class Player:
                     with suppress(LookupError):
                         run.cancel(call=int(blow.event) % 4)
             case "close":
-                self._closing.append(loop.create_task(self._engine.aclose()))
+                self._closing.append(loop.create_task(self.engine.aclose()))
             case "leave the stream":
                 self._leaving = True
             case "jump" | "long jump":
@@ -289,14 +313,14 @@ class Player:
             case "wall":
                 self.wall += blow.amount * (-1.0 if blow.event % 2 else 1.0)
             case "changed":
-                self._closing.append(loop.create_task(self._engine.changed("tree")))
+                self._closing.append(loop.create_task(self.engine.changed("tree")))
 
     # The end
 
-    def _check_calm(self) -> None:
+    def check_results(self) -> None:
         """See that everything was done, where nothing went wrong."""
-        found = self._report.results
-        if len(found) < len(self._case.passes) or "lost: " in repr(found):
+        found = self.results
+        if len(found) < len(self.case.passes) or "lost: " in repr(found):
             self.world.wrong.append(f"nothing went wrong, and yet the results are {found}")
 
     def _check_writes(self) -> None:
@@ -304,6 +328,6 @@ class Player:
         for tag, times in self.world.wrote.items():
             if asked[tag] and times > asked[tag] and tag not in self.world.repeatable:
                 self.world.wrong.append(f"{tag} was written {times} times, asked {asked[tag]}")
-        limit = self._case.budget.usd if self._case.budget is not None else None
+        limit = self.case.budget.usd if self.case.budget is not None else None
         if limit is not None and self.world.paid > limit:
             self.world.wrong.append(f"{self.world.paid} was paid of {limit}")

@@ -63,6 +63,8 @@ class World:
         repeatable: Tags of writes that may be made more than once.
         doubtful: Areas in which a write may have been made or not.
         until: When the deadline of a pass is, by its name.
+        slack: Seconds by which the clock has jumped.
+        shares: Passes share what they read.
         may_write: Whether a write with this tag has been asked for.
     """
 
@@ -78,6 +80,7 @@ class World:
         self.doubtful: set[str] = set()
         self.until: dict[str, float] = {}
         self.slack = 0.0
+        self.shares = False
         self.may_write: Callable[[str], bool] = lambda tag: self.issued[tag] > 0
         self.tools = {made.name: made for made in _tools(hedge)}
         WORLD.set(self)
@@ -87,9 +90,15 @@ class World:
     def begin(
         self, name: str, arguments: Any, *, changes: bool = False, retried: bool = True
     ) -> Strike:
-        if now() > self.until.get(OWNER.get(""), math.inf) + self.slack:
+        if now() > self._latest(changes) + self.slack:
             self.wrong.append(f"{name}{arguments} began at {now():g}, after its deadline")
         return self.fate.of_tool(name, arguments, changes=changes, retried=retried)
+
+    def _latest(self, changes: bool) -> float:
+        """When a call may begin; what does not write may be made for another pass as well."""
+        if changes or not self.shares:
+            return self.until.get(OWNER.get(""), math.inf)
+        return max(self.until.values(), default=math.inf)
 
     async def read(self, name: str, arguments: Any, value: Callable[[], T]) -> T:
         strike = self.begin(name, arguments)
