@@ -303,15 +303,16 @@ async def test_what_speculation_learns_holds_no_key(tmp_path: Path, places: Plac
         return text
 
     @workflow
-    async def main() -> int:
+    async def main(n: int) -> int:
+        await copied(str(n))
         await looked("a word of mine")
         await looked(KEY)
         return await length(SecretStr(TOKEN))
 
     memory = tmp_path / "learnt.json"
-    for _ in range(3):
-        async with Engine(speculation=Speculation(memory=memory)) as engine:
-            await engine.run(main)
+    async with Engine(speculation=Speculation(memory=memory)) as engine:
+        for n in range(20):
+            await engine.run(main, n)
 
     assert "a word of mine" in memory.read_text()
     assert places(tmp_path, KEY) == places(tmp_path, TOKEN) == []

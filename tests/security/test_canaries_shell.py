@@ -60,7 +60,7 @@ async def fail(n: int) -> str:
 
 
 @workflow
-async def log_in(token: str) -> str:
+async def log_in(token: SecretStr) -> str:
     return await logged_in(token)
 '''
 
