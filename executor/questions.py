@@ -63,6 +63,11 @@ class _Open:
         if not self.answered.done():
             self.answered.set_result(answer)
 
+    def fail(self, error: Exception) -> None:
+        """There will be no answer, unless there was one."""
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
 
 class Questions:
     """Asks for one outermost run and the runs nested in it.
@@ -198,7 +203,7 @@ class Questions:
                 await self._keep(entry, answer)
         except Exception as error:  # noqa: BLE001  # whatever the callback raises
             if self._journal is None:
-                entry.answered.set_exception(error)
+                entry.fail(error)
             else:  # it stays open
                 _log.warning("Engine(approve=...) failed", error=described(error))
         finally:
@@ -321,9 +326,13 @@ def _is_async(answerer: Any) -> bool:
 
 
 def _is_quiet(run: Run[Any], nested: Counter[tuple[Run[Any], int]]) -> bool:
-    """Whether every call that runs waits for an answer, or for one of the `nested` runs."""
+    """Whether every call that runs waits for an answer, or for one of the `nested` runs.
+
+    One that may have written something by now is not cut off, whatever it waits for.
+    """
     driver = run.driver
-    busy = Counter(
-        driver.state.where(slot)[0] for slot in driver.started() if slot not in driver.waiting
-    )
-    return all(nested[run, node] >= count for node, count in busy.items())
+    busy = [slot for slot in driver.started() if slot not in driver.waiting]
+    if any(driver.call_of(slot).changes for slot in busy):
+        return False
+    nodes = Counter(driver.state.where(slot)[0] for slot in busy)
+    return all(nested[run, node] >= count for node, count in nodes.items())

@@ -46,7 +46,7 @@ class Recall:
         self.stuck: asyncio.Future[None] = loop.create_future()
         self._asking: dict[str, Deliver] = {}
         self._nested: set[str] = set()  # steps of nested runs that have ended
-        self._passed: set[str] = set()  # steps whose outcome nobody had asked for in its turn
+        self._passed: set[str] = set()  # steps whose outcome had its turn
         self._unmade = dict(history.made)
         self._unread = set(history.replies)
         self._stirring = False
@@ -176,10 +176,9 @@ class Recall:
         turn = self._next[0].turn
         while self._next and self._next[0].turn == turn and self._ready(self._next[0]):
             outcome = self._next.popleft()
+            self._passed.add(outcome.step)
             if (deliver := self._asking.pop(outcome.step, None)) is not None:
                 deliver(outcome)
-            else:
-                self._passed.add(outcome.step)
         return turn
 
     def _check(self) -> bool:

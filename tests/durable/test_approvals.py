@@ -637,3 +637,68 @@ def test_an_object_may_answer_in_the_loop(desk: Desk, mail: Mail) -> None:
             return asyncio.get_running_loop().time() >= 0 and question.tool == "send"
 
     assert desk.run(mail.flow, path=desk.path(), approve=Desktop()) == "sent to bob"
+
+
+def test_a_tool_that_may_have_written_is_not_cut_off_for_a_question_within_it(
+    desk: Desk, mail: Mail
+) -> None:
+    @tool
+    async def errand() -> str:
+        desk.made.append("errand")
+        return await mail.flow()
+
+    @workflow
+    async def flow() -> str:
+        return await errand()
+
+    path = desk.path()
+
+    async def main() -> Any:
+        async with Engine(journal=path) as engine:
+            run = engine.start(flow)
+            await asyncio.sleep(60)
+            assert not run.done
+            assert len(rows(path)[0].asks) == 1
+            await engine.approve(run.id)
+            return await run
+
+    assert run_virtual(main()) == "sent to bob"
+    assert desk.made == ["errand", "send bob"]
+
+
+def test_a_tool_that_only_reads_is_set_aside_with_the_question_within_it(
+    desk: Desk, mail: Mail
+) -> None:
+    @tool(reads="errands")
+    async def errand() -> str:
+        desk.made.append("errand")
+        return await mail.flow()
+
+    @workflow
+    async def flow() -> str:
+        return await errand()
+
+    path = desk.path()
+    with pytest.raises(RunPaused):
+        desk.run(flow, path=path)
+    desk.answer(path, Answer("approve"))
+
+    assert desk.resume(flow, path=path) == "sent to bob"
+    assert desk.made == ["errand", "errand", "send bob"]
+
+
+def test_values_that_were_not_kept_are_called_for_again_also_at_a_narrow_gate(desk: Desk) -> None:
+    @tool(reads="web", limit=1)
+    async def look(number: int):  # type: ignore[no-untyped-def]  # it declares no result
+        desk.made.append(f"look {number}")
+        return object()
+
+    @workflow
+    async def flow() -> int:
+        return len(await gather(*[look(number) for number in range(4)]))
+
+    path = desk.path()
+    desk.run(flow, path=path)
+    cut = desk.cut(path, len(records(path)) - 1)
+
+    assert desk.resume(flow, path=cut) == 4
