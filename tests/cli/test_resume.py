@@ -23,6 +23,7 @@ Cli: TypeAlias = Callable[..., Done]
 Serve: TypeAlias = Callable[..., ScriptedServer]
 
 FLOW = '''
+import os
 from pathlib import Path
 
 from agentflow import tool, workflow
