@@ -232,6 +232,7 @@ class Setting:
         else:
             model = OpenAIBackend("http://a/v1", "tiny", http=self._http())
         large = OpenAIBackend("http://large/v1", "large", http=self._http())
+        await large.connect()  # which imports much, in a thread
         async with Engine(
             tools=[echo, slow, stubborn],
             model=model,
@@ -290,6 +291,7 @@ async def test_nothing_is_kept_of_a_run_that_is_over(
     async with setting.engine() as engine:
         for first in range(0, 6 * RUNS, RUNS):  # until what is bounded is full
             await batch(first)
+        held()  # looking makes some objects too
         objects, items = held()
         await batch(6 * RUNS)
         more_objects, more_items = held()
