@@ -144,13 +144,18 @@ class Engine(Maker):
 
         Returns:
             Names of calls that would not end in the grace period and were abandoned.
+
+        Raises:
+            JournalError: Not all that runs did could be written down; everything is closed.
         """
         self._closed = True
         left = await self.services.aclose()
-        if self.journal is not None:
-            await self.journal.aclose()
-        await asyncio.to_thread(self.services.estimates.save)
-        await self._backends.aclose()
+        try:
+            if self.journal is not None:
+                await self.journal.aclose()
+        finally:
+            await asyncio.to_thread(self.services.estimates.save)
+            await self._backends.aclose()
         return left
 
     # Running
