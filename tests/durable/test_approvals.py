@@ -15,6 +15,7 @@ from agentflow import Answer, Budget, Engine, Question, events, gather, tool, wo
 from agentflow.errors import (
     ApprovalDenied,
     DefinitionError,
+    JournalError,
     RunCancelled,
     RunFailed,
     RunPaused,
@@ -501,6 +502,22 @@ def test_nothing_of_such_a_tool_is_reused(desk: Desk) -> None:
     assert len(asked) == len(desk.made) == 3
 
 
+def test_calls_that_ask_are_not_made_as_one(desk: Desk) -> None:
+    @tool(pure=True)
+    async def all_of(names: list[str]) -> list[str]:
+        raise AssertionError("nobody was asked about this call")
+
+    @tool(pure=True, approve=True, batch=all_of)
+    async def one_of(name: str) -> str:
+        return name.upper()
+
+    @workflow
+    async def flow() -> list[str]:
+        return list(await gather(one_of("a"), one_of("b"), one_of("c")))
+
+    assert desk.run(flow, path=desk.path(), approve=says(True)) == ["A", "B", "C"]
+
+
 def test_events_tell_what_is_asked_and_answered_and_the_pause_is_the_last(
     desk: Desk, mail: Mail
 ) -> None:
@@ -569,11 +586,21 @@ def _with(flow: Any, names: list[str]) -> Any:
 
 
 def test_a_journal_that_cannot_be_written_asks_nobody(desk: Desk, mail: Mail) -> None:
+    asked: list[Question] = []
+
+    @workflow
+    async def flow() -> str:
+        return await mail.look.with_(approve=True)("a")
+
+    async def answer(question: Question) -> bool:
+        asked.append(question)
+        return True
+
     path = desk.path()
     path.mkdir()
-    with pytest.raises(Exception, match="journal"):
-        desk.run(mail.flow, path=path)
-    assert desk.made == []
+    with pytest.raises(JournalError):
+        desk.run(flow, path=path, approve=answer)
+    assert asked == desk.made == []
 
 
 @pytest.mark.parametrize(

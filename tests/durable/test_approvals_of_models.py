@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from agentflow import Answer, Engine, Late, Question, Stream, Task, Tool, Warm, _http, tool
+from agentflow import (
+    Answer,
+    Engine,
+    Late,
+    Question,
+    Stream,
+    Task,
+    Tool,
+    Warm,
+    _http,
+    events,
+    tool,
+)
 from agentflow.clock import now
 from agentflow.errors import RunPaused
 from agentflow.executor.models.client import OpenAIBackend
@@ -15,7 +28,7 @@ from agentflow.testing import Call, ScriptedServer
 from agentflow.testing.chat import ChatCall
 from agentflow.testing.clock import run_virtual
 from agentflow.testing.replies import Pace
-from tests.durable.conftest import Desk, rows
+from tests.durable.conftest import Desk, records, rows
 
 SLOW = Pace(0.2, 0.1)
 
@@ -26,7 +39,10 @@ class Author:
     Attributes:
         asked: How many requests there were.
         told: What the model was told of its call.
+        plan: What it writes as a plan.
     """
+
+    plan = '$1 = send(to="bob", text="a long letter, word by word")\njoin()\n'
 
     def __init__(self, strategy: Literal["react", "plan"]) -> None:
         self.strategy: Literal["react", "plan"] = strategy
@@ -40,10 +56,17 @@ class Author:
             self.told = str(call.messages[-1]["content"])
             return ["Answer: So be it."]
         if self.strategy == "plan":
-            return ['$1 = send(to="bob", text="a long letter, word by word")\njoin()\n']
+            return [self.plan]
         return [Call("send", {"to": "bob", "text": "a long letter, word by word"})]
 
-    def run(self, made: Tool[..., Any], path: Path | None, resumed: str = "", **engine: Any) -> str:
+    def run(
+        self,
+        made: Tool[..., Any],
+        path: Path | None,
+        resumed: str = "",
+        task: Mapping[str, Any] | None = None,
+        **engine: Any,
+    ) -> str:
         """The answer to a task in which it may call a tool."""
 
         async def main() -> str:
@@ -54,7 +77,9 @@ class Author:
             async with Engine(model=model, tools=[made], **given, **engine) as running:
                 if resumed:
                     return str(await running.resume(resumed))
-                return await running.run(Task("Write to bob.", strategy=self.strategy))
+                return await running.run(
+                    Task("Write to bob.", strategy=self.strategy, **(task or {}))
+                )
 
         return run_virtual(main())
 
@@ -98,6 +123,23 @@ def test_a_task_is_set_aside_and_goes_on_without_asking_its_model_again(
     assert desk.made == ["bob"]
 
 
+def test_a_reply_that_comes_is_not_cut_off_for_a_question(desk: Desk) -> None:
+    @tool(writes="mail/{to}", approve=True)
+    async def send(to: str, text: str) -> str:
+        """Send a letter."""
+        desk.made.append(text)
+        return "sent"
+
+    author, path = Author("plan"), desk.path()
+    author.plan = "".join(f'${n} = send(to="p{n}", text="a letter")\n' for n in (1, 2, 3))
+    author.plan += "Thought: " + "that is how it is " * 30 + "\njoin()\n"
+    with pytest.raises(RunPaused) as paused:
+        author.run(send, path, task={"commit": "line"})
+
+    assert len(paused.value.asks) == 3
+    assert sum(record["event"] == "reply_ended" for record in records(path)) == 1
+
+
 @pytest.mark.parametrize("strategy", ["react", "plan"])
 @pytest.mark.parametrize("effect", [{"pure": True}, {"reads": "mail"}])
 def test_nothing_of_a_call_begins_before_it_is_approved(strategy: Any, effect: Any) -> None:
@@ -119,7 +161,11 @@ def test_nothing_of_a_call_begins_before_it_is_approved(strategy: Any, effect: A
         asked_at.append(now())
         return True
 
-    Author(strategy).run(send, None, approve=answer)
+    told: list[events.Event] = []
+    Author(strategy).run(send, None, approve=answer, subscribers=[told.append])
 
+    replied = next(event.at for event in told if isinstance(event, events.ModelReplied))
+    pieces = [e.at for e in told if isinstance(e, events.TextDelta) and e.at <= replied]
+    assert asked_at[0] >= max(pieces, default=replied)
     assert [what for what, _ in began] == ["warmed", "called"]
     assert all(at >= asked_at[0] for _, at in began)

@@ -313,13 +313,18 @@ def test_a_call_that_was_refused_for_its_arguments_was_not_made(desk: Desk) -> N
         desk.made.append(f"pay {amount}")
         return "paid"
 
+    @tool(pure=True)
+    async def amount() -> int:
+        return 5
+
     @workflow
     async def flow() -> str:
-        return await pay(5)
+        return await pay(amount().ref)
 
     path = desk.path()
     with pytest.raises(RunFailed):
         desk.run(flow, path=path)
+    assert [record["tool"] for record in records(path) if record["event"] == "intent"] == ["pay"]
     strict.clear()
 
     assert desk.resume(flow, path=path) == "paid"
