@@ -35,7 +35,8 @@ def keep_until(session: Session, replica: Replica, fleet: Fleet, now: float) -> 
     of the pause is shorter than that time for every session that lives on the replica.
     """
     pause = session.pause or fleet.pauses.expected()
-    again = session.tokens * replica.rates.prefill_seconds * max(1, len(replica.pins.owners))
+    rates, living = replica.rates, max(1, len(replica.pins.owners))
+    again = session.tokens * rates.prefill_seconds + (living - 1) * rates.wait(session.tokens)
     kept = now if session.pause else now + TOLD
     for part in (0.0, *_GRID):
         elapsed = part * pause.p95

@@ -22,8 +22,8 @@ PATIENCE = 2.0
 """By what factor the same, the time it has waited counted in, where it has no room for a job."""
 
 AHEAD = 0.5
-"""Seconds of prompts that a replica is sent beyond what it computes: the rest waits here, where
-it can still go elsewhere."""
+"""Seconds for which requests may certainly wait at a replica for the prompts of others: the rest
+waits here, where it can still go elsewhere."""
 
 BEGINNING = 2
 """Requests that may always wait at a replica for their first token, so that it is never idle."""
@@ -42,6 +42,10 @@ STILL_THERE = 0.8
 
 CROWD = 0.2
 """Share of a reply's time that each session adds to it which lives, or runs, there as well."""
+
+SPREAD = 0.02
+"""Share by which each request at a replica has a single one rather go elsewhere: what is learnt of
+replicas that are alike differs by chance, and one of them would get everything."""
 
 UNLIKE = 2.0
 """By what factor a replica has to be faster or slower than the others to be told from them."""
@@ -189,7 +193,7 @@ def _behind_others(job: Job, replica: Replica) -> float:
     if not replica.others.requests:
         return 0.0
     rates = replica.rates
-    wait = replica.others.waiting * job.prompt.tokens * rates.prefill_seconds
+    wait = rates.wait(replica.others.waiting * job.prompt.tokens)
     over = 0 if replica.slots is None else replica.load + 1 - replica.slots
     if replica.slots and over > 0:
         wait += over / replica.slots * job.output * rates.decode(replica.slots)
@@ -201,10 +205,10 @@ def _settling(job: Job, fleet: Fleet, now: float, usual: _Pace, replica: Replica
     first = cost(job, replica, fleet, now, usual)
     others = replica.others.requests
     if not job.returns:
-        return first, others, len(replica.pins)
+        return first * (1.0 + SPREAD * replica.load), others, len(replica.pins)
     living = (replica.homes + replica.running) / 2 + others
     write = job.output * usual.token(replica, replica.homes + others + 1)
-    meetings = living * (fleet.growth * replica.rates.prefill_seconds + CROWD * write)
+    meetings = living * (replica.rates.wait(fleet.growth) + CROWD * write)
     return first / TURNS + write + meetings, others, len(replica.pins)
 
 
@@ -230,6 +234,12 @@ class _Pace:
 
 
 def _accepts(replica: Replica, now: float) -> bool:
+    """Whether a replica is sent more.
+
+    As long as it is not certain that requests delay each other there, they are not held back: what
+    comes of it shows whether they do.
+    """
     if replica.slots is not None and replica.running >= replica.slots:
         return False
-    return replica.beginning < BEGINNING or replica.busy_until - now < AHEAD
+    queue = (replica.busy_until - now) * replica.rates.certain
+    return replica.beginning < BEGINNING or queue < AHEAD

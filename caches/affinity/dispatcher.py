@@ -165,7 +165,7 @@ class Dispatcher:
             replica.beginning -= 1
             self.fleet.changed.add(replica.name)
             if not replica.others.waiting:  # else it is not known what it waited for
-                replica.rates.began(flight.ahead, now - flight.sent)
+                replica.rates.began(flight.uncached, flight.ahead, now - flight.sent)
             self._recount(replica, now)
         return self._look(now)
 
@@ -295,10 +295,10 @@ class Dispatcher:
         uncached = job.prompt.tokens - self.fleet.cached(job, replica)
         depth = replica.residency.depth(job.prompt)
         touched = replica.residency.touch(job.prompt)
-        ahead = uncached + sum(f.uncached for f in replica.flights.values() if f.first is None)
+        ahead = sum(f.uncached for f in replica.flights.values() if f.first is None)
         replica.flights[job.number] = Flight(job, now, depth, touched, uncached, ahead)
         replica.beginning += 1
-        replica.busy_until = max(now, replica.busy_until) + replica.rates.prefill(uncached)
+        replica.busy_until = max(now, replica.busy_until) + replica.rates.wait(uncached)
         self._sent[job.number] = replica
         replica.pins.hold(_owner(job), job.prompt, job.output)
         if not job.optional:
@@ -352,7 +352,7 @@ class Dispatcher:
     def _recount(self, replica: Replica, now: float) -> None:
         """When a replica will have computed what it was sent, from what has not begun."""
         left = sum(f.uncached for f in replica.flights.values() if f.first is None)
-        replica.busy_until = now + (replica.rates.prefill(left) if left else 0.0)
+        replica.busy_until = now + replica.rates.wait(left)
 
     def _confirm(self, replica: Replica, flight: Flight, cached: int, prompt: int) -> None:
         """Correct the model of what a replica holds by what it said it had."""

@@ -25,7 +25,7 @@ class Flight:
         depth: Leading blocks of its prompt that were thought to be resident.
         touched: As `Residency.touch` said.
         uncached: Tokens of its prompt that are probably computed for it.
-        ahead: Such tokens of it and of everything before it that had not begun.
+        ahead: Such tokens of what was there and had not begun.
         others: Requests that ran beside it when it began.
         first: When its first token came, or None.
         made: Tokens it has made.
@@ -162,7 +162,7 @@ class Replica:
             are away and worth keeping.
         beginning: Flights that have given no token.
         homes: Sessions that were served here last.
-        busy_until: When it will probably have computed all prompts that were sent to it.
+        busy_until: Until when the prompts that were sent there will probably delay another request.
         page: Tokens that it caches together: of a prompt's end that fills no page, it keeps none.
         others: What others have sent there, as its server told last.
         others_until: Until when that is believed.

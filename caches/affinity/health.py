@@ -189,5 +189,6 @@ def longest_silence(replica: Replica, rates: Rates) -> float:
         rates: How fast it is, or one like it.
     """
     work = sum(flight.uncached for flight in replica.flights.values() if flight.first is None)
-    expected = rates.prefill(work) + rates.decode(replica.load)
+    first = max(rates.prefill(work), rates.prefill(0.0) + rates.wait(work))
+    expected = first + rates.decode(replica.load)
     return max(SHORTEST_SILENCE, SILENCE * expected)

@@ -60,6 +60,12 @@ class Desk:
         self.dispatcher.finished(send.job.number, self.now, made=100)
         return send.replica
 
+    def meet(self, name: str) -> None:
+        """Requests delay each other at a replica, one by one."""
+        rates = self.dispatcher.fleet.replicas[name].rates
+        for ahead in range(0, 5000, 500):
+            rates.began(500, ahead, (500 + ahead) / 1000.0)
+
     def fill(self, name: str, seconds: float) -> None:
         """Somebody else's prompt keeps a replica busy."""
         for other in self.dispatcher.fleet.replicas.values():
@@ -143,10 +149,19 @@ def test_a_faster_replica_is_given_a_new_session() -> None:
 
 def test_the_rest_of_the_prompts_waits_in_the_pool_not_at_the_server() -> None:
     desk = Desk("a")
+    desk.meet("a")
 
     sent = [desk.ask(f"s{number}", 100) is not None for number in range(10)]
 
     assert sent == [True, True] + [False] * 8
+
+
+def test_nothing_waits_for_prompts_that_may_not_be_in_each_others_way() -> None:
+    desk = Desk("a")
+
+    sent = [desk.ask(f"s{number}", 100) is not None for number in range(10)]
+
+    assert sent == [True] * 10
 
 
 def test_a_new_session_goes_to_an_idle_replica_however_many_wait_for_another() -> None:
