@@ -26,6 +26,7 @@ class Switches:
     tenant: bool = False
     deaf_reader: bool = False
     journal: bool = False
+    disk: bool = False
 
     @classmethod
     def draw(cls, chance: random.Random) -> Switches:
@@ -39,7 +40,8 @@ class Switches:
             pool=chance.random() < 0.25,
             tenant=chance.random() < 0.2,
             deaf_reader=chance.random() < 0.1,
-            journal=chance.random() < 0.15,
+            journal=chance.random() < 0.12,
+            disk=cache and chance.random() < 0.04,
         )
 
 

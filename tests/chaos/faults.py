@@ -28,7 +28,7 @@ STORE_FAULTS = ("raises", "hangs", "forgets", "is full")
 
 BLOWS = (
     "cancel", "cancel the waiter", "close", "cancel a call", "leave the stream",
-    "jump", "long jump", "wall", "changed",
+    "jump", "long jump", "wall", "changed", "ruin",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from agentflow import Caching, Engine, Pool, Speculation, Task, _http, clock, events
 from agentflow.clock import now
-from agentflow.errors import DefinitionError
+from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.testing import VirtualDeadlock, VirtualLoop, run_virtual
 from tests.chaos.cases import Case, Pass
@@ -65,7 +65,7 @@ class Report:
 
 def report(case: Case) -> Report:
     """Play a case."""
-    if not case.switches.journal:
+    if not (case.switches.journal or case.switches.disk):
         return perform(Player(case))
     with TemporaryDirectory() as folder:
         return perform(Player(case, Path(folder)))
@@ -89,7 +89,7 @@ class Player:
 
     Args:
         case: What a seed has decided.
-        folder: Where the engine keeps its journal; None for no journal.
+        folder: Where the engine keeps its files, if it has any.
 
     Attributes:
         journal: File of the journal, or None.
@@ -101,7 +101,8 @@ class Player:
 
     def __init__(self, case: Case, folder: Path | None = None) -> None:
         self.case = case
-        self.journal = None if folder is None else folder / "journal.db"
+        self._folder = folder
+        self.journal = folder / "journal.db" if folder and case.switches.journal else None
         self._fate = Fate(case.seed, case.mood)
         self.world = World(self._fate, hedge=case.switches.hedge)
         self.world.shares = case.switches.cache
@@ -143,7 +144,7 @@ class Player:
         for end in await asyncio.gather(*self._tasks.values(), return_exceptions=True):
             if isinstance(end, Exception):
                 raise end
-        left = await engine.aclose()
+        left = await self._close()
         if left:
             await asyncio.sleep(LONGEST)  # what was given up on ends by itself
         await asyncio.gather(*self._closing)
@@ -159,6 +160,15 @@ class Player:
         check_left(self.world, left, stubborn=stubborn)
         if now() > LONGEST * (2 if left else 1) + self.world.slack:
             self.world.wrong.append(f"it took {now():g} s")
+
+    async def _close(self) -> list[str]:
+        """Close the engine; one whose journal was ruined says so, when all is closed."""
+        try:
+            return await self.engine.aclose()
+        except JournalError:
+            if not self._report.counts["blow: ruin"]:
+                raise
+            return []
 
     def _make(self, http: Any, tasks: Endpoint) -> Engine:
         case, on = self.case, self.case.switches
@@ -187,11 +197,18 @@ class Player:
         return OpenAIBackend("http://one/v1", name, http=http)
 
     def _caching(self) -> Caching:
+        if self.case.switches.disk:
+            return Caching(directory=self._cached())
         if not self.case.switches.store:
             return Caching()
         store = FailingStore()
         store.fate = self._fate
         return Caching(store=store, memory=2000)
+
+    def _cached(self) -> Path:
+        """Where the disk tier of the cache is."""
+        assert self._folder is not None, "a case with a disk tier has a folder"
+        return self._folder / "cache"
 
     def _complain(self, _loop: Any, context: dict[str, Any]) -> None:
         """Something that nobody handles, apart from a subscriber that breaks."""
@@ -303,7 +320,7 @@ class Player:
                     with suppress(LookupError):
                         run.cancel(call=int(blow.event) % 4)
             case "close":
-                self._closing.append(loop.create_task(self.engine.aclose()))
+                self._closing.append(loop.create_task(self._close()))
             case "leave the stream":
                 self._leaving = True
             case "jump" | "long jump":
@@ -312,8 +329,19 @@ class Player:
                 self.world.slack += seconds
             case "wall":
                 self.wall += blow.amount * (-1.0 if blow.event % 2 else 1.0)
+            case "ruin":
+                self._ruin(whole=blow.event % 2 == 0)
             case "changed":
                 self._closing.append(loop.create_task(self.engine.changed("tree")))
+
+    def _ruin(self, *, whole: bool) -> None:
+        """The files of the engine are overwritten under it, or gone."""
+        for path in () if self._folder is None else sorted(self._folder.rglob("*.db*")):
+            with suppress(OSError):
+                if whole:
+                    path.unlink()
+                else:
+                    path.write_bytes(b"no database" * 1000)
 
     # The end
 
