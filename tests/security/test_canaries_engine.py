@@ -29,6 +29,7 @@ Places = Callable[[Path, str], list[str]]
 
 KEY = "sk-canary-4f1f6e2b9c"
 TOKEN = "hunter2-canary-77"
+NOWHERE = Context()
 
 
 class Session(BaseModel):
@@ -49,7 +50,7 @@ async def length(token: SecretStr) -> int:
 
 
 @tool(writes="mail", idempotent=True)
-async def keyed(token: SecretStr, n: int = 0, *, ctx: Context) -> str:
+async def keyed(token: SecretStr, n: int = 0, *, ctx: Context = NOWHERE) -> str:
     """Gives its idempotency key."""
     return ctx.idempotency_key
 
@@ -146,7 +147,7 @@ async def test_a_secret_that_is_refused_is_not_quoted() -> None:
 
 
 async def test_a_model_is_shown_a_secret_result_masked() -> None:
-    script = [Call("opened", {"user": "u", "token": TOKEN}), "done"]
+    script: list[Any] = [Call("opened", {"user": "u", "token": TOKEN}), "done"]
     events: list[Any] = []
     async with (
         ScriptedServer(script) as server,
@@ -264,7 +265,8 @@ async def test_a_journal_holds_no_secret(tmp_path: Path, places: Places) -> None
         assert await engine.run(main, SecretStr(TOKEN), KEY) == KEY
         assert await engine.run(plain, KEY) == KEY
         assert await engine.run(plain, "harmless") == "harmless"
-        assert await engine.run(main, TOKEN, f"large {KEY * 1000}")
+        given: Any = TOKEN  # converted by its declaration
+        assert await engine.run(main, given, f"large {KEY * 1000}")
         await engine.run(engine.plan(f'$1 = keyed("{TOKEN}")\nreturn $1'))
 
     kept = (tmp_path / "journal.db").read_bytes()
@@ -272,8 +274,8 @@ async def test_a_journal_holds_no_secret(tmp_path: Path, places: Places) -> None
     assert b'"lost":"copied gave a str' in kept
     with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
         targets = [json.loads(row[0]) for row in db.execute("SELECT target FROM runs")]
-    given = [target["arguments"]["args"] for target in targets if "arguments" in target]
-    assert given == [["harmless"]]  # with asterisks for arguments a run could not go on
+    kept_arguments = [t["arguments"]["args"] for t in targets if "arguments" in t]
+    assert kept_arguments == [["harmless"]]  # with asterisks for arguments a run could not go on
     assert places(tmp_path, KEY) == places(tmp_path, TOKEN) == []
 
 
