@@ -248,7 +248,7 @@ class Records:
             for name, runs in list(dumped["workflows"].items())[-KINDS:]:
                 found = (Run(min(_whole(w), at), _flag(p), _number(usd)) for w, p, usd in runs)
                 records.workflows[name] = deque(found, maxlen=RUNS)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"these are no estimates: {error}") from error
         return records
 

@@ -147,7 +147,7 @@ class Predictor:
             predictor._next_calibration, predictor._later_calibration = map(
                 Calibration.load, dumped["calibrations"]
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"this is not a predictor: {error}") from error
         return predictor
 
