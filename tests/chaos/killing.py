@@ -111,13 +111,15 @@ def killed(case: Case, folder: Path) -> list[str]:
     """Kill a case at some event, and go on with it: what is wrong with what came of it."""
     at = random.Random(case.seed).randrange(1, 30)
     passes = tuple(replace(one, way="start") for one in case.passes)
-    case = replace(case, passes=passes, switches=replace(case.switches, journal=True))
+    blows = tuple(blow for blow in case.blows if blow.kind != "ruin")  # the journal is to be read
+    on = replace(case.switches, journal=True)
+    case = replace(case, passes=passes, switches=on, blows=blows)
     victim = Victim(case, folder, at)
     before = perform(victim)
     if victim.remains is None or before.wrong:
         return before.wrong
     known = tuple(one for one in passes if one.owner in victim.remains.ids)
-    rest = replace(case, mood="calm", passes=known, switches=Switches(), blows=())
+    rest = replace(case, mood="calm", passes=known, switches=Switches(journal=True), blows=())
     heir = Heir(rest, folder / "kept", victim.remains, undisturbed=case.mood != "hostile")
     after = perform(heir)
     differing = _compared(case, heir, after) if heir.undisturbed else []
