@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agentflow.sync import run_sync
     from agentflow.tenants import Tenant
     from agentflow.tools.approval import Answer, Question
-    from agentflow.tools.doubt import NOT_DONE, Done
+    from agentflow.tools.doubt import Done, NotDone
     from agentflow.tools.handle import Handle
     from agentflow.tools.streaming import Commit, Late, Stream, Warm
     from agentflow.tools.tool import Tool, tool
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _HOME = {
-    "NOT_DONE": "tools.doubt",
     "AgentflowError": "errors",
     "Allocator": "budgets.allocation.situation",
     "Answer": "tools.approval",
@@ -60,6 +59,7 @@ _HOME = {
     "Late": "tools.streaming",
     "Limits": "executor.services",
     "MonteCarlo": "budgets.allocation.montecarlo",
+    "NotDone": "tools.doubt",
     "Outcome": "tools.values",
     "Plan": "planner.plan",
     "Pool": "executor.affinity.pool",
@@ -86,7 +86,6 @@ _HOME = {
 }
 
 __all__ = [
-    "NOT_DONE",
     "AgentflowError",
     "Allocator",
     "Answer",
@@ -104,6 +103,7 @@ __all__ = [
     "Late",
     "Limits",
     "MonteCarlo",
+    "NotDone",
     "Outcome",
     "Plan",
     "Pool",

@@ -19,7 +19,7 @@ from agentflow import Context, Task, Tool, _http, tool, workflow
 from agentflow.events import Event, NodeFinished
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.testing import ChatCall, Pace, ScriptedServer
-from agentflow.tools.doubt import NOT_DONE, Done, NotDone
+from agentflow.tools.doubt import Done, NotDone
 
 LAYERS, WIDTH = 5, 30
 LAYERED = LAYERS * WIDTH
@@ -161,7 +161,7 @@ async def write(run: str, step: int, values: list[Made], ctx: Context) -> Made:
 async def charged(run: str, step: int, values: list[Made]) -> Done[Made] | NotDone:
     """Whether the world has done a step."""
     done = await connected.get().ask(do="done", run=run, step=step)
-    return Done(made_of(run, step, values)) if done else NOT_DONE
+    return Done(made_of(run, step, values)) if done else NotDone()
 
 
 @tool(writes="sums/{run}/{step}", verify=charged)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agentflow.context import Context
 from agentflow.errors import DefinitionError
@@ -14,19 +13,6 @@ from agentflow.tools.annotations import hints_of
 from agentflow.tools.roles import Roles
 
 T = TypeVar("T")
-
-
-class NotDone(Enum):
-    """The type of `NOT_DONE`."""
-
-    NOT_DONE = "NOT_DONE"
-
-    def __repr__(self) -> str:
-        return "NOT_DONE"
-
-
-NOT_DONE: Final = NotDone.NOT_DONE
-"""What ``verify=`` gives for a call that was not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +26,17 @@ class Done(Generic[T]):
     value: T
 
 
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """What ``verify=`` gives for a call that was not made."""
+
+
 class Verifier:
     """Finds out whether a call was made.
 
     Args:
         fn: Takes what the tool takes, and a `Context` if it wants one, whose idempotency key is
-            the call's. It gives ``Done(value)``, `NOT_DONE`, or None if it cannot tell.
+            the call's. It gives ``Done(value)``, ``NotDone()``, or None if it cannot tell.
         tool: Name of the tool.
 
     Attributes:
@@ -75,11 +66,11 @@ class Verifier:
         """What the function gave.
 
         Raises:
-            DefinitionError: It is neither `Done` nor `NOT_DONE`, nor None.
+            DefinitionError: It is neither `Done` nor `NotDone`, nor None.
         """
         if found is None or isinstance(found, Done | NotDone):
             return found
         raise DefinitionError(
-            f"{self._tool}: verify gave {type(found).__name__}: return Done(value), NOT_DONE, or "
+            f"{self._tool}: verify gave {type(found).__name__}: return Done(value), NotDone(), or "
             "None if it cannot tell"
         )

@@ -185,8 +185,8 @@ class _Planning:
         """Which call that does something has failed, though the returned value is there."""
         for line in self._started(plan):
             node = self._ids[line]
-            early = self._bench.effect(plan.lines[line].tool).starts_early
-            if not early and self._bench.outcome(node).status == "failed":
+            reads = self._bench.effect(plan.lines[line].tool).repeats
+            if not reads and self._bench.outcome(node).status == "failed":
                 return f"the call of line ${line} {self._bench.report(node)}"
         return ""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import NOT_DONE, Answer, Budget, Context, Done, Question, tool, workflow
+from agentflow import Answer, Budget, Context, Done, NotDone, Question, tool, workflow
 from agentflow.errors import CallInDoubt, DefinitionError, RunFailed, RunPaused
 from tests.durable.conftest import Desk, records, rows
 
@@ -201,7 +201,7 @@ def test_a_call_that_declares_nothing_is_in_doubt_too(desk: Desk) -> None:
 @pytest.mark.parametrize("threaded", [True, False])
 @pytest.mark.parametrize("done", [True, False])
 def test_a_tool_may_be_able_to_tell(desk: Desk, policy: Any, threaded: bool, done: bool) -> None:
-    found = Done("seen") if done else NOT_DONE
+    found = Done("seen") if done else NotDone()
 
     def plainly(amount: int) -> Any:
         assert amount == 5
@@ -225,7 +225,7 @@ def test_what_tells_knows_the_call_by_the_key_it_was_made_with(desk: Desk) -> No
 
     async def verify(amount: int, ctx: Context) -> Any:
         keys.append(ctx.idempotency_key)
-        return NOT_DONE
+        return NotDone()
 
     @tool(writes="bank", verify=verify)
     async def pay(amount: int, ctx: Context) -> str:
@@ -263,7 +263,7 @@ def test_where_a_tool_cannot_tell_somebody_is_asked(desk: Desk, trouble: str) ->
 def test_what_never_is_in_doubt_needs_no_telling() -> None:
     with pytest.raises(DefinitionError, match="never in doubt"):
 
-        @tool(pure=True, verify=lambda: NOT_DONE)
+        @tool(pure=True, verify=lambda: NotDone())
         async def wrong() -> None: ...
 
     with pytest.raises(DefinitionError, match="verify takes a function"):

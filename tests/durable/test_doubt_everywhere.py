@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import NOT_DONE, Answer, Done, Question, Workflow, gather, tool, workflow
+from agentflow import Answer, Done, NotDone, Question, Workflow, gather, tool, workflow
 from agentflow.errors import RunError
 from tests.durable.conftest import Desk, Record, records
 
@@ -44,7 +44,7 @@ class World:
             return f"{name} {element}"
 
         async def verify() -> Any:
-            return Done("told None") if self.effects["told", None] else NOT_DONE
+            return Done("told None") if self.effects["told", None] else NotDone()
 
         @tool(writes="bank/one")
         async def once() -> str:
