@@ -15,11 +15,10 @@ from typing import Any
 from durability_effects import Message
 from shapes import Shape
 
-from agentflow import Context, Task, Tool, _http, tool, workflow
+from agentflow import Context, Done, NotDone, Task, Tool, _http, tool, workflow
 from agentflow.events import Event, NodeFinished
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.testing import ChatCall, Pace, ScriptedServer
-from agentflow.tools.doubt import Done, NotDone
 
 LAYERS, WIDTH = 5, 30
 LAYERED = LAYERS * WIDTH
