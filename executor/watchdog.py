@@ -122,9 +122,9 @@ class Watchdog:
             self._changed.wait_for(lambda: self._closed, self._patience)
             self._asleep = True
             self._changed.wait_for(lambda: self._runs or self._closed, IDLE)
-            self._asleep = False
             if self._closed or not self._runs or self.loop.is_closed():
                 self._thread = None
+            self._asleep = self._thread is None  # not before: a run may come at this moment
             return self._thread is not None
 
     def _wait_for(self, ping: _Ping) -> None:
