@@ -235,7 +235,8 @@ async def test_one_question_is_asked_at_a_time(
     asker = Asker(Screen(sys.stderr))
     person.types("y\nn\n")
 
-    answers = await asyncio.gather(asker(question()), asker(question()))
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(asker(question()), asker(question()))
 
     assert [answer.verdict for answer in answers if answer] == ["approve", "deny"]
 

@@ -235,17 +235,19 @@ def test_a_mistake_is_named(cli: Cli, words: list[str], said: str) -> None:
 
 
 def test_damage_is_said_and_the_other_runs_are_listed(cli: Cli, journal: Path) -> None:
-    broken, good = run(cli, "flow.py:total", "2"), run(cli, "flow.py:total", "3")
+    broken, good, odd = (run(cli, "flow.py:total", n) for n in "234")
     assert cli("runs", "check").out == f"{journal}: nothing is damaged\n"
     database = sqlite3.connect(journal)
     database.execute("UPDATE records SET lines = x'7b' WHERE run = 1")
     database.execute("UPDATE runs SET target = '5' WHERE number = 2")
+    database.execute("UPDATE runs SET asks = '[{\"call\": 5}]', target = '{}' WHERE number = 3")
     database.commit()
     database.close()
 
     listed = cli("runs")
     assert listed.code == codes.OK
     assert f"{good}  damaged " in listed.out and f"{broken}  finished " in listed.out
+    assert f"{odd}  damaged " in listed.out and "what it asks cannot be read" in listed.out
     checked = cli("runs", "check")
     assert (checked.code, f"the records of run {broken} are damaged" in checked.out) == (1, True)
     shown = cli("runs", "show", broken)
