@@ -32,9 +32,21 @@ async def chatty(n: int) -> int:
 '''
 
 
-def on_a_terminal(*words: str, **environment: str) -> str:
-    """Everything a command writes to a terminal."""
+ASKS = '''
+from agentflow import tool
+
+
+@tool(writes="mail", approve=True)
+async def send(to: str) -> str:
+    """Send a mail."""
+    return f"sent to {to}"
+'''
+
+
+def on_a_terminal(*words: str, typed: str = "", **environment: str) -> str:
+    """Everything a command writes to a terminal, on which something is typed."""
     leader, follower = pty.openpty()
+    os.write(leader, typed.encode())
     process = subprocess.Popen(
         [sys.executable, "-m", "agentflow", *words],
         stdin=follower,
@@ -83,6 +95,18 @@ def test_a_terminal_is_left_with_the_lines_that_stay(project: Path) -> None:
     assert lines[4] == "2"
     assert lines[5].startswith("2 calls in ")
     assert "\x1b[32m✓\x1b[0m" in written
+
+
+def test_a_call_that_asks_is_asked_about_where_somebody_sits(project: Path) -> None:
+    (project / "ask.py").write_text(ASKS)
+
+    written = on_a_terminal("run", "ask.py:send", "ada", typed="y\n")
+
+    lines = visible(written).splitlines()
+    asked = lines.index('May this be called? send(to="ada")')
+    assert lines[asked + 1] == "it asks before each call"
+    assert lines[asked + 2].startswith("[y]es, [n]o, [l]ater? ")
+    assert "sent to ada" in lines[asked + 3 :]
 
 
 def test_no_color_and_ascii_are_respected(project: Path) -> None:
