@@ -128,19 +128,22 @@ class Watchdog:
             return self._thread is not None
 
     def _wait_for(self, ping: _Ping) -> None:
-        """Wait until the loop answers; note who holds it, if it is one and the same for long."""
+        """Wait until the loop answers; note who holds it, one after another, and for long."""
         before: FrameType | None = None
+        noted: FrameType | None = None
         while not (ping.answered.wait(self._patience) or self._closed or self.loop.is_closed()):
             innermost = sys._current_frames().get(self._watched_thread)
             callback = _callback(innermost)
-            if innermost is not None and callback is not None and callback is before:
+            if innermost and callback and callback is before and callback is not noted:
                 self._note(ping, innermost, callback)
+                noted = callback
             before = callback
             del innermost, callback  # what they hold should not live longer for it
 
     def _note(self, ping: _Ping, innermost: FrameType, callback: FrameType) -> None:
-        if ping.holder is None and (found := _holder(innermost, callback)) is not None:
-            ping.holder = found
+        if (found := _holder(innermost, callback)) is not None:
+            since = monotonic() - self._patience if ping.holders else ping.asked
+            ping.holders.append((found, since))
             self._warn(found)
 
     def _warn(self, holder: Holder) -> None:
@@ -160,24 +163,23 @@ class Watchdog:
 
     def _answer(self, ping: _Ping) -> None:
         ping.answered.set()
-        if (holder := ping.holder) is None:
-            return
-        seconds = monotonic() - ping.asked
-        for run in tuple(self._runs):
+        until = [*(since for _, since in ping.holders[1:]), monotonic()]
+        for (holder, since), end in zip(ping.holders, until, strict=False):
             place = (holder.where, holder.tool, holder.node, holder.run)
-            run.emit(events.LoopBlocked(run.id, run.now(), seconds, *place))
+            for run in tuple(self._runs):
+                run.emit(events.LoopBlocked(run.id, run.now(), end - since, *place))
 
 
 @dataclass(slots=True)
 class _Ping:
     """A sign of life that the loop is asked for.
 
-    It is told by the loop who kept it from answering, before what comes next: a run may end there.
+    The loop tells who kept it from answering, before what comes next: a run may end there.
     """
 
     asked: float
     answered: threading.Event = field(default_factory=threading.Event)
-    holder: Holder | None = None
+    holders: list[tuple[Holder, float]] = field(default_factory=list)  # and since when
 
 
 def is_real(loop: asyncio.AbstractEventLoop) -> bool:

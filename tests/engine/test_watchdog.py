@@ -251,6 +251,31 @@ async def test_code_outside_of_all_runs_is_named_too(engine: Engine, log: Log) -
     assert "run" not in log.lines[0]
 
 
+async def test_who_holds_the_loop_next_is_named_too(engine: Engine, log: Log) -> None:
+    gate = asyncio.Event()
+
+    def first() -> None:
+        held.wait(PATIENT)
+        held.clear()
+
+    def second() -> None:
+        held.wait(PATIENT)
+        gate.set()
+
+    @workflow
+    async def waiting() -> None:
+        asyncio.get_running_loop().call_soon(first)
+        asyncio.get_running_loop().call_soon(second)
+        await gate.wait()
+
+    found = await told(engine, waiting)
+
+    places = [line_of(first, "held.wait"), line_of(second, "held.wait")]
+    assert [line["where"] for line in log.lines] == places
+    assert [event.where for event in blocked_by_us(found)] == places
+    assert all(0 < event.seconds < PATIENT for event in blocked_by_us(found))
+
+
 async def test_one_place_is_warned_of_once(engine: Engine, log: Log) -> None:
     first = await told(engine, longer)
     log.written.clear()
