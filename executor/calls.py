@@ -271,6 +271,7 @@ class Tracked(Executor):
         self._job: Future[Any] | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function in a thread."""
         self._job = self._threads.submit(fn, *args, **kwargs)
         return self._job
 

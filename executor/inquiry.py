@@ -78,7 +78,9 @@ class Inquiry:
         why = await reason(call.policy.approve, args, kwargs)
         if why is None:
             return
-        question = self._question(slot, call, "approval", self._step(slot), why)
+        step, own = self._step(slot), self._run.driver.state.nodes[slot].tool == call.tool.name
+        name = step if own else f"{step}:{call.tool.name}"  # a fallback is another question
+        question = self._question(slot, call, "approval", name, why)
         answer = await self.questions.ask(self._run, slot, question)
         if answer.verdict == "deny":
             because = f": {answer.why}" if answer.why else ""

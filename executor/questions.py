@@ -149,7 +149,7 @@ class Questions:
             name = f"asking about {entry.question.tool} (run {self._run.id})"
             entry.deciding = spawn(self._decide(entry), name)
         self._nudge.set()
-        if self._watch is None or self._watch.done():
+        if self._watch is None:
             self._watch = spawn(self._watching(), f"questions of run {self._run.id}")
 
     def _close(self, entry: _Open) -> None:
@@ -166,6 +166,7 @@ class Questions:
             self._run.host.asking.pop(self._run.id, None)
             if self._watch is not None:
                 self._watch.cancel()
+                self._watch = None
 
     def _list(self) -> None:
         """Have lists of runs show what is asked."""

@@ -338,6 +338,37 @@ def test_a_fallback_asks_for_itself(desk: Desk, mail: Mail) -> None:
     assert desk.run(flow, path=desk.path(), approve=says(True)) == "sent to bob"
 
 
+def test_a_yes_to_a_call_is_none_to_its_fallback(desk: Desk, mail: Mail) -> None:
+    @tool(reads="web", approve=True, fallback=mail.send)
+    async def post(to: str) -> str:
+        raise ConnectionError(to)
+
+    @workflow
+    async def flow() -> str:
+        return await post("bob")
+
+    with pytest.raises(RunFailed, match="send was not called"):
+        desk.run(flow, path=desk.path(), approve=lambda question: question.tool == "post")
+    assert desk.made == []
+
+
+def test_questions_right_after_each_other_are_all_waited_for(desk: Desk) -> None:
+    @tool(pure=True, approve=True)
+    def quick(number: int) -> int:
+        return number
+
+    @workflow
+    async def flow() -> int:
+        return await quick(await quick(await quick(1) + 1) + 1)
+
+    path = desk.path()
+    for _ in range(3):
+        with pytest.raises(RunPaused):
+            desk.resume(flow, path=path) if path.exists() else desk.run(flow, path=path)
+        desk.answer(path, Answer("approve"))
+    assert desk.resume(flow, path=path) == 3
+
+
 def test_time_spent_waiting_is_not_the_runs_nor_the_calls(desk: Desk) -> None:
     @tool(writes="mail", approve=True, timeout=2.0)
     async def send(to: str) -> str:
