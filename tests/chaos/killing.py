@@ -76,7 +76,7 @@ class Heir(Player):
         super().__init__(case, folder)
         self._remains = remains
         self._owners = {id: owner for owner, id in remains.ids.items()}
-        self.undisturbed = undisturbed
+        self.undisturbed = self.world.honest = undisturbed
         self.doubted: set[str] = set()
         self.world.cells.update(remains.cells)
         self.world.doubtful |= {f"{one.owner}/{area}" for one in case.passes for area in AREAS}

@@ -193,7 +193,7 @@ class _Copy:
 
     def __init__(self, world: World) -> None:
         self._world = World.__new__(World)
-        self._world.cells, self._world.fate = dict(world.cells), world.fate
+        self._world.cells, self._world.honest = dict(world.cells), world.honest
 
     def value(self, call: Call, args: dict[str, Any]) -> Any:
         """What a call gives."""
@@ -221,7 +221,7 @@ class _Copy:
                 return args["n"]
             case "read_aloud":
                 return len(args["text"])
-        return heard(call.tool, args["text"]) if tree.fate.mood != "hostile" else None
+        return heard(call.tool, args["text"]) if tree.honest else None
 
 
 def _lost(value: Any) -> bool:

@@ -65,6 +65,7 @@ class World:
         until: When the deadline of a pass is, by its name.
         slack: Seconds by which the clock has jumped.
         shares: Passes share what they read.
+        honest: Models say what they are expected to.
         may_write: Whether a write with this tag has been asked for.
     """
 
@@ -81,6 +82,7 @@ class World:
         self.until: dict[str, float] = {}
         self.slack = 0.0
         self.shares = False
+        self.honest = fate.mood != "hostile"
         self.may_write: Callable[[str], bool] = lambda tag: self.issued[tag] > 0
         self.tools = {made.name: made for made in _tools(hedge)}
         WORLD.set(self)
