@@ -288,8 +288,8 @@ class Speculator:
         if found is None or found.key in self._vain or self._is_asked(found.asked.ask):
             return None
         old = self._guesses.get(found.key)
-        if old is not None and (old.seconds is None or self._trouble(old) is None):
-            return None
+        if old is not None and (old.seconds is None or self._trouble(old) in (None, Why.GONE)):
+            return None  # it is under way or there, or the cache had no room for it
         being_written = self._reuse.cache.epochs.written(found.asked.ask.resources)
         return None if being_written else found
 

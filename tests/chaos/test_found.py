@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from agentflow import Engine, events, first, tool, workflow
+from agentflow import Caching, Engine, Speculation, events, first, tool, workflow
+from agentflow.caches.speculation.candidates import Candidate
+from agentflow.caches.speculation.trail import Trail
 from agentflow.errors import RunCancelled
 from agentflow.testing import run_virtual
 
@@ -85,3 +88,48 @@ def test_a_retry_does_not_wait_for_the_call_that_hung_because_others_still_do() 
 
     assert run_virtual(main()) == ["answer", "answer"]
     assert len(calls) == 2
+
+
+class Insisting:
+    """Proposes the same call again and again."""
+
+    asked = 0
+
+    def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
+        self.asked += 1
+        calls = [Candidate("look", {"n": n}, 0.9, 0.9, "it insists") for n in range(4)]
+        return calls if self.asked < 100 else []
+
+    def learn(self, trail: Trail) -> None: ...
+
+    def close(self, trail: Trail) -> None: ...
+
+
+def test_a_guess_that_the_cache_has_no_room_for_is_not_made_again_at_once() -> None:
+    looked = []
+
+    @tool(pure=True)
+    async def look(n: int) -> int:
+        looked.append(n)
+        await asyncio.sleep(0.5)
+        return n
+
+    @tool(pure=True)
+    async def wait(n: int) -> int:
+        await asyncio.sleep(n)
+        return n
+
+    @workflow
+    async def flow() -> None:
+        for n in range(20):
+            await wait(n)
+
+    async def main() -> None:
+        speculation = Speculation(source=Insisting(), load_price=0)
+        caching = Caching(memory=1500)
+        async with Engine(tools=[look, wait], cache=caching, speculation=speculation) as engine:
+            await engine.run(flow)
+
+    run_virtual(main())
+
+    assert sorted(looked) == [0, 1, 2, 3]
