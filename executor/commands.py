@@ -43,11 +43,10 @@ class Finished:
 
 @dataclass(slots=True)
 class Known:
-    """What becomes of a parked call is known without calling: its value, or its error."""
+    """The value of a parked call is known without calling."""
 
     slot: int
     value: Any
-    error: BaseException | None = None
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from agentflow.executor.commands import (
 from agentflow.executor.gates import Gate
 from agentflow.executor.losses import spares
 from agentflow.executor.outputs import Outputs
+from agentflow.executor.places import Place
 from agentflow.executor.running import Running
 from agentflow.executor.services import Services
 from agentflow.executor.state import RunState
@@ -40,7 +41,7 @@ from agentflow.planner.plan import GATHER, Node, Plan, Ref
 from agentflow.tools.effects import Resource
 from agentflow.tools.tool import Tool
 
-_OPEN_GATE = Gate(1 << 60)  # for what is not a call
+_OPEN_GATE = Gate(1 << 60)  # for what is no call, or takes its place late
 
 MANY = 500
 """Calls that are ended in a few milliseconds."""
@@ -273,7 +274,12 @@ class Driver(Running):
         """The gate of the next slot; its composed call is kept for when it starts."""
         call = None if node.tool == GATHER else self._call(node)
         self._bound.append(call)
-        return _OPEN_GATE if call is None else call.gate
+        if call is None:
+            return _OPEN_GATE
+        if self.notes is not None and self.notes.recalling:
+            self._places[len(self._bound) - 1] = Place(call.gate, node.rank)
+            return _OPEN_GATE
+        return call.gate
 
     def _takes_none(self, node: Node, used: int) -> bool:
         """Whether `used` stands only where its value, and so None, is the whole argument."""

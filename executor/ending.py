@@ -108,6 +108,12 @@ class Ending(Generic[T]):
             if self.driver.deadline is not None:
                 self.driver.deadline.at = self.deadline
 
+    def refuse(self, why: str) -> None:
+        """The program is not the one that the run began with: nothing it does is part of the run."""
+        if self._cause is None and not self._decided and self.notes is not None:
+            self.notes.book.mute()
+            self._stop(HistoryMismatch, why)
+
     def pause(self, message: str, asks: Sequence[Mapping[str, Any]]) -> None:
         """Set the run aside until somebody answers what it asks."""
         if self._cause is None and not self._decided:

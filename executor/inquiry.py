@@ -152,7 +152,7 @@ class Inquiry:
                 return None
             try:
                 data = str(answer.value).encode()
-                return Finished(slot, notes.book.encoder.decode(call.tool, data))
+                return Finished(slot, notes.book.encoder.decode(call.tool, data, typed=True))
             except ValueError as error:
                 why = f"{why}; it does not give what it was said to have given ({error})"
                 name += "!"

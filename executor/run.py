@@ -107,6 +107,8 @@ class Run(Ending[T]):
             book = parent[0].notes.book
         self.notes: Notes | None = None if book is None else Notes(book, self)
         self.audience.notes = self.driver.notes = self.notes
+        if parent is None and book is not None and book.recall is not None:
+            book.recall.refuse = self.refuse
         self.inquiry = self.driver.inquiry = Inquiry(self)
 
     def _make_driver(self, fail_fast: bool) -> Driver:
@@ -256,6 +258,8 @@ class Run(Ending[T]):
         if call is not None:
             if not 0 <= call < len(self.driver.state.slots):
                 raise LookupError(f"{self.name} has no call {call}")
+            if self.notes is not None:
+                self.notes.cancelled(call)
             self.driver.drop(call)
         elif self._cause is None and not self._decided:
             why = f": {reason}" if reason else ""

@@ -25,6 +25,7 @@ from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.partial.part import Why
 from agentflow.executor.partial.parts import Parts
+from agentflow.executor.places import Place
 from agentflow.executor.services import Services
 from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
@@ -68,6 +69,7 @@ class Running(Stopping):
         self.deadline: Deadline | None = None
         self.teller: Teller | None = None
         self.notes: Notes | None = None
+        self._places: dict[int, Place] = {}  # of calls that take theirs late
         self.parts = Parts(self)
         self.afterwards = Afterwards(services)
 
@@ -110,9 +112,6 @@ class Running(Stopping):
     def _look_up(self, slot: int) -> None:
         """A call waits for room: it needs none if its value is known."""
         call = self._bound[slot]
-        if self.notes is not None and self.notes.recalling and call is not None:
-            self.notes.parked(slot, call, self._known)
-            return
         if self.answers is None or call is None or call.reused is None:
             return
         if (found := self.answers.looked_up(slot, call)) is not None:
@@ -169,6 +168,8 @@ class Running(Stopping):
         ended = None if self.notes is None else await self.notes.before(slot, call)
         ended = ended or await self.inquiry.before(slot, call)
         if ended is None:
+            if (place := self._places.get(slot)) is not None:
+                await place.take()
             await self._announced(slot, call)
         return ended
 
@@ -199,6 +200,8 @@ class Running(Stopping):
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
+        if self._places and (place := self._places.pop(slot, None)) is not None:
+            place.leave()
         if self._ending and (timer := self._ending.pop(slot, None)) is not None:
             timer.cancel()
         if self._tasks.pop(slot, None) is not None:  # else it was abandoned

@@ -118,9 +118,7 @@ class RunState(Growth):
 
     def _on_known(self, happening: Known, _out: list[Command]) -> None:
         if self.status[happening.slot] is PARKED:
-            failed = happening.error is not None
-            end: End = (FAILED, happening.error) if failed else (DONE, happening.value)
-            self._ends.append((happening.slot, *end))
+            self._ends.append((happening.slot, DONE, happening.value))
 
     def _on_failed(self, happening: Failed, out: list[Command]) -> None:
         if self.status[happening.slot] is RUNNING:

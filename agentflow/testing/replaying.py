@@ -141,7 +141,7 @@ async def _error(run: Run[Any]) -> RunError | None:
 
 
 def _calls(history: History) -> list[str]:
-    return [f"{step}  {line}" for step, line in history.made.items()]
+    return [f"{step}  {made.line}" for step, made in history.made.items()]
 
 
 def _commits(history: History) -> list[str]:

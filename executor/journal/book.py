@@ -7,6 +7,7 @@ watches hears of an event when it is durable, and not before.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -16,6 +17,7 @@ from agentflow.budgets.ledger import NOTHING, Amount, Ledger
 from agentflow.errors import HistoryMismatch, JournalError, RunCancelled, RunError, RunPaused
 from agentflow.executor.journal.values import Encoder, plain_json
 from agentflow.redaction import redact, redacted
+from agentflow.tools.tool import Tool
 from agentflow.tools.values import as_text
 from agentflow.wording import described
 
@@ -37,6 +39,9 @@ InDoubt: TypeAlias = Literal["ask", "retry", "fail"]
 
 TURNS = 16
 """Turns of the loop after which all that an end of a call brought about by itself has happened."""
+
+LARGEST = 4 << 20
+"""Characters of a record; values that a run needs again stand apart."""
 
 NOTE = 160
 """Characters of a run's outcome that are listed."""
@@ -97,6 +102,7 @@ class Book:
         self.recall = recall
         self.in_doubt = in_doubt
         self.again = recall is not None and not recall.live
+        self._mute = False
         self.unwritten: set[Callable[[], None]] = set()
         self._loop = loop
         self._spent: tuple[Amount, Amount] = NOTHING, NOTHING
@@ -118,18 +124,38 @@ class Book:
         self.write({"event": "session", **session})
 
     def write(self, record: dict[str, Any]) -> None:
-        """Add a record."""
-        self.write_text(plain_json(record))
+        """Add a record; of one that is too large only what it is."""
+        text = plain_json(record)
+        if len(text) > LARGEST:
+            head = {name: record[name] for name in ("event", "run", "at") if name in record}
+            text = plain_json({**head, "cut": len(text)})
+        self.write_text(text)
 
     def write_text(self, record: str) -> None:
         """Add a record that is JSON already; known secrets are masked."""
         self._paper.append(self.run, redact(record))
 
+    def mute(self) -> None:
+        """The program is another one: what it does is no part of the run."""
+        self._mute = True
+
     def update(self, **columns: Any) -> None:
         """Change what is listed of the run."""
         self._paper.update(self.run, **redacted(columns), updated=clock.wall())
 
-    def value(self, data: bytes) -> str:
+    def kept(self, tool: Tool[..., Any], value: Any) -> str:
+        """What a record says of the value of a call: the value, or why it is not kept."""
+        encoded = self.encoder.encode(tool, value)
+        why = f"{tool.name} gave a {type(value).__name__}, which JSON does not keep, or a secret"
+        if encoded is not None:
+            data, typed = encoded
+            try:
+                return f'"value":{self._value(data)}' + (',"typed":true' if typed else "")
+            except JournalError as error:
+                why = f"{tool.name} gave too much: {error}"
+        return f'"lost":{json.dumps(why)}'
+
+    def _value(self, data: bytes) -> str:
         """A value as it stands in a record: itself, or what it is kept under if it is large."""
         if data.startswith(b'{"$'):
             return f'{{"$json":{data.decode()}}}'  # it must not be taken for a reference

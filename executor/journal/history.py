@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -26,21 +26,34 @@ class Outcome:
         step: Of the call.
         turn: Which others ended at the same moment.
         value: Its value as JSON; empty if it has none, or none that was kept.
+        typed: The value is to be read by the type that its tool declares.
         error: What is kept of its failure, or None.
-        cancelled: It was cancelled.
-        lost: Why its value was not kept; empty if it was.
+        cancelled: Somebody cancelled it by name.
+        lost: Why what it gave was not kept; empty if it was.
+        forgotten: Its failure ended the run, and it is tried again.
+        loose: It came after such a failure: the program may not come to it any more.
         seconds: It took.
+        began: Seconds into the run.
         nested: It was a run, which is run again; what it comes to is told by its own calls.
     """
 
     step: str
     turn: tuple[int, int]
     value: bytes = b""
+    typed: bool = False
     error: Mapping[str, Any] | None = None
     cancelled: bool = False
     lost: str = ""
+    forgotten: bool = False
+    loose: bool = False
     seconds: float = 0.0
+    began: float = 0.0
     nested: bool = False
+
+    @property
+    def again(self) -> bool:
+        """Whether the call is made again."""
+        return self.forgotten or bool(self.lost)
 
 
 @dataclass(slots=True)
@@ -74,41 +87,59 @@ class RecordedReply:
 
 
 @dataclass(slots=True)
+class Made:
+    """A call that joined a plan.
+
+    Attributes:
+        line: As it is printed.
+        at: Seconds into the run.
+        loose: It came after a failure that is tried again: it may not be made any more.
+    """
+
+    line: str
+    at: float = 0.0
+    loose: bool = False
+
+
+@dataclass(slots=True)
 class History:
     """What one outermost run did, in all its executions.
 
     Attributes:
         sessions: How many executions there were.
-        made: Line by step of every call that joined a plan, in order.
+        made: By step every call that joined a plan, in order.
         outcomes: By step, in the order in which calls ended.
         intents: By step, calls that were about to be made and may write.
         replies: Of models to strategies, by what asked.
         usd: Spent, what was under way at the end included.
         tokens: Likewise.
         seconds: That the executions took.
-        answers: To its questions.
+        mended: Something that had failed was tried again.
     """
 
     sessions: int = 0
-    made: dict[str, str] = field(default_factory=dict)
+    made: dict[str, Made] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
     replies: dict[str, RecordedReply] = field(default_factory=dict)
     usd: Decimal = Decimal(0)
     tokens: int = 0
     seconds: float = 0.0
+    mended: bool = False
 
     def in_doubt(self, step: str) -> Intent | None:
         """A call that may have been made, and whose value is not known; else None."""
         intent, outcome = self.intents.get(step), self.outcomes.get(step)
-        if intent is None or not intent.why or (outcome is not None and not outcome.lost):
+        if intent is None or not intent.why or (outcome is not None and not outcome.again):
             return None
-        return intent if outcome is None else Intent(intent.tool, intent.count, outcome.lost)
+        if outcome is None or outcome.forgotten:
+            return intent
+        return Intent(intent.tool, intent.count, outcome.lost)
 
     @property
     def doubtful(self) -> list[str]:
         """Steps of calls that may have been made, and nobody knows."""
-        return [step for step in self.intents if step not in self.outcomes]
+        return [step for step in self.intents if self.in_doubt(step) is not None]
 
 
 class Reading:
@@ -127,6 +158,12 @@ class Reading:
         self._whole = whole
         self._stopped = False
         self._began = self._last = 0.0
+        self._blame: dict[str, list[str]] = {}  # by path of a run, the calls for which it failed
+        self._path = ""  # of the outermost run
+        self._runs: set[str] = set()  # steps of calls that are runs of their own
+        self._number = 0  # of records
+        self._made_at: dict[str, int] = {}
+        self._ended_at: dict[str, int] = {}
         self.history = History()
 
     def read(self, records: Iterable[Record], *, again: bool = False) -> History:
@@ -147,21 +184,25 @@ class Reading:
         for kept in (history.outcomes, history.made, history.intents):
             for step in [step for step in kept if _within(step, history.outcomes)]:
                 del kept[step]
+        for step, made in history.made.items():
+            made.loose = made.loose or self._in_a_tool(step)
+        for step, outcome in history.outcomes.items():
+            outcome.loose = outcome.loose or self._in_a_tool(step)
         return history
+
+    def _in_a_tool(self, step: str) -> bool:
+        """Whether a step belongs to a run that a tool's body started, and will when it is made."""
+        return any(above.partition("[")[0] not in self._runs for above in _above(step))
 
     def _take(self, record: Record) -> None:
         kind, history = record["event"], self.history
+        self._number += 1
         if kind == "session":
-            self._close()
-            self._began = self._last = record["at"]
-            self._stopped = False
-            history.sessions += 1
-            if record.get("again"):
-                self._forget_failures()
+            self._begin(record)
             return
         self._last = max(self._last, record.get("at", 0.0))
         if kind == "plan_extended":
-            history.made.update(zip(record["steps"], record["lines"], strict=True))
+            self._made(record)
         elif kind in ENDS:
             self._ended(kind, record)
         elif kind == "intent":
@@ -170,6 +211,8 @@ class Reading:
             self._began += record["seconds"]
         elif kind == "stopping":
             self._stopped = self._stopped or record["run"] == self._run
+        elif kind == "run_failed":
+            self._failed(record)
         elif kind == "spent":
             history.usd = Decimal(record["usd"]) + Decimal(record["held_usd"])
             history.tokens = record["tokens"] + record["held_tokens"]
@@ -178,24 +221,64 @@ class Reading:
         elif kind == "reply_ended":
             self._reply(record).end = record
 
+    def _begin(self, record: Record) -> None:
+        self._close()
+        self._began = self._last = record["at"]
+        self._stopped = False
+        self.history.sessions += 1
+        if record.get("again"):
+            self._forget_failures()
+        self._blame.clear()
+
+    def _into(self, at: float) -> float:
+        """Seconds into the run."""
+        return self.history.seconds + at - self._began
+
+    def _made(self, record: Record) -> None:
+        for step, line in zip(record["steps"], record["lines"], strict=True):
+            self.history.made[step] = Made(line, self._into(record["at"]))
+            self._made_at[step] = self._number
+        self._runs.update(record.get("runs", ()))
+
     def _intent(self, step: str, tool: str) -> None:
         known = self.history.intents.get(step)
         self.history.intents[step] = Intent(tool, 1 if known is None else known.count + 1)
 
     def _ended(self, kind: str, record: Record) -> None:
         step, turn = record["step"], (self.history.sessions, record["turn"])
+        outcome = Outcome(step, turn, lost=record.get("lost", ""))
         if kind == "node_finished":
-            outcome = Outcome(step, turn, self._value(record), lost=record.get("lost", ""))
+            outcome.value, outcome.typed = self._value(record), bool(record.get("typed"))
         elif self._stopped and not self._whole:
             return  # it would go on
         elif kind == "node_failed":
-            outcome = Outcome(step, turn, error=record["error"])
+            outcome.error = record["error"]
+        elif not record.get("asked"):
+            return  # its program cancelled it, and will again
         else:
-            outcome = Outcome(step, turn, cancelled=True)
-        outcome.seconds = max(0.0, record["at"] - record.get("began", record["at"]))
+            outcome.cancelled = True
+        began = record.get("began", record["at"])
+        outcome.seconds, outcome.began = max(0.0, record["at"] - began), self._into(began)
         outcome.nested = self._whole and bool(record.get("nested"))
-        self.history.outcomes.pop(step, None)
-        self.history.outcomes[step] = outcome
+        self._place(outcome)
+
+    def _place(self, outcome: Outcome) -> None:
+        """Put an end behind the others, or where the call had ended that was made again."""
+        step, outcomes = outcome.step, self.history.outcomes
+        known = outcomes.get(step)
+        if known is not None and known.again and not self._whole:
+            outcome.turn, outcome.loose = known.turn, known.loose
+        else:
+            outcomes.pop(step, None)
+            self._ended_at[step] = self._number
+        outcomes[step] = outcome
+
+    def _failed(self, record: Record) -> None:
+        """A run failed, nested or not."""
+        path, blame = record.get("path", ""), record.get("blame", [])
+        self._blame[path] = blame
+        if record["run"] == self._run:
+            self._path = path
 
     def _value(self, record: Record) -> bytes:
         from pydantic_core import to_json
@@ -215,11 +298,32 @@ class Reading:
         return known
 
     def _forget_failures(self) -> None:
-        outcomes = self.history.outcomes
-        for step in [s for s, end in outcomes.items() if end.cancelled or end.error is not None]:
-            error = outcomes.pop(step).error
+        """Have what the run failed for tried again; what came after may come differently now."""
+        outcomes, blamed = self.history.outcomes, self._blamed()
+        if not blamed:
+            return
+        self.history.mended = True
+        for step in blamed:
+            outcome = outcomes[step]
+            outcome.forgotten = True
             if (intent := self.history.intents.get(step)) is not None:
-                intent.why = _after(intent.tool, error)
+                intent.why = _after(intent.tool, outcome.error)
+        first = min(self._ended_at[step] for step in blamed)
+        for step, outcome in outcomes.items():
+            outcome.loose = outcome.loose or self._ended_at[step] > first
+        for step, made in self.history.made.items():
+            made.loose = made.loose or self._made_at[step] > first
+
+    def _blamed(self) -> set[str]:
+        """The calls for which the outermost run failed, those within nested runs too."""
+        found: set[str] = set()
+        ahead = list(self._blame.get(self._path, ()))
+        while ahead:
+            step = ahead.pop()
+            if step in self.history.outcomes and step not in found:
+                found.add(step)
+                ahead += self._blame.get(step, ())
+        return found
 
     def _close(self) -> None:
         self.history.seconds += self._last - self._began
@@ -235,11 +339,14 @@ def _after(tool: str, error: Mapping[str, Any] | None) -> str:
     return f"it failed ({error.get('message', '')}), and may have been done all the same"
 
 
-def _within(step: str, ended: Container[str]) -> bool:
-    """Whether a step belongs to a nested run whose call has ended."""
+def _within(step: str, ended: Mapping[str, Outcome]) -> bool:
+    """Whether a step belongs to a nested run whose call has ended, and is not made again."""
+    return any(above in ended and not ended[above].again for above in _above(step))
+
+
+def _above(step: str) -> Iterator[str]:
+    """The calls that led to the run that a step belongs to, the nearest first."""
     path, _, _ = step.rpartition("/")
     while "/" in path:
-        if path in ended:
-            return True
+        yield path
         path, _, _ = path.rpartition("/")
-    return False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.errors import ApprovalDenied, DeadlineExceeded, HistoryMismatch
+from agentflow.errors import ApprovalDenied, DeadlineExceeded
 from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import Dropped, Failed, Finished, Happening, Known, Stopped
+from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.journal.book import UNWRITTEN, Book
 from agentflow.executor.journal.history import Outcome
 from agentflow.executor.journal.recall import Recall
@@ -17,6 +18,7 @@ from agentflow.executor.journal.replies import Replies
 from agentflow.executor.journal.values import failure_data, failure_of, plain_json
 from agentflow.planner.plan import GATHER
 from agentflow.tools.tool import Tool
+from agentflow.wording import described
 
 if TYPE_CHECKING:
     from agentflow.errors import JournalError, RunError
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.04
 """Seconds that who awaits a run whose deadline has passed waits for its record."""
+
+LINE = 4000
+"""Characters of a call that are written down; its step has a digest of all of it."""
 
 FROM_JOURNAL = "journal"
 """The source of a value that an earlier execution of the run found."""
@@ -53,6 +58,7 @@ class Notes:
         self.replies = Replies(self, run.naming.path)
         self._head = f'"run":{json.dumps(run.id)},"at":'
         self._begun: dict[Place, float] = {}  # when calls started that have not ended
+        self._named: set[int] = set()  # calls that somebody cancelled by name
         self._recalled: set[Place] = set()  # calls whose end was written down before
         self._take: dict[type, Callable[[Any], None]] = {
             events.PlanExtended: self._extended,
@@ -60,6 +66,7 @@ class Notes:
             events.NodeFinished: self._finished,
             events.NodeFailed: self._lost,
             events.NodeCancelled: self._lost,
+            events.RunFailed: self._run_failed,
         }
 
     def write(self, record: dict[str, Any]) -> None:
@@ -89,16 +96,28 @@ class Notes:
         self.book.write(data)
 
     def _extended(self, event: events.PlanExtended) -> None:
-        naming, made = self._run.naming, []
+        naming, recall, new = self._run.naming, self.recall, []
         for node, line in zip(event.nodes, event.lines, strict=True):
             if naming.nodes[node].tool != GATHER:
                 step = naming.step(node)
-                if self.recall is None or not self.recall.made(step, line) or self.book.again:
-                    made.append((node, step, line))
-        if made:
-            nodes, steps, lines = zip(*made, strict=True)
-            rest = plain_json({"nodes": nodes, "steps": steps, "lines": lines})[1:]
-            self.book.write_text(f'{{"event":"plan_extended",{self._head}{event.at:.6f},{rest}')
+                if recall is None or not recall.has(step) or self.book.again:
+                    new.append((node, step, line[:LINE]))
+        if not new:
+            return
+        write = partial(self._write_extended, event.at, new)
+        if recall is None or self.book.again:
+            write()
+        else:
+            recall.added(new[0][2], write)
+
+    def _write_extended(self, at: float, made: list[tuple[int, str, str]]) -> None:
+        nodes, steps, lines = zip(*made, strict=True)
+        data = {"nodes": nodes, "steps": steps, "lines": lines}
+        calls, tool = self._run.naming.nodes, self._run.tool
+        if runs := [step for node, step, _ in made if nests(tool(calls[node].tool))]:
+            data["runs"] = runs
+        rest = plain_json(data)[1:]
+        self.book.write_text(f'{{"event":"plan_extended",{self._head}{at:.6f},{rest}')
 
     def _started(self, event: events.NodeStarted) -> None:
         self._begun.setdefault((event.node, event.element), event.at)
@@ -110,12 +129,8 @@ class Notes:
             return  # a join or a map: what it consists of is written down
         if place in self._recalled and not self.book.again:
             return
-        encoded = self.book.encoder.encode(self._run.tool(event.tool), event.value)
-        if encoded is None:
-            lost = f"{event.tool} gave a {type(event.value).__name__}, which JSON does not keep, or a secret"
-            kept = f'"lost":{json.dumps(lost)}'
-        else:
-            kept = f'"value":{self.book.value(encoded)}'
+        tool = self._run.tool(event.tool)
+        kept = self.book.kept(tool, event.value)
         self._ended("node_finished", event, began, kept)
 
     def _lost(self, event: events.NodeFailed | events.NodeCancelled) -> None:
@@ -125,10 +140,12 @@ class Notes:
         if began is None or (place in self._recalled and not self.book.again):
             return
         if isinstance(event, events.NodeFailed):
-            error = f'"error":{plain_json(failure_data(event.error))}'
-            self._ended("node_failed", event, began, error)
+            data = failure_data(event.error)
+            lost = f'"lost":{json.dumps(data["lost"])},' if "lost" in data else ""
+            self._ended("node_failed", event, began, f'{lost}"error":{plain_json(data)}')
         else:
-            self._ended("node_cancelled", event, began, '"error":null')
+            asked = "true" if event.node in self._named else "false"
+            self._ended("node_cancelled", event, began, f'"asked":{asked}')
 
     def _ended(self, name: str, event: events.NodeEvent, began: float, kept: str) -> None:
         node, element = event.node, event.element
@@ -136,14 +153,29 @@ class Notes:
         refused = isinstance(getattr(event, "error", None), ApprovalDenied)
         if nests(self._run.tool(event.tool)) and not refused:
             kept = f'"nested":true,{kept}'
-            if self.recall is not None:
-                self.recall.passed(step)
+        if self.recall is not None:
+            self.recall.passed(step)
         self.book.write_text(
             f'{{"event":"{name}",{self._head}{event.at:.6f},"began":{began:.6f},"node":{node},'
             f'"tool":"{event.tool}","element":{"null" if element is None else element},'
             f'"step":"{step}","turn":{self.book.turn()},{kept}}}'
         )
         self.spent()
+
+    def _run_failed(self, event: events.RunFailed) -> None:
+        """Write down for which calls the run failed: they are tried again when it goes on."""
+        naming, state = self._run.naming, self._run.driver.state
+        guilty = _causes(event.error)
+        blame = [
+            naming.step(*state.where(slot))
+            for slot, error in state.errors.items()
+            if id(error) in guilty and (state.plain(slot) or state.where(slot)[1] is not None)
+        ]
+        self.write({"event": "run_failed", "path": naming.path, "blame": blame, "error": failure_data(event.error)})
+
+    def cancelled(self, node: int) -> None:
+        """Somebody cancels a call by name, and not its own program."""
+        self._named.add(node)
 
     def replies_to(self, request: ChatRequest, node: int | None) -> Replies | None:
         """Who keeps the reply to a request, if a strategy asks; what calls ask is part of them."""
@@ -193,32 +225,22 @@ class Notes:
         return self.recall is not None or call.changes
 
     async def before(self, slot: int, call: BoundCall) -> Happening | None:
-        """How a call has ended before; None if it did not, or what it gave was not kept."""
-        if self.recall is None:
+        """How a call has ended before; None if it did not, or is to be made again."""
+        recall = self.recall
+        if recall is None:
             return None
         hold = not nests(call.tool)  # else its calls are held
-        found = await self.recall.outcome(self.step(slot), hold=hold)
-        return None if found is None else self._happening(slot, call, found)
-
-    def parked(self, slot: int, call: BoundCall, known: Callable[[Happening], None]) -> None:
-        """A call waits for room: it needs none if it ended before, and `known` hears how."""
-        assert self.recall is not None
-
-        def deliver(found: Outcome) -> None:
-            happening = self._happening(slot, call, found)
-            if isinstance(happening, Finished):
-                known(Known(slot, happening.value))
-            elif isinstance(happening, Failed):
-                known(Known(slot, None, happening.error))
-            elif happening is not None:
-                known(Dropped(slot))
-
-        self.recall.ask(self.step(slot), deliver)
-
-    def _happening(self, slot: int, call: BoundCall, found: Outcome) -> Happening | None:
-        """What an outcome is to the run state; None if the call has to be made all the same."""
-        if found.lost:
+        found = await recall.outcome(self.step(slot), hold=hold)
+        if found is None:
             return None
+        if found.again:
+            if hold and not recall.live:
+                await recall.forever()  # nothing is made anew
+            return None
+        return self._happening(slot, call, found)
+
+    def _happening(self, slot: int, call: BoundCall, found: Outcome) -> Happening:
+        """What an end is to the run state."""
         self._recalled.add(self._run.driver.state.where(slot))
         if found.cancelled:
             return Stopped(slot)
@@ -226,13 +248,14 @@ class Notes:
             return Failed(slot, failure_of(found.error))
         if (teller := self._run.driver.teller) is not None:
             teller.reused(slot, FROM_JOURNAL, found.seconds)
+        decode = self.book.encoder.decode
         try:
-            return Finished(slot, self.book.encoder.decode(call.tool, found.value))
-        except ValueError as error:
-            name = call.tool.name
-            raise HistoryMismatch(
-                f"{name} gives another type of value than it did: {error}"
-            ) from None
+            return Finished(slot, decode(call.tool, found.value, typed=found.typed))
+        except Exception as error:  # noqa: BLE001  # whatever the tool's own type raises
+            why = f"{call.tool.name} gives another type of value than it did ({described(error)})"
+            assert self.recall is not None
+            self.recall.refuse(f"{why}; resume the run with the code it began with")
+            return Stopped(slot)
 
     async def announce(self, slot: int, call: BoundCall) -> None:
         """Announce a call that may write, which is about to be made.
@@ -255,3 +278,16 @@ class Notes:
 def nests(tool: Tool[..., Any]) -> bool:
     """Whether a call of the tool is a run of its own."""
     return tool.implementation is not tool.fn
+
+
+def _causes(error: BaseException) -> set[int]:
+    """The ids of all errors that an error came of, its own among them."""
+    found: set[int] = set()
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        one = ahead.pop()
+        if one is not None and id(one) not in found:
+            found.add(id(one))
+            ahead.append(one.__cause__)
+            ahead += getattr(one, "exceptions", ())
+    return found

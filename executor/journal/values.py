@@ -13,12 +13,16 @@ from weakref import WeakKeyDictionary
 from pydantic_core import to_json, to_jsonable_python
 
 from agentflow.caches.codec import Codec, same
+from agentflow.errors import AgentflowError
 from agentflow.redaction import holds_secret
 from agentflow.tools.tool import Tool
 from agentflow.wording import described
 
 INLINE = 4096
 """Bytes of a value that stand in its record; a larger one is kept apart, once."""
+
+TEXT = 4000
+"""Characters of a failure's text that are kept."""
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -37,21 +41,25 @@ class Encoder:
     def __init__(self) -> None:
         self._codecs: WeakKeyDictionary[Tool[..., Any], Codec] = WeakKeyDictionary()
 
-    def encode(self, tool: Tool[..., Any], value: Any) -> bytes | None:
-        """A value as JSON; None if JSON does not give it back as it was, or it holds a secret."""
+    def encode(self, tool: Tool[..., Any], value: Any) -> tuple[bytes, bool] | None:
+        """A value as JSON, and whether it is to be read by the type that its tool declares.
+
+        None if JSON does not give it back as it was, or it holds a secret.
+        """
         kind = type(value)
         if kind in _PLAIN or (kind is float and math.isfinite(value)):
             data = _encode(value)
-            return None if data is None or holds_secret(data) else data
-        return self._codec(tool).encode(value)
+            return None if data is None or holds_secret(data) else (data, False)
+        data = self._codec(tool).encode(value)
+        return None if data is None else (data, True)
 
-    def decode(self, tool: Tool[..., Any], data: bytes) -> Any:
+    def decode(self, tool: Tool[..., Any], data: bytes, *, typed: bool) -> Any:
         """The value again.
 
         Raises:
-            ValueError: It is not what the tool gives now.
+            Exception: It is not what the tool gives now; whatever its type's validators raise.
         """
-        return self._codec(tool).decode(data)
+        return self._codec(tool).decode(data) if typed else json.loads(data)
 
     def _codec(self, tool: Tool[..., Any]) -> Codec:
         tool = tool.origin
@@ -91,22 +99,48 @@ def plain_json(data: Any) -> str:
 def _encode(value: Any) -> bytes | None:
     try:
         return _encoded(value).encode()
-    except UnicodeEncodeError:
+    except ValueError:  # half a surrogate pair, or more digits than Python writes
         return None
 
 
 def failure_data(error: BaseException) -> dict[str, Any]:
-    """What is kept of a failure: its type, its text, and its attributes that are plain data."""
+    """What is kept of a failure: its type, its text, and its attributes that are plain data.
+
+    With why it is ``lost``, if it does not come back as it was.
+    """
     kind = type(error)
     data: dict[str, Any] = {
         "type": f"{kind.__module__}.{kind.__qualname__}",
-        "message": described(error),
+        "message": _cut(described(error)),
     }
-    plain = {k: v for k, v in vars(error).items() if type(v) in (*_PLAIN, float)}
-    arguments = [value for value in error.args if type(value) in (*_PLAIN, float)]
+    arguments = [value for value in error.args if _is_short(value)]
     if len(arguments) == len(error.args):
         data["args"] = arguments
-    return {**data, "attributes": plain} if plain else data
+    if plain := {k: v for k, v in vars(error).items() if _is_short(v)}:
+        data["attributes"] = plain
+    if not _comes_back(error, data):
+        data["lost"] = f"a {kind.__name__} does not come back from JSON as it was"
+    return data
+
+
+def _is_short(value: Any) -> bool:
+    return type(value) in (*_PLAIN, float) and len(str(value)) <= TEXT
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT else f"{text[:TEXT]}…"
+
+
+def _comes_back(error: BaseException, data: Mapping[str, Any]) -> bool:
+    """Whether a failure can be made again of what is kept of it."""
+    try:
+        again = failure_of(data)
+        alike = type(again) is type(error) and again.args == error.args and str(again) == str(error)
+        return (alike and isinstance(error, AgentflowError | OSError)) or (
+            alike and vars(again) == vars(error)
+        )
+    except Exception:  # noqa: BLE001  # whatever its own methods raise
+        return False
 
 
 class RecordedFailure(Exception):
@@ -116,13 +150,16 @@ class RecordedFailure(Exception):
 def failure_of(data: Mapping[str, Any]) -> Exception:
     """The failure again, as an exception of its own type where that has been imported.
 
-    Nothing is imported and no constructor called: a record is data.
+    Nothing is imported, and no constructor called but of Python's own: a record is data.
     """
-    kind = _kind(str(data.get("type", "")))
-    if kind is None:
+    kind, args = _kind(str(data.get("type", ""))), data.get("args")
+    if kind is None or args is None:
         return RecordedFailure(str(data.get("message", "")))
-    error: Exception = kind.__new__(kind)
-    error.args = tuple(data.get("args") or (data.get("message", ""),))
+    if kind.__module__ == "builtins":
+        error = kind(*args)
+    else:
+        error = kind.__new__(kind)
+        error.args = tuple(args)
     attributes = data.get("attributes")
     if isinstance(attributes, dict):
         vars(error).update(attributes)

@@ -1,0 +1,59 @@
+"""Places at gates for calls that began without: those of a resumed run, before its past is known.
+
+What ended before needs no place, and a call that waits until all of that is known must not keep
+one from it. So the calls of a run that learns its past go through no gate, and take their places
+when they are really made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from agentflow.executor.gates import Gate
+
+
+class Place:
+    """A place of one call, taken late.
+
+    Args:
+        gate: Where.
+        rank: How urgent the call is.
+    """
+
+    def __init__(self, gate: Gate, rank: float) -> None:
+        self._gate = gate
+        self._rank = rank
+        self._turn: asyncio.Future[None] | None = None
+        self._held = False
+
+    async def take(self) -> None:
+        """Wait for the place."""
+        if self._gate.room > 0 and not self._gate.queue:
+            self.wake(0)
+            return
+        self._turn = asyncio.get_running_loop().create_future()
+        self._gate.park(self._rank, self, 0)
+        await self._turn
+
+    def leave(self) -> None:
+        """Give the place back; it goes to the next in line."""
+        if self._held:
+            self._held = False
+            self._gate.give_back()
+            if (waiter := self._gate.next()) is not None:
+                waiter[0].wake(waiter[1])
+
+    # As whoever waits at a gate
+
+    def waits_at_gate(self, _slot: int) -> bool:
+        """Whether the call still wants to start."""
+        return self._turn is not None and not self._turn.done()
+
+    def wake(self, _slot: int) -> None:
+        """The gate lets the call through."""
+        self._gate.free -= 1
+        self._held = True
+        if self._gate.free < 0:
+            self._gate.make_room()
+        if self._turn is not None:
+            self._turn.set_result(None)
