@@ -107,8 +107,10 @@ class Run(Ending[T]):
             book = parent[0].notes.book
         self.notes: Notes | None = None if book is None else Notes(book, self)
         self.audience.notes = self.driver.notes = self.notes
-        if parent is None and book is not None and book.recall is not None:
-            book.recall.refuse = self.refuse
+        if self.notes is not None and self.notes.recall is not None:
+            self.driver.state.widen()  # calls that wait for what is known keep nobody out
+            if parent is None:
+                self.notes.recall.refuse = self.refuse
         self.inquiry = self.driver.inquiry = Inquiry(self)
 
     def _make_driver(self, fail_fast: bool) -> Driver:

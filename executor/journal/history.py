@@ -259,7 +259,7 @@ class Reading:
             outcome.cancelled = True
         began = record.get("began", record["at"])
         outcome.seconds, outcome.began = max(0.0, record["at"] - began), self._into(began)
-        outcome.nested = self._whole and bool(record.get("nested"))
+        outcome.nested = bool(record.get("nested")) and (self._whole or outcome.again)
         self._place(outcome)
 
     def _place(self, outcome: Outcome) -> None:
@@ -305,7 +305,7 @@ class Reading:
         self.history.mended = True
         for step in blamed:
             outcome = outcomes[step]
-            outcome.forgotten = True
+            outcome.forgotten, outcome.nested = True, step.partition("[")[0] in self._runs
             if (intent := self.history.intents.get(step)) is not None:
                 intent.why = _after(intent.tool, outcome.error)
         first = min(self._ended_at[step] for step in blamed)

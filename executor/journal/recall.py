@@ -173,9 +173,9 @@ class Recall:
     def _ready(self, outcome: Outcome) -> bool:
         if self._awaited:
             return False
-        if outcome.nested:
-            return outcome.step in self._nested
-        return outcome.cancelled or outcome.loose or outcome.step in self._asking
+        if outcome.cancelled or outcome.loose:
+            return True
+        return outcome.step in (self._nested if outcome.nested else self._asking)
 
     def _hand_out(self) -> tuple[int, int]:
         """Hand out what ended in one turn of the loop, as far as it is asked for; which one."""
