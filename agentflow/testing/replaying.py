@@ -110,12 +110,14 @@ async def _replay(
             found = revived(row.target, engine.tools, engine.plan)
             given = Target(found.what, args or found.args, kwargs or found.kwargs)
         run = engine.rerun(given, Before(row.id, then, live=False, budget=Budget()), paper)
-        await _followed(run)
+        unkept = await _followed(run)
         again, whole = list(paper.records), run.done
         if whole and isinstance(error := await _error(run), HistoryMismatch):
             raise ReplayDiffers(str(error)) from None
     now = Reading(row.id, paper.blobs.__getitem__, whole=True).read(again)
-    end = _end(row.id, recorded.records)
+    end = None if unkept else _end(row.id, recorded.records)
+    if unkept or then.mended:
+        return _as_far(row.id, then, now)
     calls = _same("call", _calls(then), _calls(now), beyond=end is None)
     commits = _same("commit", _commits(then), _commits(now))
     if end is not None:
@@ -123,13 +125,25 @@ async def _replay(
     return Replayed(row.id, tuple(calls), tuple(commits), whole)
 
 
-async def _followed(run: Run[Any]) -> None:
-    """Wait until the run has ended, or will not go on."""
+def _as_far(run: str, then: History, now: History) -> Replayed:
+    """Compare a run that cannot be followed to its end, or not in its order, as far as it can.
+
+    It has calls whose values were not kept, or what it had failed for was tried again.
+    """
+    calls, commits = _calls(now), _commits(now)
+    _same("call", [call for call in calls if call in set(_calls(then))], calls)
+    _same("commit", [end for end in commits if end in set(_commits(then))], commits)
+    return Replayed(run, tuple(calls), tuple(commits), whole=False)
+
+
+async def _followed(run: Run[Any]) -> str:
+    """Wait until the run has ended, or will not go on; the call it cannot be followed beyond."""
     assert run.notes is not None and run.notes.recall is not None
     over, stuck = asyncio.ensure_future(run.ended()), run.notes.recall.stuck
     await asyncio.wait([over, stuck], timeout=LONG, return_when=asyncio.FIRST_COMPLETED)
     if not over.done():
         await asyncio.wait([over], timeout=WHILE)
+    return run.notes.recall.unkept
 
 
 async def _error(run: Run[Any]) -> RunError | None:

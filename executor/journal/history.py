@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -136,10 +136,12 @@ class History:
             return intent
         return Intent(intent.tool, intent.count, outcome.lost)
 
-    @property
-    def doubtful(self) -> list[str]:
-        """Steps of calls that may have been made, and nobody knows."""
-        return [step for step in self.intents if self.in_doubt(step) is not None]
+    def within(self, step: str) -> History:
+        """What the run did that a call was."""
+        below = f"{step}/"
+        made = {name: made for name, made in self.made.items() if name.startswith(below)}
+        ends = {name: end for name, end in self.outcomes.items() if name.startswith(below)}
+        return replace(self, made=made, outcomes=ends, replies={})
 
 
 class Reading:
@@ -161,6 +163,7 @@ class Reading:
         self._blame: dict[str, list[str]] = {}  # by path of a run, the calls for which it failed
         self._path = ""  # of the outermost run
         self._runs: set[str] = set()  # steps of calls that are runs of their own
+        self._late: set[str] = set()  # steps of calls made while the run was being stopped
         self._number = 0  # of records
         self._made_at: dict[str, int] = {}
         self._ended_at: dict[str, int] = {}
@@ -192,7 +195,7 @@ class Reading:
 
     def _in_a_tool(self, step: str) -> bool:
         """Whether a step belongs to a run that a tool's body started, and will when it is made."""
-        return any(above.partition("[")[0] not in self._runs for above in _above(step))
+        return any(_whole_call(above) not in self._runs for above in _above(step))
 
     def _take(self, record: Record) -> None:
         kind, history = record["event"], self.history
@@ -235,6 +238,9 @@ class Reading:
         return self.history.seconds + at - self._began
 
     def _made(self, record: Record) -> None:
+        if self._stopped and not self._whole:
+            self._late.update(record["steps"])  # they clean up, and will again
+            return
         for step, line in zip(record["steps"], record["lines"], strict=True):
             self.history.made[step] = Made(line, self._into(record["at"]))
             self._made_at[step] = self._number
@@ -246,6 +252,9 @@ class Reading:
 
     def _ended(self, kind: str, record: Record) -> None:
         step, turn = record["step"], (self.history.sessions, record["turn"])
+        if _whole_call(step) in self._late:
+            self.history.intents.pop(step, None)
+            return
         outcome = Outcome(step, turn, lost=record.get("lost", ""))
         if kind == "node_finished":
             outcome.value, outcome.typed = self._value(record), bool(record.get("typed"))
@@ -305,7 +314,7 @@ class Reading:
         self.history.mended = True
         for step in blamed:
             outcome = outcomes[step]
-            outcome.forgotten, outcome.nested = True, step.partition("[")[0] in self._runs
+            outcome.forgotten, outcome.nested = True, _whole_call(step) in self._runs
             if (intent := self.history.intents.get(step)) is not None:
                 intent.why = _after(intent.tool, outcome.error)
         first = min(self._ended_at[step] for step in blamed)
@@ -342,6 +351,11 @@ def _after(tool: str, error: Mapping[str, Any] | None) -> str:
 def _within(step: str, ended: Mapping[str, Outcome]) -> bool:
     """Whether a step belongs to a nested run whose call has ended, and is not made again."""
     return any(above in ended and not ended[above].again for above in _above(step))
+
+
+def _whole_call(step: str) -> str:
+    """The step of the map that an element belongs to; of any other call its own."""
+    return step[: step.rindex("[")] if step.endswith("]") else step
 
 
 def _above(step: str) -> Iterator[str]:

@@ -8,12 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.errors import ApprovalDenied, DeadlineExceeded
+from agentflow.errors import ApprovalDenied, DeadlineExceeded, HistoryMismatch
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.journal.book import UNWRITTEN, Book
 from agentflow.executor.journal.history import Outcome
-from agentflow.executor.journal.recall import Recall
 from agentflow.executor.journal.replies import Replies
 from agentflow.executor.journal.values import failure_data, failure_of, plain_json
 from agentflow.planner.plan import GATHER
@@ -53,7 +52,7 @@ class Notes:
 
     def __init__(self, book: Book, run: Run[Any]) -> None:
         self.book = book
-        self.recall: Recall | None = book.recall
+        self.recall = None if book.recall is None else book.recall.of(run.naming.path)
         self._run = run
         self.replies = Replies(self, run.naming.path)
         self._head = f'"run":{json.dumps(run.id)},"at":'
@@ -112,7 +111,7 @@ class Notes:
 
     def _write_extended(self, at: float, made: list[tuple[int, str, str]]) -> None:
         nodes, steps, lines = zip(*made, strict=True)
-        data = {"nodes": nodes, "steps": steps, "lines": lines}
+        data: dict[str, Any] = {"nodes": nodes, "steps": steps, "lines": lines}
         calls, tool = self._run.naming.nodes, self._run.tool
         if runs := [step for node, step, _ in made if nests(tool(calls[node].tool))]:
             data["runs"] = runs
@@ -171,7 +170,14 @@ class Notes:
             for slot, error in state.errors.items()
             if id(error) in guilty and (state.plain(slot) or state.where(slot)[1] is not None)
         ]
-        self.write({"event": "run_failed", "path": naming.path, "blame": blame, "error": failure_data(event.error)})
+        self.write(
+            {
+                "event": "run_failed",
+                "path": naming.path,
+                "blame": blame,
+                "error": failure_data(event.error),
+            }
+        )
 
     def cancelled(self, node: int) -> None:
         """Somebody cancels a call by name, and not its own program."""
@@ -194,8 +200,16 @@ class Notes:
         Raises:
             HistoryMismatch: What it did before goes on.
         """
-        if self.recall is not None and self._run.parent is None:
+        parent = self._run.parent
+        above = None if parent is None or parent[0].notes is None else parent[0].notes.recall
+        if self.recall is None or self.recall is above:
+            return
+        try:
             self.recall.ended(self._run.name)
+        except HistoryMismatch as error:
+            if parent is None:
+                raise
+            self.recall.refuse(str(error))
 
     def close(
         self, value: Any, error: RunError | None, answer: Callable[[JournalError | None], None]
@@ -235,6 +249,7 @@ class Notes:
             return None
         if found.again:
             if hold and not recall.live:
+                recall.unkept = f"{call.tool.name}: {found.lost or 'it failed'}"
                 await recall.forever()  # nothing is made anew
             return None
         return self._happening(slot, call, found)

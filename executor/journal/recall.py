@@ -37,6 +37,7 @@ class Recall:
         live: As given.
         stuck: Done when the program waits for what is not made anew.
         refuse: Called when the program is another one.
+        unkept: A call that would have to be made anew, where nothing is; empty if none came.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Recall:
         self.history = history
         self.live = live
         self.stuck: asyncio.Future[None] = loop.create_future()
+        self.unkept = ""
         self.refuse: Callable[[str], None] = lambda why: None
         self._loop = loop
         self._began = loop.time()
         self._ordered = ordered
+        self._within: dict[str, Recall] = {}  # for runs that a task calls
         self._next = deque(history.outcomes.values())
         self._asking: dict[str, Deliver] = {}
         self._passed: set[str] = set()  # steps whose end had its turn
@@ -61,6 +64,21 @@ class Recall:
         self._doubts: asyncio.TimerHandle | None = None
         self._known: asyncio.Future[None] = loop.create_future()  # all of it
         self._progress()
+
+    def of(self, path: str) -> Recall:
+        """Who answers the run with this call path.
+
+        Where the outermost run is a task, whose own calls may end in any order, each run that it
+        calls has an order of its own.
+        """
+        if self._ordered or "/" not in path:
+            return self
+        call = "/".join(path.split("/")[:2])
+        if (own := self._within.get(call)) is None:
+            own = Recall(self.history.within(call), self._loop, ordered=True, live=self.live)
+            own.refuse = self.refuse
+            self._within[call] = own
+        return own
 
     @property
     def over(self) -> bool:
