@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agentflow import workflow
+from agentflow import tool, workflow
+from agentflow.errors import RunFailed
 from agentflow.executor.journal.portable import RecordedRun, export, load
 from agentflow.executor.journal.store import JournalStore
 from agentflow.testing import ReplayDiffers, replay
@@ -103,3 +104,41 @@ def test_another_value_is_named(desk: Desk) -> None:
     with pytest.raises(ReplayDiffers, match="another") as caught:
         replay(recorded(path), chain)
     assert json.loads(caught.value.now.removeprefix("value ")) == "another"
+
+
+def test_nothing_is_called_for_what_was_not_kept(desk: Desk) -> None:
+    @tool(writes="shop", idempotent=True)
+    async def odd():  # type: ignore[no-untyped-def]  # it declares no result
+        desk.made.append("odd")
+        return 1, 2
+
+    @workflow
+    async def flow() -> int:
+        return len(await odd())
+
+    path = desk.path()
+    desk.run(flow, path=path)
+    desk.made.clear()
+
+    assert not replay(recorded(path), flow).whole
+    assert desk.made == []
+
+
+def test_a_run_that_was_mended_is_followed_as_far_as_it_can_be(desk: Desk) -> None:
+    programs, path, broken = Programs(desk.made, desk.ended), desk.path(), [True]
+
+    @tool(reads="shop")
+    async def shaky() -> str:
+        if broken:
+            raise ConnectionError(broken.pop())
+        return "well"
+
+    @workflow
+    async def flow() -> list[Any]:
+        return [await programs.double(1), await shaky(), await programs.double(2)]
+
+    with pytest.raises(RunFailed):
+        desk.run(flow, path=path)
+    assert desk.resume(flow, path=path) == [2, "well", 4]
+    seen = replay(recorded(path), flow)
+    assert not seen.whole and seen.commits
