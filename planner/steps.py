@@ -79,18 +79,14 @@ class StepTable:
         self._count[tool, digest] = k + 1
         self._steps.append(Step(self.path, tool, digest, k))
         pure = digest != UNNAMED and effect_of(tool, spec).kind == "pure"
-        identity = f"{tool}:{digest}" if pure else f"{tool}:{digest}#{k}"
-        self._identities.append(identity.encode())
+        identity = (f"{tool}:{digest}" if pure else f"{tool}:{digest}#{k}").encode()
+        self._identities.append(b"$%d:%b" % (len(identity), identity))
 
     def _digest(self, node: Node, spec: ToolSpec | None) -> str:
         try:
-            arguments = bound(node, spec)
-            spelled = b"".join(
-                [
-                    b"%b=%b" % (str(name).encode(), self._spell(arguments[name]))
-                    for name in sorted(arguments, key=str)
-                ]
-            )
+            arguments, spell = bound(node, spec), self._spell
+            names = sorted(arguments, key=str) if len(arguments) > 1 else arguments
+            spelled = b"".join([b"%b=%b" % (f"{n}".encode(), spell(arguments[n])) for n in names])
         except (TypeError, RecursionError):
             return UNNAMED
         return hashlib.blake2b(spelled, digest_size=8).hexdigest()
@@ -117,6 +113,6 @@ class StepTable:
     def _referred(self, ref: Ref) -> bytes:
         identity = self._identities[ref.node]
         if not ref.path:
-            return b"$%d:%b" % (len(identity), identity)
+            return identity
         path = encoded(ref.path, self._referred)
-        return b"$%d:%b%d:%b" % (len(identity), identity, len(path), path)
+        return b"%b%d:%b" % (identity, len(path), path)
