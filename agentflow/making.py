@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     from agentflow.executor.journal.book import Book, Paper
     from agentflow.executor.journal.journal import Journal
     from agentflow.executor.journal.values import Encoder
+    from agentflow.tenants import Tenant
 
 T = TypeVar("T")
 AnyTool = Tool[..., Any]
+
+REMEMBERED = 4096
+"""Runs that may go on of which an engine remembers what it has counted for them."""
 
 
 class Maker(Answering, Starter):
@@ -70,6 +74,7 @@ class Maker(Answering, Starter):
         self.plain_models: set[str] = set()
         self.journal = journal
         self._encoder: Encoder | None = None
+        self._counted: dict[str, Ledger] = {}  # what runs that may go on have spent here
         self._going: WeakValueDictionary[str, Run[Any]] = WeakValueDictionary()
         self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)
@@ -80,6 +85,10 @@ class Maker(Answering, Starter):
 
     def model(self, name: str | None = None) -> Any:
         """A model by name."""
+        raise NotImplementedError
+
+    def tenant(self, name: str, budget: Budget | None = None) -> Tenant:
+        """Somebody whose runs together keep within a budget."""
         raise NotImplementedError
 
     def plan(self, text: str, *, tools: Iterable[AnyTool] | None = None) -> Plan:
@@ -113,64 +122,50 @@ class Maker(Answering, Starter):
 
     # Going on
 
-    async def resume(self, run: str, target: Any = None, **options: Any) -> Any:
-        """Go on with a run that broke off, was paused, was cancelled or failed; its value.
-
-        Calls that ended are not made again, and what was spent counts. Only the seconds count for
-        its deadline in which it ran. Of a run that failed, what failed is tried again.
-
-        Args:
-            run: Its id, or how it begins.
-            target: As for `start`, where the run's own cannot be found again by its name.
-            **options: See `reopen`.
-
-        Raises:
-            JournalError: There is no such run, it has finished, or somebody goes on with it.
-            HistoryMismatch: The program is another one than it began with; nothing was called.
-            RunError: It failed, was cancelled, or passed its deadline.
-        """
-        return await (await self.reopen(run, target, **options))
-
-    async def reopen(
+    async def _go_on(
         self,
         run: str,
-        target: Any = None,
-        *,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        in_doubt: InDoubt = "ask",
-        budget: Budget | None = None,
+        given: Target,
+        in_doubt: InDoubt,
+        budget: Budget | None,
+        tenant: str | None = None,
     ) -> Run[Any]:
-        """Begin to go on with a run; await it for its value. See `resume`.
-
-        Args:
-            run: Its id, or how it begins.
-            target: As for `start`, where the run's own cannot be found again by its name.
-            args: For the target.
-            kwargs: For the target.
-            in_doubt: What becomes of calls that may write, and may have been made when the run
-                broke off: somebody is to be asked, they are made again, or they fail.
-            budget: In place of the one that it began with.
-        """
         journal = self._opened()
+        await journal.durable()  # it may have just begun
         row = await journal.ask(journal.store.run, run)
-        if (going := self._going.get(row.id)) is not None and not going.over:
+        if tenant not in (None, row.tenant):
             path = str(journal.store.path)
-            raise JournalError(f"run {row.id} is going on in this engine", path=path, run=row.id)
-        before = await journal.ask(read_before, journal.store, row, in_doubt, budget)
+            raise JournalError(f"tenant {tenant!r} has no run {run!r}", path=path, run=run)
+        if (going := self._going.get(row.id)) is not None and going.done:
+            await going.ended()  # it has answered, and cleans up
+        journal.take(row.id)
+        work, ends_by_itself = self._before(journal, row.id, in_doubt, budget), lambda: None
+        reading = self.services.spawn(work, f"what run {row.id} did", ends_by_itself)
         try:
-            given = Target(target, args, kwargs or {})
-            if target is None:
-                found = revived(row.target, self.tools, self.plan)
-                given = replace(found, args=args or found.args, kwargs=kwargs or found.kwargs)
-            return self._make(given, (), self.ledger, before).start()
-        except Exception:
-            journal.update(row.id, state=row.state)  # it rests as it did
+            before = await asyncio.shield(reading)
+            if given.what is None:
+                found = revived(before.row.target, self.tools, self.plan)
+                args, kwargs = given.args or found.args, given.kwargs or found.kwargs
+                given = Target(found.what, args, kwargs)
+            return self._make(replace(given, tenant=row.tenant), (), before).start()
+        except BaseException:
+            rest = partial(_rest, journal, row.id)
+            if reading.done():
+                rest(reading)
+            else:  # whoever waited was cancelled, which stops no thread
+                reading.add_done_callback(rest)
             raise
+
+    async def _before(
+        self, journal: Journal, run: str, in_doubt: InDoubt, budget: Budget | None
+    ) -> Before:
+        """What a run did, which is this engine's to go on with from now on."""
+        await journal.durable()  # what was said of it last
+        return await journal.ask(read_before, journal.store, run, in_doubt, budget)
 
     def rerun(self, target: Target, before: Before, paper: Paper) -> Run[Any]:
         """Begin a run again against what it did, writing to another place than the journal."""
-        return self._make(target, (), self.ledger, before, paper).start()
+        return self._make(target, (), before, paper).start()
 
     def _opened(self) -> Journal:
         if self.journal is None:
@@ -183,7 +178,6 @@ class Maker(Answering, Starter):
         self,
         target: Target,
         subscribers: tuple[Subscriber, ...],
-        within: Ledger,
         before: Before | None = None,
         paper: Paper | None = None,
     ) -> Run[Any]:
@@ -192,14 +186,15 @@ class Maker(Answering, Starter):
         Args:
             target: What it is of.
             subscribers: Called with its events.
-            within: What it may spend lies within this.
             before: What it goes on from, or None.
             paper: Where it is written down; the engine's journal by default.
         """
         if self._closed:
             raise DefinitionError("this engine is closed: make a new one")
         if isinstance(target.what, str):
-            target = Target(Task(target.what, *target.args, **target.kwargs))
+            task = Task(target.what, *target.args, **target.kwargs)
+            target = Target(task, tenant=target.tenant)
+        within = self.tenant(target.tenant).ledger if target.tenant else self.ledger
         what, tools, limits = target.what, Toolbox(), None
         if isinstance(what, Workflow):
             name, limits = what.name, what.budget
@@ -225,7 +220,7 @@ class Maker(Answering, Starter):
             repeats=isinstance(what, Workflow),
             target=target,
             before=before,
-            paper=paper or self.journal,
+            paper=paper,
         )
 
     def _plan_options(
@@ -262,7 +257,8 @@ class Maker(Answering, Starter):
             return ledger
         ledger = within.child(before.budget or budget)
         ledger.begin(time, before=before.history.seconds)
-        ledger.carry(before.history.usd, before.history.tokens)
+        counted = self._counted.get(before.row.id)
+        ledger.carry(before.history.usd, before.history.tokens, counted)
         return ledger
 
     def _new(
@@ -282,10 +278,11 @@ class Maker(Answering, Starter):
         paper: Paper | None = None,
     ) -> Run[T]:
         number = next(self._count)
-        identity = before.run if before is not None else f"{self._prefix}-{number}"
+        identity = before.row.id if before is not None else f"{self._prefix}-{number}"
+        kept = paper or self.journal
         book = None
-        if target is not None and paper is not None:
-            book = self._book(paper, identity, name, target, before)
+        if target is not None and kept is not None:
+            book = self._book(kept, identity, name, target, before)
         run = Run(
             self,
             identity,
@@ -301,12 +298,30 @@ class Maker(Answering, Starter):
             seed=None if self._seed is None else self._seed + number,
             book=book,
         )
-        if book is not None:
-            self._going[identity] = run
+        if target is not None:
+            run.tenant = target.tenant
+        if book is not None and paper is None:
+            self._attend(run, new=before is None)
         if parent is None and (watchdog := self.services.watchdog()) is not None:
             watchdog.attend(run)
             run.audience.last_words[partial(watchdog.leave, run)] = None
         return run
+
+    def _attend(self, run: Run[Any], *, new: bool) -> None:
+        """Nobody else goes on with a run before it is over; what it spent is counted once."""
+        journal, self._going[run.id] = self._opened(), run
+        if new:
+            journal.take(run.id)
+
+        def over(_: asyncio.Future[None]) -> None:
+            journal.release(run.id)
+            self._counted.pop(run.id, None)
+            if not run.done or run._future.exception() is not None:
+                self._counted[run.id] = run.ledger  # the newest is the last
+            if len(self._counted) > REMEMBERED:
+                del self._counted[next(iter(self._counted))]
+
+        run._over.add_done_callback(over)
 
     def _book(
         self, paper: Paper, identity: str, name: str, target: Target, before: Before | None
@@ -328,6 +343,13 @@ class Maker(Answering, Starter):
         book = Book(paper, identity, loop, self._encoder, recall, before.in_doubt)
         book.open({}, again=before.again)
         return book
+
+
+def _rest(journal: Journal, run: str, reading: asyncio.Future[Before]) -> None:
+    """Nobody goes on with a run after all: it rests as it did."""
+    if not reading.cancelled() and reading.exception() is None:
+        journal.update(run, state=reading.result().row.state)
+    journal.release(run)
 
 
 def _body_of(

@@ -30,7 +30,7 @@ class Before:
     """An execution that a run goes on from.
 
     Attributes:
-        run: Id of the run.
+        row: What was listed of the run.
         history: What it did.
         again: What failed is tried again.
         live: Whether calls that it does not have are made.
@@ -38,7 +38,7 @@ class Before:
         budget: In place of the one it began with, or None.
     """
 
-    run: str
+    row: RunRow
     history: History
     again: bool = False
     live: bool = True
@@ -48,6 +48,11 @@ class Before:
 
 def described(target: Target) -> dict[str, Any]:
     """A target as it is written down, so that `revived` finds it again."""
+    data = _described(target)
+    return {**data, "tenant": target.tenant} if target.tenant else data
+
+
+def _described(target: Target) -> dict[str, Any]:
     what, kwargs = target.what, dict(target.kwargs)
     if isinstance(what, Workflow):
         return _workflow(what, target.args, kwargs)
@@ -70,9 +75,7 @@ def _workflow(workflow: Workflow[..., Any], args: Any, kwargs: dict[str, Any]) -
     return {**data, "budget": _limits(workflow.budget)}
 
 
-def read_before(
-    store: JournalStore, row: RunRow, in_doubt: InDoubt, budget: Budget | None
-) -> Before:
+def read_before(store: JournalStore, run: str, in_doubt: InDoubt, budget: Budget | None) -> Before:
     """Read what a run did, which is this process's to go on with from now on.
 
     Runs in the journal's thread.
@@ -80,16 +83,17 @@ def read_before(
     Raises:
         JournalError: It has finished, or somebody goes on with it.
     """
+    row = store.run(run)
     if row.state == "finished":
         raise JournalError(
-            f"run {row.id} has finished: there is nothing to go on with; replay it, or start anew",
+            f"run {run} has finished: there is nothing to go on with; replay it, or start anew",
             path=str(store.path),
-            run=row.id,
+            run=run,
         )
-    store.claim(row.id)
+    store.claim(run)
     again = row.state == "failed"
-    history = Reading(row.id, store.blob).read(store.records(row.id), again=again)
-    return Before(row.id, history, again=again, in_doubt=in_doubt, budget=budget)
+    history = Reading(run, store.blob).read(store.records(run), again=again)
+    return Before(row, history, again=again, in_doubt=in_doubt, budget=budget)
 
 
 def revived(data: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]], read: Any) -> Target:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import Ledger
 from agentflow.executor.audience import Subscriber
+from agentflow.executor.journal.book import InDoubt
 from agentflow.executor.run import Run
 from agentflow.executor.services import Limits
 from agentflow.starting import Starter, Target
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 class Tenant(Starter):
     """Starts runs as its engine does, and keeps their spending apart; made by `Engine.tenant`.
+
+    It goes on with runs of its own, and knows of no others.
 
     Everything else is the engine's: tools, models, limits, and the cache, whose `scope` says
     who may see whose results.
@@ -35,9 +40,10 @@ class Tenant(Starter):
         """Those of its engine."""
         return self._engine.limits
 
-    def _make(
-        self, target: Target, subscribers: tuple[Subscriber, ...], within: Ledger
+    def _make(self, target: Target, subscribers: tuple[Subscriber, ...]) -> Run[Any]:
+        return self._engine._make(replace(target, tenant=self.name), subscribers)
+
+    async def _go_on(
+        self, run: str, given: Target, in_doubt: InDoubt, budget: Budget | None
     ) -> Run[Any]:
-        run = self._engine._make(target, subscribers, within)
-        run.tenant = self.name
-        return run
+        return await self._engine._go_on(run, given, in_doubt, budget, self.name)

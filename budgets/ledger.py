@@ -117,11 +117,21 @@ class Ledger:
                 later = self.deadline + seconds
                 self.deadline = later if above is None else min(later, above)
 
-    def carry(self, usd: Decimal, tokens: int) -> None:
-        """Count what was spent before, here and in every ledger above, whether it fits or not."""
+    def carry(self, usd: Decimal, tokens: int, counted: Ledger | None = None) -> None:
+        """Count what was spent before, here and in every ledger above, whether it fits or not.
+
+        Args:
+            usd: US dollars.
+            tokens: Tokens.
+            counted: Where it was spent, if the ledgers above have counted that already; they
+                count only what is more, and where it knows of more that holds here.
+        """
         with self._lock:
-            for ledger in self._chain():
-                ledger.spent += Amount(usd, tokens)
+            known = NOTHING if counted is None else counted.spent + counted.reserved
+            spent = Amount(max(usd, known.usd), max(tokens, known.tokens))
+            self.spent += spent
+            for ledger in self._chain()[1:]:
+                ledger.spent += spent - known
 
     @property
     def elapsed(self) -> float:

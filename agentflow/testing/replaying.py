@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -27,9 +28,10 @@ LONG = 1e6
 WHILE = 60.0
 """Virtual seconds after which a run that waits for what was not recorded will not go on."""
 
-
 SHOWN = 400
 """Characters that are shown of what differs."""
+
+_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]+")
 
 
 class ReplayDiffers(AgentflowError, AssertionError):
@@ -109,7 +111,7 @@ async def _replay(
         if target is None:
             found = revived(row.target, engine.tools, engine.plan)
             given = Target(found.what, args or found.args, kwargs or found.kwargs)
-        run = engine.rerun(given, Before(row.id, then, live=False, budget=Budget()), paper)
+        run = engine.rerun(given, Before(row, then, live=False, budget=Budget()), paper)
         unkept = await _followed(run)
         again, whole = list(paper.records), run.done
         if whole and isinstance(error := await _error(run), HistoryMismatch):
@@ -168,7 +170,11 @@ def _commits(history: History) -> list[str]:
 
 
 def _end(run: str, records: Iterable[Mapping[str, Any]]) -> str | None:
-    """How the outermost run ended by itself; None if it did not."""
+    """How the outermost run ended by itself; None if it did not.
+
+    What JSON has no form for stands there as its `repr`: of an object, often, its type and an
+    address, which is another one each time.
+    """
     end: str | None = None
     stopped = False
     for record in records:
@@ -178,7 +184,7 @@ def _end(run: str, records: Iterable[Mapping[str, Any]]) -> str | None:
             end = f"value {json.dumps(record['value'])}"
         elif record.get("run") == run and record.get("event") == "run_failed" and not stopped:
             end = f"error {json.dumps(record['error'])}"
-    return end
+    return None if end is None else _ADDRESS.sub("at 0x...", end)
 
 
 def _same(kind: str, then: list[str], now: list[str], *, beyond: bool = False) -> list[str]:

@@ -112,6 +112,22 @@ class Journal:
         self._failed = False  # the last commit did
         self._lost: JournalError | None = None  # why records are missing
         self._prune_at = 0.0
+        self._taken: dict[str, asyncio.AbstractEventLoop] = {}
+
+    def take(self, run: str) -> None:
+        """Have a run: no other engine that uses this journal goes on with it before `release`.
+
+        Raises:
+            JournalError: Somebody has it. What was left in a loop that is closed nobody has.
+        """
+        if (loop := self._taken.get(run)) is not None and not loop.is_closed():
+            where = "in this engine, or in one that shares its journal"
+            raise self._error(f"run {run} is going on {where}", run)
+        self._taken[run] = asyncio.get_running_loop()
+
+    def release(self, run: str) -> None:
+        """Leave a run to whoever takes it next."""
+        self._taken.pop(run, None)
 
     def append(self, run: str, record: str) -> None:
         """Add a record, a JSON text of one line.

@@ -84,6 +84,11 @@ class RunRow:
     note: str
     size: int
 
+    @property
+    def tenant(self) -> str:
+        """Name of the tenant whose run it is, or empty."""
+        return str(self.target.get("tenant", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
