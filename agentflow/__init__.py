@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agentflow.engine import Engine
     from agentflow.errors import AgentflowError
     from agentflow.executor.affinity.pool import Pool
+    from agentflow.executor.journal.journal import Journal
     from agentflow.executor.run import Run
     from agentflow.executor.services import Limits
     from agentflow.executor.strategies.task import Task
@@ -57,6 +58,7 @@ _HOME = {
     "Estimates": "budgets.estimates",
     "Handle": "tools.handle",
     "Late": "tools.streaming",
+    "Journal": "executor.journal.journal",
     "Limits": "executor.services",
     "MonteCarlo": "budgets.allocation.montecarlo",
     "NotDone": "tools.doubt",

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from agentflow.budgets.budget import Budget
-from agentflow.errors import DefinitionError, JournalError, PlanError
+from agentflow.errors import DefinitionError, HistoryMismatch, JournalError, PlanError
 from agentflow.executor.journal.book import InDoubt
 from agentflow.executor.journal.history import History, Reading
 from agentflow.executor.journal.rows import RunRow
@@ -93,7 +93,42 @@ def read_before(store: JournalStore, run: str, in_doubt: InDoubt, budget: Budget
     store.claim(run)
     again = row.state == "failed"
     history = Reading(run, store.blob).read(store.records(run), again=again)
-    return Before(row, history, again=again, in_doubt=in_doubt, budget=budget)
+    limits = budget or recorded_budget(row.target)
+    return Before(row, history, again=again, in_doubt=in_doubt, budget=limits)
+
+
+def recorded_budget(data: Mapping[str, Any]) -> Budget | None:
+    """The budget that a run was given when it was written down, or when it went on last."""
+    return _budget(data.get("budget") or data.get("fields", {}).get("budget"))
+
+
+def with_budget(data: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
+    """A target as it is written down, with another budget."""
+    limits = _limits(budget)
+    if "fields" in data:
+        return {**data, "fields": {**data["fields"], "budget": limits}}
+    return {**data, "budget": limits}
+
+
+def check_same(row: RunRow, target: Target) -> None:
+    """Check that a run is of the workflow that it is to go on with.
+
+    Raises:
+        HistoryMismatch: It is of another one.
+    """
+    name = getattr(target.what, "name", row.name)
+    if row.kind == "workflow" and isinstance(target.what, Workflow) and name != row.name:
+        raise HistoryMismatch(f"run {row.id} is of the workflow {row.name}, and not of {name}")
+
+
+def check_policy(in_doubt: str) -> None:
+    """Check what is to become of calls in doubt.
+
+    Raises:
+        DefinitionError: There is no such policy.
+    """
+    if in_doubt not in ("ask", "retry", "fail"):
+        raise DefinitionError(f"in_doubt is 'ask', 'retry' or 'fail', not {in_doubt!r}")
 
 
 def revived(data: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]], read: Any) -> Target:

@@ -156,9 +156,11 @@ async def test_only_the_time_in_which_it_ran_counts_for_its_deadline(path: Path)
             await engine.resume(again, many)  # 0.7 s are left, and a call takes one
 
 
-async def cancelled_again(engine: Engine, run: str, target: Any, after: float) -> str:
+async def cancelled_again(
+    engine: Engine, run: str, target: Any, after: float, **options: Any
+) -> str:
     """Go on with a run and cancel it after some time."""
-    going = await engine.reopen(run, target)
+    going = await engine.reopen(run, target, **options)
     asyncio.get_running_loop().call_later(after, going.cancel)
     with pytest.raises(RunCancelled):
         await going
@@ -431,3 +433,30 @@ async def test_several_runs_share_a_journal(path: Path) -> None:
         values = await asyncio.gather(*(engine.run(two, f"{n}", "b") for n in range(20)))
     assert values == [[f"{n}", "B"] for n in range(20)]
     assert [row.state for row in rows(path)] == ["finished"] * 20
+
+
+async def test_the_budget_it_began_with_holds_whoever_gives_the_program(path: Path) -> None:
+    @workflow
+    async def three() -> list[str]:
+        return [await paid("a"), await paid("b"), await paid("c")]
+
+    limited = three.within(Budget(usd="0.025"))
+    async with Engine(journal=path) as engine:
+        run = await cancelled(engine, limited)
+        with pytest.raises(RunFailed, match="do not fit"):
+            await engine.resume(run, three, in_doubt="retry")
+        run = await cancelled_again(
+            engine, run, three, after=0.5, budget=Budget(usd="0.035"), in_doubt="retry"
+        )
+        with pytest.raises(RunFailed, match=r"of 0\.035"):  # it is remembered
+            await engine.resume(run, three, in_doubt="retry")
+
+
+async def test_another_workflow_is_refused_by_name(path: Path) -> None:
+    async with Engine(journal=path) as engine:
+        run = await cancelled(engine, two, "a", "b")
+        with pytest.raises(HistoryMismatch, match=r"of the workflow two, and not of flow"):
+            await engine.resume(run, program("a", "b"))
+        with pytest.raises(DefinitionError, match="'rety'"):
+            await engine.resume(run, in_doubt="rety")
+        assert await engine.resume(run) == ["A", "B"]
