@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from agentflow import clock
 from agentflow.answering import Answering
 from agentflow.budgets.budget import Budget
-from agentflow.budgets.ledger import Ledger
+from agentflow.budgets.ledger import NOTHING, Amount, Ledger
 from agentflow.errors import DefinitionError, JournalError, WorkflowError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.bodies import plan_body, workflow_body
@@ -24,15 +24,7 @@ from agentflow.executor.services import Services
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
-from agentflow.resuming import (
-    Before,
-    check_policy,
-    check_same,
-    described,
-    read_before,
-    revived,
-    with_budget,
-)
+from agentflow.resuming import Before, described, read_before, revived
 from agentflow.starting import Starter, Target
 from agentflow.tools.approval import Answerer
 from agentflow.tools.tool import Tool
@@ -82,7 +74,7 @@ class Maker(Answering, Starter):
         self.plain_models: set[str] = set()
         self.journal = journal
         self._encoder: Encoder | None = None
-        self._counted: dict[str, Ledger] = {}  # what runs that may go on have spent here
+        self._counted: dict[str, Amount] = {}  # what runs that may go on have spent here
         self._going: WeakValueDictionary[str, Run[Any]] = WeakValueDictionary()
         self._verified: tuple[Plan | None, list[AnyTool]] = (None, [])
         self._subscribers = list(subscribers)
@@ -138,7 +130,6 @@ class Maker(Answering, Starter):
         budget: Budget | None,
         tenant: str | None = None,
     ) -> Run[Any]:
-        check_policy(in_doubt)
         journal = self._opened()
         await journal.durable()  # it may have just begun
         row = await journal.ask(journal.store.run, run)
@@ -156,9 +147,6 @@ class Maker(Answering, Starter):
                 found = revived(before.row.target, self.tools, self.plan)
                 args, kwargs = given.args or found.args, given.kwargs or found.kwargs
                 given = Target(found.what, args, kwargs)
-            check_same(before.row, given)
-            if budget is not None:
-                journal.update(row.id, target=with_budget(before.row.target, budget))
             return self._make(replace(given, tenant=row.tenant), (), before).start()
         except BaseException:
             rest = partial(_rest, journal, row.id)
@@ -269,7 +257,7 @@ class Maker(Answering, Starter):
             return ledger
         ledger = within.child(before.budget or budget)
         ledger.begin(time, before=before.history.seconds)
-        counted = self._counted.get(before.row.id)
+        counted = self._counted.get(before.row.id, NOTHING)
         ledger.carry(before.history.usd, before.history.tokens, counted)
         return ledger
 
@@ -328,8 +316,10 @@ class Maker(Answering, Starter):
         def over(_: asyncio.Future[None]) -> None:
             journal.release(run.id)
             self._counted.pop(run.id, None)
-            if not run.done or run._future.exception() is not None:
-                self._counted[run.id] = run.ledger  # the newest is the last
+            spent = run.ledger.spent + run.ledger.reserved
+            goes_on = not run.done or run._future.exception() is not None
+            if goes_on and spent != NOTHING:
+                self._counted[run.id] = spent  # the newest is the last
             if len(self._counted) > REMEMBERED:
                 del self._counted[next(iter(self._counted))]
 

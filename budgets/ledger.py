@@ -117,21 +117,20 @@ class Ledger:
                 later = self.deadline + seconds
                 self.deadline = later if above is None else min(later, above)
 
-    def carry(self, usd: Decimal, tokens: int, counted: Ledger | None = None) -> None:
+    def carry(self, usd: Decimal, tokens: int, counted: Amount = NOTHING) -> None:
         """Count what was spent before, here and in every ledger above, whether it fits or not.
 
         Args:
             usd: US dollars.
             tokens: Tokens.
-            counted: Where it was spent, if the ledgers above have counted that already; they
-                count only what is more, and where it knows of more that holds here.
+            counted: What the ledgers above have counted of it already, or will when what is
+                reserved is settled. Where that is more, it holds here too.
         """
         with self._lock:
-            known = NOTHING if counted is None else counted.spent + counted.reserved
-            spent = Amount(max(usd, known.usd), max(tokens, known.tokens))
+            spent = Amount(max(usd, counted.usd), max(tokens, counted.tokens))
             self.spent += spent
             for ledger in self._chain()[1:]:
-                ledger.spent += spent - known
+                ledger.spent += spent - counted
 
     @property
     def elapsed(self) -> float:
