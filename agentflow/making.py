@@ -24,7 +24,15 @@ from agentflow.executor.services import Services
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
-from agentflow.resuming import Before, described, read_before, revived
+from agentflow.resuming import (
+    Before,
+    check_policy,
+    check_same,
+    described,
+    read_before,
+    revived,
+    with_budget,
+)
 from agentflow.starting import Starter, Target
 from agentflow.tools.approval import Answerer
 from agentflow.tools.tool import Tool
@@ -130,6 +138,7 @@ class Maker(Answering, Starter):
         budget: Budget | None,
         tenant: str | None = None,
     ) -> Run[Any]:
+        check_policy(in_doubt)
         journal = self._opened()
         await journal.durable()  # it may have just begun
         row = await journal.ask(journal.store.run, run)
@@ -147,6 +156,9 @@ class Maker(Answering, Starter):
                 found = revived(before.row.target, self.tools, self.plan)
                 args, kwargs = given.args or found.args, given.kwargs or found.kwargs
                 given = Target(found.what, args, kwargs)
+            check_same(before.row, given)
+            if budget is not None:
+                journal.update(row.id, target=with_budget(before.row.target, budget))
             return self._make(replace(given, tenant=row.tenant), (), before).start()
         except BaseException:
             rest = partial(_rest, journal, row.id)
