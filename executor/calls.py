@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from agentflow.caches.flights import Spawn
 from agentflow.caches.tool_cache import Reused
@@ -59,6 +59,16 @@ class Site(Protocol):
     def finishing(self) -> None:
         """The call has its value; what follows is not its own time."""
         ...
+
+
+class Watched:
+    """A site that is to know from when on something may have been done."""
+
+    __slots__ = ()
+
+    def entered(self) -> None:
+        """The function of a tool that may write is about to be called. From any thread."""
+        raise NotImplementedError
 
 
 Invoke = Callable[[Sequence[Any], dict[str, Any], "Site | None"], Coroutine[Any, Any, Any]]
@@ -144,7 +154,7 @@ def bind_call(
     changes = may_write(tool)
     once = policy.retries == 0 and policy.fallback is UNSET and limiter is None
     once = once and not policy.usd
-    work = _invoke(tool, threads, leave if changes else None)
+    work = _invoke(tool, threads, leave if changes else None, changes=changes)
     if tool.signature.check_result is not None:
         work = _with_result(work, tool.signature.check_result)
     roles = tool.signature.roles
@@ -162,7 +172,7 @@ def bind_call(
         None if tool.sampling is not None and tool.sampling.chooses else policy.timeout,
         gate,
         limiter,
-        wants_site=wants_site or bool(policy.hedge),
+        wants_site=wants_site or bool(policy.hedge) or tool.effect.kind == "writes",
         simple=once and reused is None and not (changes and shared),
         reused=reused,
         changes=changes,
@@ -177,20 +187,25 @@ def may_write(tool: Tool[..., Any]) -> bool:
     return tool.effect.kind == "writes"
 
 
-def _invoke(tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None) -> Invoke:
+def _invoke(
+    tool: Tool[..., Any], threads: DaemonThreads, leave: Leave | None, *, changes: bool
+) -> Invoke:
     fn, roles = tool.implementation, tool.signature.roles
     name = roles.context
+    with_site = changes or name is not None
     if roles.rearranges:
         fn = partial(_rearranged, fn, roles, tool.signature.signature)
     if roles.commit is not None:
         fn = partial(fn, **{roles.commit: Commit()})
     if name is not None:
         fn = partial(_with_context, fn, name)
+    if changes:
+        fn = partial(_entering, fn, name is not None)
     if tool.kind == "thread":
-        return partial(_in_thread, fn, threads, name is not None, leave)
+        return partial(_in_thread, fn, threads, with_site, leave)
     if tool.kind == "stream":
-        return partial(_collected, fn, name is not None)
-    if name is not None:
+        return partial(_collected, fn, with_site)
+    if with_site:
         return lambda args, kwargs, site: fn(site, *args, **kwargs)
     return lambda args, kwargs, _site: fn(*args, **kwargs)
 
@@ -237,6 +252,19 @@ def _with_context(
     return fn(*args, **kwargs, **{name: site.context()})
 
 
+def _is_watched(site: Site | None) -> TypeGuard[Watched]:
+    return isinstance(site, Watched)
+
+
+def _entering(
+    fn: Callable[..., Any], with_site: bool, site: Site | None, /, *args: Any, **kwargs: Any
+) -> Any:
+    """A function that may write: it is told that it is called, in the thread that calls it."""
+    if _is_watched(site):
+        site.entered()
+    return fn(site, *args, **kwargs) if with_site else fn(*args, **kwargs)
+
+
 async def _in_thread(
     fn: Callable[..., Any],
     threads: DaemonThreads,
@@ -253,7 +281,9 @@ async def _in_thread(
         value = await loop.run_in_executor(tracked, copy_context().run, work)
         return await value if inspect.iscoroutine(value) else value  # of a wrapper, for one
     except asyncio.CancelledError:
-        tracked.abandon(None if leave is None else partial(_tell, loop, leave(args, kwargs)))
+        told = None if leave is None else partial(_tell, loop, leave(args, kwargs))
+        if tracked.abandon(told) and _is_watched(site):
+            site.entered()  # its thread may not have come to say so
         raise
 
 
@@ -275,13 +305,18 @@ class Tracked(Executor):
         self._job = self._threads.submit(fn, *args, **kwargs)
         return self._job
 
-    def abandon(self, ended: Callable[[], object] | None) -> None:
-        """Nobody waits for the job any more; `ended` is called when it has ended all the same."""
+    def abandon(self, ended: Callable[[], object] | None) -> bool:
+        """Nobody waits for the job any more; `ended` is called when it has ended all the same.
+
+        Returns:
+            Whether it had begun.
+        """
         if self._job is None:
-            return
+            return False
         self._threads.abandon(self._job)
         if ended is not None:
             self._job.add_done_callback(lambda _: ended())
+        return not self._job.cancelled()
 
 
 async def _collected(
@@ -325,8 +360,10 @@ def _checked_coroutine(
 ) -> Invoke:
     """The usual case, without a step in between."""
 
-    async def checked(args: Sequence[Any], kwargs: dict[str, Any], _site: Site | None) -> Any:
+    async def checked(args: Sequence[Any], kwargs: dict[str, Any], site: Site | None) -> Any:
         valid, named = validate(tuple(args), kwargs)
+        if site is not None and _is_watched(site):  # the function may write
+            site.entered()
         value = await fn(*valid, **named)
         return value if check is None else check(value)
 

@@ -16,7 +16,7 @@ from agentflow.context import logged_node
 from agentflow.executor.afterwards import Afterwards
 from agentflow.executor.billing import Bill
 from agentflow.executor.bind import bind_arguments
-from agentflow.executor.calls import BoundCall
+from agentflow.executor.calls import BoundCall, may_write
 from agentflow.executor.commands import Failed, Finished, Happening, Known
 from agentflow.executor.deadline import Deadline
 from agentflow.executor.inquiry import Inquiry
@@ -27,9 +27,8 @@ from agentflow.executor.partial.part import Why
 from agentflow.executor.partial.parts import Parts
 from agentflow.executor.places import Place
 from agentflow.executor.services import Services
-from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
-from agentflow.executor.stopping import Stopping
+from agentflow.executor.stopping import Attempt, Stopping
 from agentflow.executor.teller import Teller
 from agentflow.tools.policy import UNSET
 from agentflow.tools.tool import Tool
@@ -141,7 +140,7 @@ class Running(Stopping):
         logged_node.set(state.place(slot) if state.mapped else slot)
         try:
             notes = self.notes
-            if call.policy.approve or (notes is not None and notes.concerns(call)):
+            if call.policy.approve or (notes is not None and notes.recall is not None):
                 ended = await self._before(slot, call)
                 if ended is not None:
                     self._report(slot, ended)
@@ -149,9 +148,12 @@ class Running(Stopping):
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
                 await self.untimed(slot, call, call.gate.emptied())
             if call.simple and slot not in self.parts.claimed:
-                site = CallSite(self, slot, 1, call) if call.wants_site else None
+                watched = call.changes and notes is not None
+                site = Attempt(self, slot, 1, call) if call.wants_site or watched else None
                 args, kwargs = self.arguments(slot)
                 make = call.invoke if self.deadline is None else self.deadline.checked(call)
+                if watched:
+                    await self._announced(slot, call)
                 happening = Finished(slot, await make(args, kwargs, site))
             else:
                 happening = Finished(slot, await self._made(slot, call))
@@ -163,20 +165,21 @@ class Running(Stopping):
         self._report(slot, happening)
 
     async def _before(self, slot: int, call: BoundCall) -> Happening | None:
-        """How a call ended that need not be made; None when it may be, and is about to be."""
+        """How a call ended that need not be made; None when it may be."""
         self.timers.stop(slot)
         ended = None if self.notes is None else await self.notes.before(slot, call)
         ended = ended or await self.inquiry.before(slot, call)
         if ended is None:
             if (place := self._places.get(slot)) is not None:
                 await place.take()
-            await self._announced(slot, call)
+            self._time(slot, call)
         return ended
 
     async def _announced(self, slot: int, call: BoundCall) -> None:
-        """A call is about to be made: if it may write, that is durable before its time begins."""
-        if self.notes is not None and call.changes:
-            await self.notes.announce(slot, call)
+        """A call that may write is made next: wait until that is durable, in no time of its own."""
+        assert self.notes is not None, "nobody else wants to know"
+        self.timers.stop(slot)
+        await self.notes.announce(slot, call)
         self._time(slot, call)
 
     def arguments(self, slot: int) -> tuple[list[Any], dict[str, Any]]:
@@ -200,12 +203,25 @@ class Running(Stopping):
         if self.timers.running:
             self.timers.stop(slot)
             self._late.pop(slot, None)
+        if type(happening) is not Finished and self.notes is not None:
+            self._tell_uncalled(slot, self.notes)
+        if self.entered:
+            self.entered.pop(slot, None)
         if self._places and (place := self._places.pop(slot, None)) is not None:
             place.leave()
         if self._ending and (timer := self._ending.pop(slot, None)) is not None:
             timer.cancel()
         if self._tasks.pop(slot, None) is not None:  # else it was abandoned
             self._known(happening)
+
+    def _tell_uncalled(self, slot: int, notes: Notes) -> None:
+        """A call has ended without a value: have it written down if it was never made."""
+        if slot not in self._tasks or slot in self.entered:
+            return
+        call = self.call_of(slot)
+        fallback = call.policy.fallback
+        if call.changes or (isinstance(fallback, Tool) and may_write(fallback)):
+            notes.uncalled(slot)
 
     async def _made(self, slot: int, call: BoundCall) -> Any:
         """The value of a call that may take several attempts."""
@@ -247,7 +263,8 @@ class Running(Stopping):
                 self.deadline.check(call)
             if call.limiter is not None:
                 await self._take_turn(slot, call, call.limiter)
-        site = CallSite(self, slot, attempt, call) if call.wants_site else None
+        watched = call.wants_site or self._announces(call)
+        site = Attempt(self, slot, attempt, call) if watched else None
         try:
             if call.reused is None and not call.policy.usd:
                 return await self._invoked(slot, call, site)
@@ -265,6 +282,8 @@ class Running(Stopping):
     async def untimed(self, slot: int, call: BoundCall, wait: Awaitable[object]) -> None:
         """Wait for something in time that is not the call's own."""
         self.timers.stop(slot)
+        if (attempt := self.entered.get(slot)) is not None and not attempt.over:
+            del self.entered[slot]  # its part was of no use, and it is not called yet
         await wait
         if slot in self._tasks:  # else others wait for what it had begun
             self._time(slot, call)
@@ -289,7 +308,7 @@ class Running(Stopping):
         slot: int,
         call: BoundCall,
         attempt: int,
-        site: CallSite | None,
+        site: Attempt | None,
         owed: RateLimiter | None,
     ) -> Any:
         """The value of one attempt, or one from the cache in its place."""
@@ -300,7 +319,9 @@ class Running(Stopping):
         try:
             return await self._invoked(slot, call, site)
         finally:
-            if bill is not None:
+            if bill is not None and call.changes and self.entered.get(slot) is not site:
+                bill.waive()
+            elif bill is not None:
                 bill.pay()
 
     def bill(self, slot: int, call: BoundCall) -> Bill | None:
@@ -313,13 +334,26 @@ class Running(Stopping):
             return None
         return Bill(self.ledger, call.policy.usd)
 
-    async def _invoked(self, slot: int, call: BoundCall, site: CallSite | None) -> Any:
+    async def _invoked(self, slot: int, call: BoundCall, site: Attempt | None) -> Any:
         args, kwargs = self.arguments(slot)
+        if self._announces(call) and not self._is_entered(slot, call):
+            await self._announced(slot, call)
         if slot not in self.parts.claimed:
             make = call.invoke if self.deadline is None else self.deadline.timed(call)
             return await make(args, kwargs, site)
         valid, named = call.tool.signature.validate(tuple(args), kwargs)
+        if call.changes and site is not None and self.parts.begun(slot):
+            site.entered()  # by its part, which has its commit now
         return await self.parts.make(slot, call, valid, named, site)
+
+    def _announces(self, call: BoundCall) -> bool:
+        """Whether it is written down of a call that it may be made."""
+        return call.changes and self.notes is not None
+
+    def _is_entered(self, slot: int, call: BoundCall) -> bool:
+        """Whether an earlier attempt came to the function of this tool, and not of another."""
+        attempt = self.entered.get(slot)
+        return attempt is not None and attempt.call is call
 
     def _resumes(self, slot: int) -> bool:
         """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""
@@ -339,7 +373,7 @@ class Running(Stopping):
             return fallback
         call = self._services.call(fallback, fallback.policy)
         await self.inquiry.approved(slot, call)
-        await self._announced(slot, call)
+        self._time(slot, call)
         return await self._made(slot, call)
 
     def _time(self, slot: int, call: BoundCall) -> None:

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
-from typing import Any, cast
 
 from agentflow.errors import CallCancelled, CallTimeout
 from agentflow.executor.answers import Answers
-from agentflow.executor.calls import BoundCall
+from agentflow.executor.calls import BoundCall, Watched
 from agentflow.executor.commands import Failed, Happening, Stopped
 from agentflow.executor.services import Services
+from agentflow.executor.site import CallSite
 from agentflow.executor.state import RunState
 from agentflow.executor.timers import Timers, timed_out
+
+
+class Attempt(CallSite, Watched):
+    """One attempt of one call; it notes when the function of a tool that may write is called."""
+
+    __slots__ = ()
+
+    @property
+    def call(self) -> BoundCall:
+        """What is called."""
+        return self._call
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._over
+
+    def entered(self) -> None:
+        """The function of a tool that may write is about to be called. From any thread."""
+        self._driver.entered[self._slot] = self
 
 
 class Stopping:
@@ -30,6 +49,8 @@ class Stopping:
         state: Knows what the calls are.
         timers: Time limits of the calls.
         waiting: Slots of calls that wait until somebody says that they may be made.
+        entered: By slot, the last attempt of a call that came to the function of a tool that may
+            write: from then on something may have been done.
     """
 
     state: RunState
@@ -46,6 +67,7 @@ class Stopping:
         self._stopped: set[int] = set()  # no further attempts
         self._abandoned: list[str] = []
         self.waiting: set[int] = set()
+        self.entered: dict[int, Attempt] = {}
         self._inbox: deque[Happening] = deque()
         self._pumping = False
         self.timers = Timers(self.loop, self._expired)
@@ -73,11 +95,9 @@ class Stopping:
         if task is None:
             return
         self._stopped.add(slot)
-        call = self._bound[slot]
-        begun = inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
-        begun = begun and slot not in self.waiting
-        if begun and call is not None and call.tool.effect.kind == "writes":
-            # A write that has started is given its grace before it is cut off.
+        attempt = self.entered.get(slot)
+        if attempt is not None and not attempt.over and attempt.call.tool.effect.kind == "writes":
+            # A write that is under way is given its grace before it is cut off.
             timer = self.loop.call_later(self._services.limits.grace, self._cut, slot, task)
             task.add_done_callback(lambda _: timer.cancel())
         else:

@@ -9,12 +9,6 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-NEVER_CALLED = frozenset(
-    f"agentflow.errors.{name}"
-    for name in ("ArgumentError", "MalformedArguments", "PathError", "UnknownArgument")
-)
-"""Failures of a tool's own call that say that it was not called."""
-
 ENDS = ("node_finished", "node_failed", "node_cancelled")
 
 
@@ -63,7 +57,7 @@ class Intent:
     Attributes:
         tool: Its name.
         count: How often it was about to be made.
-        why: Why it may have been made; empty if it is clear that it was not.
+        why: Why it may have been made.
     """
 
     tool: str
@@ -130,7 +124,7 @@ class History:
     def in_doubt(self, step: str) -> Intent | None:
         """A call that may have been made, and whose value is not known; else None."""
         intent, outcome = self.intents.get(step), self.outcomes.get(step)
-        if intent is None or not intent.why or (outcome is not None and not outcome.again):
+        if intent is None or (outcome is not None and not outcome.again):
             return None
         if outcome is None or outcome.forgotten:
             return intent
@@ -165,6 +159,7 @@ class Reading:
         self._runs: set[str] = set()  # steps of calls that are runs of their own
         self._late: set[str] = set()  # steps of calls made while the run was being stopped
         self._number = 0  # of records
+        self._earlier: dict[str, Intent | None] = {}  # of what was announced in this execution
         self._made_at: dict[str, int] = {}
         self._ended_at: dict[str, int] = {}
         self.history = History()
@@ -228,6 +223,7 @@ class Reading:
         self._close()
         self._began = self._last = record["at"]
         self._stopped = False
+        self._earlier.clear()
         self.history.sessions += 1
         if record.get("again"):
             self._forget_failures()
@@ -242,19 +238,36 @@ class Reading:
             self._late.update(record["steps"])  # they clean up, and will again
             return
         for step, line in zip(record["steps"], record["lines"], strict=True):
+            self._late.discard(step)
             self.history.made[step] = Made(line, self._into(record["at"]))
             self._made_at[step] = self._number
         self._runs.update(record.get("runs", ()))
 
     def _intent(self, step: str, tool: str) -> None:
         known = self.history.intents.get(step)
+        self._earlier.setdefault(step, known)
         self.history.intents[step] = Intent(tool, 1 if known is None else known.count + 1)
+
+    def _explain(self, kind: str, record: Record) -> None:
+        """A call ended without a value: whether it may have been made, and why."""
+        step, intents = record["step"], self.history.intents
+        if record.get("called", True):
+            if step in intents and kind == "node_failed":
+                intents[step].why = _after(record["error"])
+        elif step in self._earlier:
+            earlier = self._earlier.pop(step)
+            if earlier is None:
+                del intents[step]
+            else:
+                intents[step] = earlier
 
     def _ended(self, kind: str, record: Record) -> None:
         step, turn = record["step"], (self.history.sessions, record["turn"])
         if _whole_call(step) in self._late:
             self.history.intents.pop(step, None)
             return
+        if kind != "node_finished":
+            self._explain(kind, record)
         outcome = Outcome(step, turn, lost=record.get("lost", ""))
         if kind == "node_finished":
             outcome.value, outcome.typed = self._value(record), bool(record.get("typed"))
@@ -275,6 +288,8 @@ class Reading:
         """Put an end behind the others, or where the call had ended that was made again."""
         step, outcomes = outcome.step, self.history.outcomes
         known = outcomes.get(step)
+        if known is not None and known.lost and outcome.error is not None:
+            return  # it had been well once, and may be again
         if known is not None and known.again and not self._whole:
             outcome.turn, outcome.loose = known.turn, known.loose
         else:
@@ -315,8 +330,6 @@ class Reading:
         for step in blamed:
             outcome = outcomes[step]
             outcome.forgotten, outcome.nested = True, _whole_call(step) in self._runs
-            if (intent := self.history.intents.get(step)) is not None:
-                intent.why = _after(intent.tool, outcome.error)
         first = min(self._ended_at[step] for step in blamed)
         for step, outcome in outcomes.items():
             outcome.loose = outcome.loose or self._ended_at[step] > first
@@ -324,27 +337,29 @@ class Reading:
             made.loose = made.loose or self._made_at[step] > first
 
     def _blamed(self) -> set[str]:
-        """The calls for which the outermost run failed, those within nested runs too."""
-        found: set[str] = set()
+        """The calls for which the outermost run failed, those within nested runs too.
+
+        Their failures are what its error came of, or what nothing was called after. Where neither
+        is to be found, the run failed by what it made of failures, so all of them are tried again.
+        """
+        outcomes, found = self.history.outcomes, set[str]()
         ahead = list(self._blame.get(self._path, ()))
         while ahead:
             step = ahead.pop()
-            if step in self.history.outcomes and step not in found:
+            if step in outcomes and step not in found:
                 found.add(step)
                 ahead += self._blame.get(step, ())
-        return found
+        failed = [step for step, outcome in outcomes.items() if outcome.error is not None]
+        last = max(self._made_at.values(), default=0)
+        found.update(step for step in failed if self._ended_at[step] > last)
+        return found or set(failed)
 
     def _close(self) -> None:
         self.history.seconds += self._last - self._began
 
 
-def _after(tool: str, error: Mapping[str, Any] | None) -> str:
-    """Why a call of a tool may have been made that ended so; empty if it was not."""
-    if error is None:
-        return "it was cancelled while it was under way"
-    refused = error.get("type", "") in NEVER_CALLED
-    if refused and error.get("attributes", {}).get("tool") == tool:
-        return ""
+def _after(error: Mapping[str, Any]) -> str:
+    """Why a call that failed so may have been made."""
     return f"it failed ({error.get('message', '')}), and may have been done all the same"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
@@ -59,6 +60,7 @@ class Notes:
         self._begun: dict[Place, float] = {}  # when calls started that have not ended
         self._named: set[int] = set()  # calls that somebody cancelled by name
         self._recalled: set[Place] = set()  # calls whose end was written down before
+        self._uncalled: set[Place] = set()  # calls that may write and ended before they did
         self._take: dict[type, Callable[[Any], None]] = {
             events.PlanExtended: self._extended,
             events.NodeStarted: self._started,
@@ -149,6 +151,9 @@ class Notes:
     def _ended(self, name: str, event: events.NodeEvent, began: float, kept: str) -> None:
         node, element = event.node, event.element
         step = self._run.naming.step(node, element)
+        if (node, element) in self._uncalled:
+            self._uncalled.remove((node, element))
+            kept = f'"called":false,{kept}'
         refused = isinstance(getattr(event, "error", None), ApprovalDenied)
         if nests(self._run.tool(event.tool)) and not refused:
             kept = f'"nested":true,{kept}'
@@ -234,10 +239,6 @@ class Notes:
         """Whether calls are answered from what happened before."""
         return self.recall is not None and not self.recall.over
 
-    def concerns(self, call: BoundCall) -> bool:
-        """Whether there is anything to see to before a call is made."""
-        return self.recall is not None or call.changes
-
     async def before(self, slot: int, call: BoundCall) -> Happening | None:
         """How a call has ended before; None if it did not, or is to be made again."""
         recall = self.recall
@@ -272,11 +273,17 @@ class Notes:
             self.recall.refuse(f"{why}; resume the run with the code it began with")
             return Stopped(slot)
 
-    async def announce(self, slot: int, call: BoundCall) -> None:
+    def uncalled(self, slot: int) -> None:
+        """A call that may write is about to end, and the function of its tool was never called."""
+        place = self._run.driver.state.where(slot)
+        if place not in self._recalled:
+            self._uncalled.add(place)
+
+    def announce(self, slot: int, call: BoundCall) -> asyncio.Future[None]:
         """Announce a call that may write, which is about to be made.
 
-        Raises:
-            JournalError: It cannot be announced.
+        Returns:
+            Done when that is durable; with a `JournalError` if it cannot be announced.
         """
         for write in tuple(self.book.unwritten):
             write()
@@ -287,7 +294,7 @@ class Notes:
             f'{{"event":"intent",{self._head}{self._run.now():.6f},{place},'
             f'"tool":"{call.tool.name}","step":"{step}"}}'
         )
-        await self.book.durable()
+        return self.book.durable()
 
 
 def nests(tool: Tool[..., Any]) -> bool:
