@@ -16,6 +16,8 @@ from agentflow.planner.printer import print_node
 if TYPE_CHECKING:
     from agentflow.executor.journal.notes import Notes
 
+ENDS = (events.NodeFinished, events.NodeFailed, events.NodeCancelled)
+
 Subscriber: TypeAlias = Callable[[events.Event], None]
 
 
@@ -44,6 +46,7 @@ class Audience:
         self.last_words: dict[Callable[[], None], None] = {}
         self._held: dict[int, list[events.Event]] = {}
         self._labels: dict[int, int] = {}  # ids of lines in a model's text, by plan id
+        self._over = False
 
     @property
     def subscribers(self) -> tuple[Subscriber, ...]:
@@ -59,7 +62,7 @@ class Audience:
         """Tell the subscribers."""
         if self.notes is None:
             self._tell(event, self.subscribers)
-        else:
+        elif not self._over or isinstance(event, ENDS):
             self.notes.take(event)
             if self._subscribers:
                 self.notes.book.tell(partial(self._tell, event, self.subscribers))
@@ -113,11 +116,15 @@ class Audience:
         return node in self._held
 
     def end(self, value: object, error: RunError | None) -> None:
-        """Tell how the run ended; nobody hears of anything after it."""
+        """Tell how the run ended; nobody hears of anything after it.
+
+        Of what goes on in the grace, only how calls end is written down.
+        """
         for say in reversed(list(self.last_words)):
             say()
         self.tell(self._last(value, error))
         self._subscribers.clear()
+        self._over = True
 
     def _last(self, value: object, error: RunError | None) -> events.Event:
         at = self._loop.time()

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE = 0.04
+"""Seconds that who awaits a run waits for its record when its time is over."""
+
 
 class Ending(Generic[T]):
     """The half of a run that brings it to its end; the other half begins it and serves its body.
@@ -96,6 +99,8 @@ class Ending(Generic[T]):
         """Do not give up at the deadline before `put_off`: nothing goes on meanwhile."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.notes is not None and self.parent is None:
+            self.notes.book.rest()
 
     def put_off(self, seconds: float) -> None:
         """Do not count the seconds since `hold`."""
@@ -103,6 +108,8 @@ class Ending(Generic[T]):
             return
         self.ledger.put_off(seconds)
         self.deadline = self.ledger.deadline
+        if self.notes is not None and self.parent is None:
+            self.notes.book.follow(self.ledger)
         if self.deadline is not None:
             self._timer = self._loop.call_at(self.deadline, self._expire)
             if self.driver.deadline is not None:
@@ -110,8 +117,7 @@ class Ending(Generic[T]):
 
     def refuse(self, why: str) -> None:
         """The program is not the one that the run began with: nothing it does is part of the run."""
-        if self._cause is None and not self._decided and self.notes is not None:
-            self.notes.book.mute()
+        if self._cause is None and not self._decided:
             self._stop(HistoryMismatch, why)
 
     def pause(self, message: str, asks: Sequence[Mapping[str, Any]]) -> None:
@@ -149,6 +155,8 @@ class Ending(Generic[T]):
 
     async def _supervise(self) -> None:
         outcome: tuple[Any, BaseException | None]
+        if self.notes is not None and self.parent is None:
+            self.notes.book.follow(self.ledger)
         try:
             outcome = await self._body(), None
             if self.notes is not None:
@@ -192,12 +200,26 @@ class Ending(Generic[T]):
             self.speculator.close()
         value, failure = self._outcome or (None, None)
         error = self._error(failure)
+        if self.notes is not None and self.parent is None:
+            self.notes.book.decided(error)
         self.audience.end(value, error)
-        self.driver.teller = None
+        if self.notes is None:
+            self.driver.teller = None
         if self.notes is None or self.parent is not None:
             self._answer_caller(value, error)
         else:
-            self.notes.close(value, error, lambda lost: self._answer_caller(value, error, lost))
+            answer = partial(self._answer_caller, value, error)
+            self.notes.close(value, error, answer, patience=self._waits(error))
+
+    def _waits(self, error: RunError | None) -> float | None:
+        """Seconds that who awaits the run waits for its record; None for as long as it takes."""
+        if isinstance(error, DeadlineExceeded):
+            return PATIENCE
+        if not isinstance(error, RunCancelled):
+            return None
+        grace = self.host.services.limits.grace
+        left = grace if self._patience is None else self._patience.when() - self._loop.time()
+        return max(PATIENCE, left)
 
     def _answer_caller(
         self, value: Any, error: RunError | None, lost: JournalError | None = None

@@ -23,7 +23,7 @@ from agentflow.wording import described
 
 if TYPE_CHECKING:
     from agentflow.executor.journal.recall import Recall
-    from agentflow.executor.run import Run
+    from agentflow.executor.journal.rows import RunRow
 
 UNWRITTEN = (
     events.TextDelta,
@@ -42,6 +42,15 @@ TURNS = 16
 
 LARGEST = 4 << 20
 """Characters of a record; values that a run needs again stand apart."""
+
+BEAT = 5.0
+"""Seconds after which it is written down for how long a run has been going on."""
+
+DEEDS = frozenset(["node_emitted", "node_hedged", "node_retrying", "reply", "reply_ended"])
+"""Records that only what is really made brings about, besides those of calls themselves."""
+
+CANCELLED = '{"event":"node_cancelled"'
+"""How records of calls begin that may just have waited for what is known of them."""
 
 NOTE = 160
 """Characters of a run's outcome that are listed."""
@@ -77,6 +86,7 @@ class Book:
         encoder: Turns values into JSON.
         recall: What the run did before, if it is resumed.
         in_doubt: What becomes of calls that may have been made then.
+        row: What was listed of it then; so it is again if it is stopped before it does anything.
 
     Attributes:
         run: As given.
@@ -95,6 +105,7 @@ class Book:
         encoder: Encoder,
         recall: Recall | None = None,
         in_doubt: InDoubt = "ask",
+        row: RunRow | None = None,
     ) -> None:
         self._paper = paper
         self.run = run
@@ -102,10 +113,16 @@ class Book:
         self.recall = recall
         self.in_doubt = in_doubt
         self.again = recall is not None and not recall.live
-        self._mute = False
         self.unwritten: set[Callable[[], None]] = set()
         self._loop = loop
+        self._row = row
+        self._idle = recall is not None and recall.live  # it only does what it did before
+        self._held: list[str] | None = [] if self._idle else None  # records, while that is so
         self._spent: tuple[Amount, Amount] = NOTHING, NOTHING
+        if recall is not None and self._idle:
+            self._spent = Amount(recall.history.usd, recall.history.tokens), NOTHING
+        self._ledger: Ledger | None = None  # of the run, while it goes on
+        self._beat: asyncio.TimerHandle | None = None
         self._turn = 0
         self._left = 0  # turns that are still counted
         self._untold: deque[Callable[[], None]] = deque()
@@ -125,19 +142,43 @@ class Book:
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record; of one that is too large only what it is."""
+        if record["event"] in DEEDS:
+            self._act()
+        elif record["event"] == "question_asked":
+            self._release()
         text = plain_json(record)
         if len(text) > LARGEST:
             head = {name: record[name] for name in ("event", "run", "at") if name in record}
             text = plain_json({**head, "cut": len(text)})
-        self.write_text(text)
+        self._add(text)
 
     def write_text(self, record: str) -> None:
-        """Add a record that is JSON already; known secrets are masked."""
-        self._paper.append(self.run, redact(record))
+        """Add a record of a call, which is JSON already."""
+        if not record.startswith(CANCELLED):
+            self._act()
+        self._add(record)
 
-    def mute(self) -> None:
-        """The program is another one: what it does is no part of the run."""
-        self._mute = True
+    def _add(self, record: str) -> None:
+        """Add a record; known secrets are masked."""
+        record = redact(record)
+        if self._held is None:
+            self._paper.append(self.run, record)
+        else:
+            self._held.append(record)
+        if self._beat is None and self._ledger is not None:
+            self._beat = self._loop.call_later(BEAT, self._beats)
+
+    def _act(self) -> None:
+        """The run does something that it has not done before."""
+        if self._idle:
+            self._idle = False
+            self._release()
+
+    def _release(self) -> None:
+        """This execution is to be known of, whatever becomes of it."""
+        held, self._held = self._held or (), None
+        for record in held:
+            self._paper.append(self.run, record)
 
     def update(self, **columns: Any) -> None:
         """Change what is listed of the run."""
@@ -167,44 +208,94 @@ class Book:
         """Done when everything written so far is on disk."""
         return self._paper.durable()
 
+    # What it takes
+
+    def follow(self, ledger: Ledger) -> None:
+        """The outermost run goes on: keep up to date what it takes, some seconds late.
+
+        Time in which it does nothing is written down too if it has a deadline.
+        """
+        if not self.again:
+            self._ledger = ledger
+            if ledger.deadline is not None and self._beat is None:
+                self._beat = self._loop.call_later(BEAT, self._beats)
+
+    def rest(self) -> None:
+        """It does not go on for now: time that passes does not count."""
+        self._ledger = None
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    def _beats(self) -> None:
+        self._beat, ledger = None, self._ledger
+        if ledger is None:
+            return
+        if self.recall is not None and self.recall.over:
+            self._release()  # calls are made again, and that takes time
+        if self._held is not None:
+            self.follow(ledger)
+        elif ledger.deadline is None:
+            self._list(ledger)
+        else:
+            self._account(ledger)  # it beats again, as this is a record
+
     def spent(self, ledger: Ledger) -> None:
         """Write down what the outermost run has spent, and has under way, if that has changed."""
-        spent, held = ledger.spent, ledger.reserved
-        if spent is not self._spent[0] or held is not self._spent[1]:
-            self._spent = spent, held
-            amounts = {"usd": f"{spent.usd:f}", "tokens": spent.tokens}
-            under_way = {"held_usd": f"{held.usd:f}", "held_tokens": held.tokens}
-            at = self._loop.time()
-            self.write({"event": "spent", "run": self.run, "at": at, **amounts, **under_way})
+        if (ledger.spent, ledger.reserved) != self._spent:
+            self._act()
+            self._account(ledger)
+
+    def _account(self, ledger: Ledger) -> None:
+        spent, held = self._spent = ledger.spent, ledger.reserved
+        amounts = {"usd": f"{spent.usd:f}", "tokens": spent.tokens}
+        under_way = {"held_usd": f"{held.usd:f}", "held_tokens": held.tokens}
+        at = self._loop.time()
+        self.write({"event": "spent", "run": self.run, "at": at, **amounts, **under_way})
+        self._list(ledger)
+
+    def _list(self, ledger: Ledger, **columns: Any) -> None:
+        """Have lists of runs show what the run has taken."""
+        usd, tokens = f"{ledger.spent.usd:f}", ledger.spent.tokens
+        self.update(**columns, seconds=ledger.elapsed, usd=usd, tokens=tokens)
+
+    # How it ends
+
+    def decided(self, error: RunError | None) -> None:
+        """The run has its outcome, which is about to be told.
+
+        An execution that was stopped before it did anything leaves no trace.
+        """
+        if not (self._idle and isinstance(error, HistoryMismatch | RunCancelled)):
+            self._idle = False
+            self._release()
 
     def close(
         self,
-        run: Run[Any],
+        ledger: Ledger,
         value: Any,
         error: RunError | None,
         answer: Callable[[JournalError | None], None],
         *,
         patience: float | None,
     ) -> None:
-        """The run has its outcome: answer whoever awaits it when that is durable.
+        """Answer whoever awaits the run when its outcome is durable.
 
         Args:
-            run: The outermost run.
+            ledger: Of the outermost run.
             value: Its value.
             error: Its error, or None.
             answer: Called once, with what kept the outcome from being written down, or None.
             patience: Seconds after which it is called all the same; None for when it is durable.
         """
-        spent = run.ledger.spent
-        if not isinstance(error, RunPaused):
-            self.update(asks=[])
-        self.update(
-            state=_state(error),
-            note=_note(value if error is None else error),
-            seconds=run.ledger.elapsed,
-            usd=f"{spent.usd:f}",
-            tokens=spent.tokens,
-        )
+        self.rest()
+        if self._idle or isinstance(error, HistoryMismatch):
+            self._restore()
+        else:
+            if not isinstance(error, RunPaused):
+                self.update(asks=[])
+            note = _note(value if error is None else error)
+            self._list(ledger, state=_state(error), note=note)
         written = self._paper.durable()
         timer = None if patience is None else self._loop.call_later(patience, answer, None)
 
@@ -215,6 +306,14 @@ class Book:
             answer(lost if isinstance(lost, JournalError) else None)
 
         written.add_done_callback(done)
+
+    def _restore(self) -> None:
+        """List the run as it was before this execution."""
+        if (row := self._row) is None:
+            self.update(state="interrupted")
+        else:
+            state = "interrupted" if row.state == "running" else row.state
+            self._paper.update(self.run, state=state, asks=list(row.asks), updated=row.updated)
 
     def turn(self) -> int:
         """Number of the loop's turn, as far as turns are counted: for `TURNS` after each end.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.errors import ApprovalDenied, DeadlineExceeded, HistoryMismatch
+from agentflow.errors import ApprovalDenied, HistoryMismatch
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.journal.book import UNWRITTEN, Book
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from agentflow.errors import JournalError, RunError
     from agentflow.executor.models.base import ChatRequest
     from agentflow.executor.run import Run
-
-PATIENCE = 0.04
-"""Seconds that who awaits a run whose deadline has passed waits for its record."""
 
 LINE = 4000
 """Characters of a call that are written down; its step has a digest of all of it."""
@@ -217,12 +214,23 @@ class Notes:
             self.recall.refuse(str(error))
 
     def close(
-        self, value: Any, error: RunError | None, answer: Callable[[JournalError | None], None]
+        self,
+        value: Any,
+        error: RunError | None,
+        answer: Callable[[JournalError | None], None],
+        *,
+        patience: float | None,
     ) -> None:
-        """The outermost run has its outcome: `answer` whoever awaits it when that is durable."""
+        """The outermost run has its outcome: `answer` whoever awaits it when that is durable.
+
+        Args:
+            value: Its value.
+            error: Its error, or None.
+            answer: Called once, with what kept the outcome from being written down, or None.
+            patience: Seconds after which it is called all the same; None for when it is durable.
+        """
         self.spent()
-        late = isinstance(error, DeadlineExceeded)
-        self.book.close(self._run, value, error, answer, patience=PATIENCE if late else None)
+        self.book.close(self._run.ledger, value, error, answer, patience=patience)
 
     def waited(self, seconds: float) -> None:
         """Seconds have passed in which the run only waited for an answer; they do not count."""
