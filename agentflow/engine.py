@@ -18,7 +18,7 @@ from agentflow.budgets.prices import Prices
 from agentflow.caches.caching import Caching
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.speculation.policy import Speculation
-from agentflow.errors import DefinitionError
+from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.audience import Subscriber
 from agentflow.executor.models.base import Model
 from agentflow.executor.services import Limits, Services
@@ -133,11 +133,11 @@ class Engine(Maker):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if left := await self.aclose():
-            import structlog
-
-            log = structlog.get_logger("agentflow.engine")
-            log.warning("did not end when it was cancelled, and was left behind", work=left)
+        try:
+            if left := await self.aclose():
+                _warn("did not end when it was cancelled, and was left behind", work=left)
+        except JournalError as lost:  # its runs have said so
+            _warn("not all that runs did could be written down", why=str(lost))
 
     async def aclose(self) -> list[str]:
         """Cancel what still runs and close every connection.
@@ -235,6 +235,12 @@ class Engine(Maker):
     def settings(self) -> Settings:
         """How models are reached."""
         return self._backends.settings
+
+
+def _warn(what: str, **more: Any) -> None:
+    import structlog
+
+    structlog.get_logger("agentflow.engine").warning(what, **more)
 
 
 def _caching(given: Caching | str | Path | bool) -> Caching | None:
