@@ -102,6 +102,7 @@ __all__ = [
     "Engine",
     "Estimates",
     "Handle",
+    "Journal",
     "Late",
     "Limits",
     "MonteCarlo",

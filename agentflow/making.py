@@ -267,7 +267,7 @@ class Maker(Answering, Starter):
             ledger = within.child(budget)
             ledger.begin(time)
             return ledger
-        ledger = within.child(before.budget or budget)
+        ledger = within.child(before.budget or budget or before.began_with)
         ledger.begin(time, before=before.history.seconds)
         counted = self._counted.get(before.row.id, NOTHING)
         ledger.carry(before.history.usd, before.history.tokens, counted)

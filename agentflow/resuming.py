@@ -36,6 +36,7 @@ class Before:
         live: Whether calls that it does not have are made.
         in_doubt: What becomes of calls that may have been made.
         budget: In place of the one it began with, or None.
+        began_with: The budget it began with, or was given last; for a target that has none.
     """
 
     row: RunRow
@@ -44,6 +45,7 @@ class Before:
     live: bool = True
     in_doubt: InDoubt = "ask"
     budget: Budget | None = None
+    began_with: Budget | None = None
 
 
 def described(target: Target) -> dict[str, Any]:
@@ -93,8 +95,10 @@ def read_before(store: JournalStore, run: str, in_doubt: InDoubt, budget: Budget
     store.claim(run)
     again = row.state == "failed"
     history = Reading(run, store.blob).read(store.records(run), again=again)
-    limits = budget or recorded_budget(row.target)
-    return Before(row, history, again=again, in_doubt=in_doubt, budget=limits)
+    began_with = recorded_budget(row.target)
+    return Before(
+        row, history, again=again, in_doubt=in_doubt, budget=budget, began_with=began_with
+    )
 
 
 def recorded_budget(data: Mapping[str, Any]) -> Budget | None:
