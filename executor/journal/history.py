@@ -257,7 +257,7 @@ class Reading:
         elif step in self._earlier:
             earlier = self._earlier.pop(step)
             if earlier is None:
-                del intents[step]
+                intents.pop(step, None)
             else:
                 intents[step] = earlier
 
