@@ -213,7 +213,8 @@ def held_by_line() -> dict[str, int]:
     for one in tracemalloc.take_snapshot().statistics("lineno"):
         [frame] = one.traceback
         if frame.filename not in (__file__, tracemalloc.__file__):  # this very list
-            found[f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno}"] = one.size
+            where = "/".join(frame.filename.split(os.sep)[-3:])
+            found[f"{where}:{frame.lineno}"] = one.size
     return found
 
 

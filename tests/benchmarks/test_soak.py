@@ -86,7 +86,7 @@ def test_what_is_flat_holds() -> None:
     [
         ("rss", "resident memory, growth, plain"),
         ("blocks", "blocks that Python holds, growth, plain"),
-        ("descriptors", "descriptors, growth, plain"),
+        ("descriptors", "descriptors, more of them, plain"),
         ("seconds", "p99 of latency, growth, plain"),
         ("work", "work of a run by pace, growth, plain"),
     ],
