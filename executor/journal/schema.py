@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from agentflow._private import check_owner
 from agentflow.errors import JournalError
 from agentflow.executor.journal.rows import LARGEST
 
@@ -128,10 +130,16 @@ def create(path: Path) -> None:
 
 def _check_file(path: Path) -> None:
     """Refuse a file that is not the user's or holds nothing; keep others from reading it."""
-    about = path.stat()
-    if about.st_uid != os.getuid():
+    try:
+        files = [check_owner(path.with_name(f"{path.name}{end}")) for end in ("", "-wal", "-shm")]
+    except PermissionError as error:
+        raise JournalError(f"the journal {error}", path=str(path)) from None
+    about = files[0]
+    if about is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if about.st_nlink > 1:  # who goes on with a run is known by locks beside the file's name
         raise JournalError(
-            f"the journal {path} belongs to another user: name a file of your own", path=str(path)
+            f"the journal {path} has another name as well: remove one of the two", path=str(path)
         )
     if about.st_size == 0:
         raise JournalError(

@@ -26,6 +26,14 @@ TEXT = 4000
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 
+_JSON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
 _PLAIN = (str, int, bool, type(None))
 
 
@@ -59,7 +67,14 @@ class Encoder:
         Raises:
             Exception: It is not what the tool gives now; whatever its type's validators raise.
         """
-        return self._codec(tool).decode(data) if typed else json.loads(data)
+        if typed:
+            return self._codec(tool).decode(data)
+        value = json.loads(data)
+        declared = tool.spec.returns or {}
+        wanted = _JSON_TYPES.get(declared.get("type", ""))
+        if wanted is not None and declared.keys() <= {"type", "title"} and type(value) not in wanted:
+            raise ValueError(f"{type(value).__name__} in place of {declared['type']}")
+        return value
 
     def _codec(self, tool: Tool[..., Any]) -> Codec:
         tool = tool.origin

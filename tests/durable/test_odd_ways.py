@@ -432,3 +432,86 @@ async def test_errors_of_a_run_say_what_is_wrong(world: World, path: Path) -> No
         world.broken = {"a"}
         with pytest.raises(RunError, match="LookupError: a"):
             await gone_on(engine, run, flow)
+
+
+async def test_all_that_a_run_failed_for_is_tried_again(world: World, path: Path) -> None:
+    @workflow
+    async def flow() -> list[Any]:
+        ends = await settled(world.look("a"), world.look("b"), world.look("c"))
+        if any(end.status == "failed" for end in ends):
+            raise RuntimeError("not all of them")
+        return [end.value for end in ends]
+
+    world.broken = {"a", "c"}
+    async with Engine(journal=path) as engine:
+        with pytest.raises(RunFailed):
+            await engine.run(flow)
+        world.broken = set()
+        assert await gone_on(engine, rows(path)[0].id, flow) == ["A", "B", "C"]
+    assert world.calls == ["look a", "look b", "look c", "look a", "look c"]
+
+
+async def test_what_cleaned_up_after_a_stop_may_be_called_for_itself_later(
+    world: World, path: Path
+) -> None:
+    @workflow
+    async def flow() -> str:
+        try:
+            await world.look("a")
+        finally:
+            await world.send("clean")
+        return await world.look("b")
+
+    async with Engine(journal=path) as engine:
+        run = await stopped(engine, flow, 0.5)
+        run = await stopped(engine, flow, 1.5, run)
+        assert await gone_on(engine, run, flow) == "B"
+    assert world.calls == ["look a", "send clean", "look a", "send clean", "look b", "look b"]
+
+
+async def test_a_lost_value_that_cannot_be_had_again_now_may_be_had_later(
+    world: World, path: Path
+) -> None:
+    broken: list[bool] = []
+
+    @tool(reads="web")
+    async def odd():  # type: ignore[no-untyped-def]  # it declares no result
+        if broken:
+            raise LookupError(broken.pop())
+        return 1, 2
+
+    @workflow
+    async def flow() -> str:
+        try:
+            await odd()
+        except LookupError:
+            return await world.look("instead")
+        return await world.look("a")
+
+    async with Engine(journal=path) as engine:
+        run = await stopped(engine, flow, 0.5)
+        broken.append(True)
+        with pytest.raises(RunError):
+            await gone_on(engine, run, flow)
+        assert await gone_on(engine, run, flow) == "A"
+
+
+async def test_a_tool_that_gives_another_type_now_is_refused(world: World, path: Path) -> None:
+    def program(kind: type) -> Any:
+        async def give():  # type: ignore[no-untyped-def]  # set below
+            return kind("12")
+
+        give.__annotations__["return"] = kind
+        given = tool(pure=True)(give)
+
+        @workflow
+        async def flow() -> list[Any]:
+            return [await given(), await world.look("a")]
+
+        return flow
+
+    async with Engine(journal=path) as engine:
+        run = await stopped(engine, program(str), 0.5)
+        with pytest.raises(HistoryMismatch, match="another type"):
+            await gone_on(engine, run, program(int))
+        assert await gone_on(engine, run, program(str)) == ["12", "A"]

@@ -359,3 +359,18 @@ def test_durability_decides_whether_commits_are_synced(
         assert db.execute("PRAGMA synchronous").fetchone() == (synchronous,)
         assert db.execute("PRAGMA fullfsync").fetchone() == (synchronous - 1,)
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("kind", ["link", "second name"])
+def test_a_journal_of_two_names_is_refused(tmp_path: Path, kind: str) -> None:
+    """Who goes on with a run is known by locks beside the file's name."""
+    path, other = tmp_path / "journal.db", tmp_path / "other.db"
+    store = JournalStore(path)
+    store.open()
+    store.close()
+    if kind == "link":
+        other.symlink_to(path)
+    else:
+        other.hardlink_to(path)
+    with pytest.raises(JournalError, match="link" if kind == "link" else "another name"):
+        JournalStore(other).open()

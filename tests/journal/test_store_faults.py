@@ -100,7 +100,7 @@ def test_a_file_that_was_cut_is_damaged(whole: Path, refused: Refused, length: f
 def test_a_folder_in_the_place_of_the_file_is_said(path: Path, refused: Refused) -> None:
     path.mkdir(mode=0o700, parents=True)
 
-    assert "the journal cannot be opened" in refused()
+    assert "is no regular file" in refused()
 
 
 def test_a_folder_that_others_may_write_to_is_refused(path: Path, refused: Refused) -> None:
