@@ -16,8 +16,7 @@ import shapes
 from harness import Goal
 from shapes import Run, Shape
 
-from agentflow import Engine, tool, workflow
-from agentflow.executor.journal.journal import Journal
+from agentflow import Engine, Journal, tool, workflow
 
 Kept: TypeAlias = Literal["", "process", "power"]
 """What the journal survives; empty for no journal."""

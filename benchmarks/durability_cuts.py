@@ -17,10 +17,9 @@ from typing import Any
 import durability_program as program
 from harness import Goal, table
 
-from agentflow import Engine
+from agentflow import Engine, Journal
 from agentflow.errors import AgentflowError
 from agentflow.executor.journal.history import Reading
-from agentflow.executor.journal.journal import Journal
 from agentflow.executor.journal.store import JournalStore
 
 HEADER, FRAME_HEADER = 32, 24

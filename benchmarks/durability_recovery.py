@@ -13,8 +13,7 @@ from typing import Any
 import shapes
 from harness import Goal, monotonic, table
 
-from agentflow import Engine, tool, workflow
-from agentflow.executor.journal.journal import Journal
+from agentflow import Engine, Journal, tool, workflow
 from agentflow.executor.journal.store import JournalStore
 
 DEPTH, WIDTH = 100, 100

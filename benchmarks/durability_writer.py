@@ -12,9 +12,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import durability_program as program
 
-from agentflow import Engine
+from agentflow import Engine, Journal
 from agentflow.errors import JournalError, RunPaused
-from agentflow.executor.journal.journal import Journal
 from agentflow.executor.run import Run
 
 Kind: TypeAlias = Literal["workflow", "plan", "task"]
