@@ -356,3 +356,37 @@ def test_what_was_in_doubt_stays_so_when_it_was_refused_the_next_time(desk: Desk
     assert desk.made == []
     desk.answer(path, Answer("approve"))
     assert desk.resume(flow, path=path, budget=Budget(usd="5")) == "paid"
+
+
+def test_so_it_does_when_it_was_announced_again_and_then_refused(desk: Desk) -> None:
+    strict: list[bool] = []
+
+    @tool(writes="bank", check={"number": refuses(strict)})
+    async def pay(number: int) -> str:
+        desk.made.append("pay")
+        return "paid"
+
+    @tool(pure=True)
+    async def five() -> int:
+        return 5
+
+    @workflow
+    async def flow() -> str:
+        return await pay(five().ref)
+
+    path = desk.path()
+    desk.run(flow, path=path)
+    desk.made.clear()
+    kept = [record["event"] for record in records(path)]
+    path = desk.cut(path, kept.index("intent") + 1)
+    strict.append(True)
+    with pytest.raises(RunFailed):
+        desk.resume(flow, path=path, in_doubt="retry")
+    strict.clear()
+
+    with pytest.raises(RunPaused) as paused:
+        desk.resume(flow, path=path)
+
+    assert len(of(path, "intent")) == 2
+    assert "broke off" in paused.value.asks[0]["why"]
+    assert desk.made == []
