@@ -56,14 +56,23 @@ def answer(store: JournalStore, run: str, question: str | None, given: Answer) -
     row = store.run(run)
     known = store.answers(row.id)
     open_ones = [ask for ask in row.asks if ask["question"] not in known]
+    again = [ask for ask in row.asks if question in (None, *names(ask))]
+    asks = row.asks if len(again) == 1 else open_ones
     try:
-        ask = pick(open_ones if question is None else row.asks, question, row.id)
+        ask = pick(asks, question, row.id)
     except LookupError as error:
         raise JournalError(str(error), path=str(store.path), run=row.id) from None
     check(ask, given)
     before = known.get(ask["question"])
-    if before is None or (before.verdict, given.verdict) != ("deny", "deny"):
+    if before is None:
         store.answer(row.id, ask["question"], given.verdict, _text(given), given.by)
+    elif not _alike(before, given):
+        raise JournalError(
+            f"{place(ask)} {ask['call']} was answered with {before.verdict!r} by {before.by} "
+            "already, and that stays",
+            path=str(store.path),
+            run=row.id,
+        )
     return ask
 
 
@@ -125,6 +134,13 @@ def read(stored: rows.Answer) -> Answer:
 def stated(given: Answer) -> Answer:
     """An answer as it is once it has been in the journal."""
     return read(rows.Answer(given.verdict, _text(given), given.by, 0.0))
+
+
+def _alike(before: rows.Answer, given: Answer) -> bool:
+    """Whether an answer says what was said before; the reasons may differ."""
+    if given.verdict == "done" and before.value != _text(given):
+        return False
+    return before.verdict == given.verdict
 
 
 def _text(given: Answer) -> str | None:

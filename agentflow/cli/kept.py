@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from agentflow.cli.output import gist
 from agentflow.errors import JournalError
+from agentflow.executor.answering import Ask
+from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 
 Record = Mapping[str, Any]
 
 _ENDED = {"node_finished": "done", "node_failed": "failed", "node_cancelled": "cancelled"}
+
+_FIRST = ("asked", "begun", "open", "failed", "done", "cancelled")
+"""What is said of a map of which elements differ."""
+
+_STEP = re.compile(r"(.*#\d+)(\[\d+\])?")  # the name of a question begins with one
+_MAP = re.compile(r"[(=, ]each [\[$]")
+
+
+@dataclass(slots=True)
+class _Part:
+    """A call, or one element of a map."""
+
+    status: str = "waiting"
+    seconds: float = 0.0
+    told: str = ""
+    question: str = ""
+    asked: float | None = None  # since when somebody is asked
+    waited: float = 0.0  # seconds for an answer
 
 
 @dataclass(slots=True)
@@ -25,22 +46,48 @@ class KeptCall:
         step: What names it in every execution of the run.
         line: It in the notation.
         tool: What it calls.
-        status: ``waiting``, ``begun`` (it may have been made, and nobody knows), ``asked`` or how
-            it ended.
-        seconds: How long it took; of a map all elements together.
-        told: What it gave, or why it failed, in a few words.
-        elements: How many of its elements ended, if it is a map.
         usd: What its model calls cost.
+        parts: What is known of it, or of each element of the map, by step.
     """
 
     step: str
     line: str
     tool: str
-    status: str = "waiting"
-    seconds: float = 0.0
-    told: str = ""
-    elements: int = 0
     usd: Decimal = Decimal(0)
+    parts: dict[str, _Part] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """How it stands.
+
+        It is ``waiting``, ``begun`` (it may have been made, and nobody knows), ``asked``, ``open``
+        (a run that has not ended), or how it ended.
+        """
+        if self.step in self.parts:
+            return self.parts[self.step].status
+        known = {part.status for part in self.parts.values()}
+        return next((status for status in _FIRST if status in known), "waiting")
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, without the time for answers; of a map all elements together."""
+        return sum(part.seconds for part in self.parts.values())
+
+    @property
+    def told(self) -> str:
+        """What it gave, or why it failed, in a few words."""
+        return next((part.told for part in self.parts.values() if part.told), "")
+
+    @property
+    def elements(self) -> int:
+        """How many of its elements ended, if it is a map."""
+        ended = _ENDED.values()
+        return sum(step != self.step and part.status in ended for step, part in self.parts.items())
+
+    @property
+    def above(self) -> str:
+        """The run that it is a call of: a step, or the name of the outermost run."""
+        return self.step.rpartition("/")[0]
 
     @property
     def depth(self) -> int:
@@ -66,15 +113,20 @@ class KeptRun:
     """What the records of a run say.
 
     Attributes:
-        calls: Its calls and those of its nested runs, in the order they were made, by step.
+        run: Its id.
+        calls: Its calls and those of its nested runs, by step: each run in the order in which its
+            calls were made, behind the call that it is.
         sessions: How often it was begun or gone on with.
         damage: Why its records could not be read to their end; empty if they were.
     """
 
+    run: str
     calls: dict[str, KeptCall] = field(default_factory=dict)
     sessions: int = 0
     damage: str = ""
+    _finished: bool = False
     _stopping: bool = False
+    _announced: set[str] = field(default_factory=set)  # in this session, and not in doubt before
     _steps: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def take(self, record: Record, blob: Callable[[str], bytes]) -> None:
@@ -83,62 +135,136 @@ class KeptRun:
         if kind == "session":
             self.sessions += 1
             self._stopping = False
+            self._announced.clear()
         elif kind == "plan_extended":
             self._planned(record)
         elif kind == "intent":
-            self._of(record["step"], record["tool"]).status = "begun"
+            self._intended(record)
         elif kind == "question_asked":
-            self._of(record["question"], record["tool"]).status = "asked"
+            self._asked(record)
         elif kind == "question_answered":
-            self._of(record["question"], record["tool"]).status = "waiting"
+            self._answered(record)
         elif kind == "stopping":
             self._stopping = True
         elif kind in _ENDED:
             self._ended(kind, record, blob)
         elif kind == "node_skipped" and (step := self._step(record)) in self.calls:
-            call = self.calls[step]
-            call.status, call.told = "skipped", str(record["reason"])
+            self.calls[step].parts = {step: _Part("skipped", told=str(record["reason"]))}
         elif kind == "model_replied" and (step := self._step(record)) in self.calls:
             self.calls[step].usd += Decimal(record["usd"])
+        elif kind == "run_finished":
+            self._finished |= record["run"] == self.run
+
+    def settle(self, asks: Collection[Ask]) -> None:
+        """All records are taken: say what follows from them, and put the calls in order.
+
+        Args:
+            asks: What the run still asks.
+        """
+        questions = {ask["question"] for ask in asks}
+        for call in self.calls.values():
+            for step, part in list(call.parts.items()):
+                if part.status == "asked" and part.question not in questions:
+                    _reopen(call, step, part)
+            if not call.parts and _MAP.search(call.line) and self._is_over(call.above):
+                call.parts[call.step] = _Part("done", told="0 elements")
+        self.calls = {call.step: call for call in self._in_order()}
+
+    def _in_order(self) -> Iterator[KeptCall]:
+        below: dict[str, dict[str, list[KeptCall]]] = {}
+        for call in self.calls.values():
+            whole = _step_of(call.above)[0]
+            runs = below.setdefault(whole if whole in self.calls else "", {})
+            runs.setdefault(call.above, []).append(call)
+        ahead = [call for calls in below.pop("", {}).values() for call in calls][::-1]
+        while ahead:
+            yield (call := ahead.pop())
+            nested = [call for calls in below.pop(call.step, {}).values() for call in calls]
+            ahead += nested[::-1]
+
+    def _is_over(self, above: str) -> bool:
+        """Whether a run is known to have got to its end."""
+        if (call := self.calls.get(_step_of(above)[0])) is None:
+            return self._finished
+        return above in call.parts and call.parts[above].status == "done"
 
     def _planned(self, record: Record) -> None:
         each = zip(record["nodes"], record["steps"], record["lines"], strict=True)
         for node, step, line in each:
             tool = line.partition(" = ")[2].partition("(")[0]
-            self.calls.setdefault(step, KeptCall(step, line, tool))
+            call = self.calls.setdefault(step, KeptCall(step, line, tool))
             self._steps[record["run"], node] = step
+            if (nested := self.calls.get(_step_of(call.above)[0])) is not None:
+                nested.parts.setdefault(call.above, _Part("open"))
+
+    def _intended(self, record: Record) -> None:
+        part = self._part(record["step"], record["tool"])
+        if part.status == "waiting":
+            self._announced.add(record["step"])
+        part.status = "begun"
+
+    def _asked(self, record: Record) -> None:
+        whole, step = _step_of(record["question"])
+        if (call := self.calls.get(whole)) is not None:
+            part = call.parts.setdefault(step, _Part())
+            part.status, part.question, part.asked = "asked", record["question"], record["at"]
+
+    def _answered(self, record: Record) -> None:
+        whole, step = _step_of(record["question"])
+        if (call := self.calls.get(whole)) is None or (part := call.parts.get(step)) is None:
+            return
+        if part.asked is not None:
+            part.waited += record["at"] - part.asked
+            part.asked = None
+        if part.status == "asked":
+            _reopen(call, step, part)
 
     def _ended(self, kind: str, record: Record, blob: Callable[[str], bytes]) -> None:
-        call = self._of(record["step"], record["tool"])
-        spent = record["at"] - record["began"]
-        is_element = record["element"] is not None
+        step = record["step"]
         if kind == "node_cancelled" and self._stopping:
-            call.status = call.status if call.status in ("asked", "begun") else "waiting"
+            if record.get("called") is False and step in self._announced:
+                self._announced.remove(step)
+                del self.calls[_step_of(step)[0]].parts[step]
             return  # it is made when the run goes on
-        call.elements += is_element
-        call.seconds = call.seconds + spent if is_element else spent
-        if call.status != "failed" or not is_element:
-            call.status = _ENDED[kind]
+        part = self._part(step, record["tool"])
+        part.seconds = max(0.0, record["at"] - record["began"] - part.waited)
+        part.waited, part.status, part.told = 0.0, _ENDED[kind], ""
         if kind == "node_failed":
-            call.told = str(record["error"]["message"])
-        elif kind == "node_finished":
-            call.told = "" if is_element else _told(record, blob)
+            part.told = str(record["error"]["message"])
+        elif kind == "node_finished" and record["element"] is None:
+            part.told = _told(record, blob)
 
-    def _of(self, step: str, tool: str) -> KeptCall:
-        whole = step.partition("[")[0]  # an element is part of its map
-        return self.calls.setdefault(whole, KeptCall(whole, tool, tool))
+    def _part(self, step: str, tool: str) -> _Part:
+        whole = _step_of(step)[0]
+        call = self.calls.setdefault(whole, KeptCall(whole, tool, tool))
+        return call.parts.setdefault(step, _Part())
 
     def _step(self, record: Record) -> str:
         return self._steps.get((record["run"], record["node"]), "")
 
 
-def read_kept(store: JournalStore, run: str) -> KeptRun:
+def _step_of(name: str) -> tuple[str, str]:
+    """The call that a name begins with, and the same with the element of a map."""
+    found = _STEP.match(name)
+    return (name, name) if found is None else (found[1], found[0])
+
+
+def _reopen(call: KeptCall, step: str, part: _Part) -> None:
+    """A question is none any more, and what it was about is not known to have ended."""
+    if part.question.startswith(f"{step}?"):
+        part.status = "begun"  # it was in doubt, and is
+    else:
+        del call.parts[step]
+
+
+def read_kept(store: JournalStore, row: RunRow) -> KeptRun:
     """What is known of a run, as far as its records can be read."""
-    kept = KeptRun()
+    kept = KeptRun(row.id)
     try:
-        _take_all(kept, store.records(run), store)
+        _take_all(kept, store.records(row.id), store)
     except JournalError as error:
         kept.damage = str(error)
+    kept.settle(row.asks)
     return kept
 
 

@@ -16,7 +16,7 @@ from agentflow.cli.progress import price
 from agentflow.cli.recipe import Recipe, recipe_of
 from agentflow.cli.screen import columns, fit, terminal_width
 from agentflow.errors import DefinitionError
-from agentflow.executor.answering import Ask, place
+from agentflow.executor.answering import Ask, handle, place
 from agentflow.executor.journal.rows import RunRow
 
 STATES = ("running", "paused", "interrupted", "finished", "failed", "cancelled", "damaged")
@@ -31,11 +31,13 @@ _MARKS = {
     "cancelled": "✗",
     "begun": "?",
     "asked": "?",
+    "open": "·",
     "waiting": "·",
 }
 _WORDS = {
     "begun": "may have been made: nobody knows",
     "asked": "asks",
+    "open": "not finished",
     "cancelled": "cancelled",
     "waiting": "not made",
 }
@@ -52,8 +54,8 @@ def table(rows: Sequence[RunRow], options: Any) -> Iterator[str]:
         yield _fitted(line)
         for ask in row.asks:
             yield _fitted(f"  asks: {ask_line(ask)}")
-        if row.asks:
-            yield f"  {words_for('approve', row.id, options)}"
+            names = [handle(ask, row.asks)] if len(row.asks) > 1 else []
+            yield f"  {words_for('approve', row.id, options, *names)}"
 
 
 def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
@@ -81,10 +83,12 @@ def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
 
 def asks_of(run: str, asks: Iterable[Ask], options: Any) -> Iterator[str]:
     """What a run asks, with what to type."""
+    asks = list(asks)
     for ask in asks:
+        name = handle(ask, asks)
         yield f"asks: {ask_line(ask)}"
-        yield f"  {words_for('approve', run, options, place(ask))}"
-        yield f"  {words_for('deny', run, options, place(ask))}"
+        yield f"  {words_for('approve', run, options, name)}"
+        yield f"  {words_for('deny', run, options, name)}"
 
 
 def ask_line(ask: Ask) -> str:
@@ -166,8 +170,8 @@ def _calls(kept: KeptRun) -> Iterator[str]:
     for call, name in zip(calls, named, strict=True):
         spent = duration(call.seconds) if call.status in ("done", "failed") else ""
         spent += f", {price(call.usd)}" if call.usd else ""
-        elements = f"{counted(call.elements, 'element')} " if call.elements else ""
-        what = f"{elements}{_WORDS.get(call.status, '')}{call.told}".strip()
+        elements = counted(call.elements, "element") if call.elements else ""
+        what = ", ".join(filter(None, [elements, _WORDS.get(call.status), call.told]))
         padding = " " * (width - columns(name))
         yield f"{_MARKS[call.status]} {name}{padding}  {spent:>8}  {what}"
 

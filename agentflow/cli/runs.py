@@ -76,7 +76,7 @@ def _list(store: JournalStore, options: Any) -> int:
 
 def _show(store: JournalStore, options: Any, name: str) -> int:
     row = _now(store, store.run(name))
-    kept = read_kept(store, row.id)
+    kept = read_kept(store, row)
     if options.json:
         calls = [call.as_dict() for call in kept.calls.values()]
         told_of = {"sessions": kept.sessions, "calls": calls, "damage": kept.damage or None}

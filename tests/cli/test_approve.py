@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,18 @@ async def mail(first: str, second: str) -> list[str]:
 async def both(first: str, second: str) -> list[str]:
     """Asks for all at once."""
     return await send.map([first, second])
+
+
+@workflow
+async def one(to: str) -> str:
+    """A run of its own."""
+    return await send(to)
+
+
+@workflow
+async def apart(first: str, second: str) -> list[str]:
+    """Asks in several runs, whose calls are all the first of theirs."""
+    return await one.map([first, second])
 '''
 
 
@@ -133,6 +146,21 @@ def test_of_several_questions_one_is_named_or_all_are_answered(cli: Cli, sent: S
     assert (cli("resume", other, "-q").code, sorted(sent())) == (codes.OK, ["c@x", "d@x"])
 
 
+def test_questions_of_nested_runs_have_commands_that_can_be_copied(cli: Cli, sent: Sent) -> None:
+    done = cli("run", "ask.py:apart", "a@x", "b@x", "-q")
+    commands = [line for line in done.err.splitlines() if line.startswith("  agentflow")]
+    run = shlex.split(commands[0])[2]
+    listed = [line for line in cli("runs").out.splitlines() if line.startswith("  agentflow")]
+    shown = [line for line in cli("runs", "show", run).out.splitlines() if "  agentflow" in line]
+
+    assert (shown, listed) == (commands, [commands[0], commands[2]])
+    done = cli(*shlex.split(commands[0])[1:])
+    assert (done.code, done.out.count("approved: "), done.out.count("asks: ")) == (codes.OK, 1, 1)
+    assert cli("approve", run, "$1").out.startswith('approved: $1 send(to="b@x")')  # what is left
+    assert cli(*shlex.split(commands[0])[1:]).code == codes.OK
+    assert (cli("resume", run, "-q").code, sorted(sent())) == (codes.OK, ["a@x", "b@x"])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -159,9 +187,13 @@ def test_an_answer_stays(cli: Cli) -> None:
     assert cli("approve", run).code == codes.OK
 
     assert cli("approve", run, "$1").code == codes.OK
+    assert cli("approve", run).out.startswith("approved: $1 send(")
     done = cli("deny", run, "$1")
 
-    assert (done.code, "was answered with 'approve'" in done.err) == (codes.FAILED, True)
+    assert (done.code, done.out) == (codes.FAILED, "")
+    assert done.err.startswith(
+        "agentflow deny: $1 send(to=\"a@x\") was answered with 'approve' by "
+    )
 
 
 def test_scripts_approve_everything_or_have_to_keep_the_run(cli: Cli, sent: Sent) -> None:

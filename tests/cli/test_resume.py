@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,18 @@ async def tell(text: str) -> str:
 async def order(name: str, *, times: int = 1) -> list[str]:
     """Look, buy."""
     return [await look(name), *[await buy(name) for _ in range(times)]]
+
+
+@workflow
+async def one(name: str) -> str:
+    """Look, buy, as a run of its own."""
+    return await look(name) + await buy(name)
+
+
+@workflow
+async def orders(names: list[str]) -> list[str]:
+    """Several such runs."""
+    return await one.map(names)
 
 
 @workflow
@@ -354,3 +367,32 @@ def test_there_has_to_be_a_journal_and_a_run(cli: Cli) -> None:
     run = cli("run", "shop.py:look", "tea", "--json", "-q").json["run"]
     done = cli("resume", "x" + run)
     assert (done.code, f"Did you mean '{run}'?" in done.err) == (codes.FAILED, True)
+
+
+def test_the_calls_of_nested_runs_are_shown_as_they_stand(
+    cli: Cli, crashed: Callable[..., str]
+) -> None:
+    run = crashed("shop.py:orders", '["tea", "jam"]')
+
+    def calls() -> list[tuple[str, str]]:
+        told = cli("runs", "show", run, "--json").json["calls"]
+        lines = [call["call"].partition("  #")[0].partition(" = ")[2] for call in told]
+        return list(zip(lines, [call["status"] for call in told], strict=True))
+
+    assert calls() == [
+        ('one(each ["tea", "jam"])', "open"),
+        ('look("tea")', "done"),
+        ('buy("tea")', "begun"),
+        ('look("jam")', "done"),
+        ('buy("jam")', "begun"),
+    ]
+    shown = cli("runs", "show", run).out
+    assert "  not finished\n" in shown and "  may have been made: nobody knows\n" in shown
+
+    asked = cli("resume", run, "-q").err.splitlines()
+    assert ('buy("tea")', "asked") in calls() and len(calls()) == 5
+    approve = next(line for line in asked if line.startswith("  agentflow approve"))
+    assert cli(*shlex.split(approve)[1:]).code == codes.OK
+    assert [status for _, status in calls()] == ["open", "done", "begun", "done", "asked"]
+    assert cli("approve", run, "--all").code == cli("resume", run, "-q").code == codes.OK
+    assert {status for _, status in calls()} == {"done"}

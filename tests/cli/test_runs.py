@@ -44,6 +44,12 @@ async def spread(n: int) -> int:
 
 
 @workflow
+async def nothing() -> list[int]:
+    """A map without elements."""
+    return await big.map([])
+
+
+@workflow
 async def mail(to: str) -> str:
     """Asks."""
     await big(2000)
@@ -153,6 +159,8 @@ def test_what_failed_what_was_mapped_and_what_is_large_is_shown(cli: Cli) -> Non
     assert shown.out.endswith(f"to go on: agentflow resume {failed}\n")
     (call,) = cli("runs", "show", spread, "--json").json["calls"]
     assert (call["tool"], call["status"], call["elements"]) == ("big", "done", 2)
+    (call,) = cli("runs", "show", run(cli, "more.py:nothing"), "--json").json["calls"]
+    assert (call["status"], call["told"]) == ("done", "0 elements")
     mail = cli("runs", "show", run(cli, "more.py:mail", "a@x")).out
     assert "2,000 items" in mail  # kept under its digest
 
