@@ -92,7 +92,7 @@ class Running(Stopping):
             return
         if self.parts.waiting:
             self.parts.claim(slot, call)
-        if self.teller is not None:
+        if self.teller is not None and slot not in self._places:
             self.teller.started(slot, 1)
         if call.timeout is not None:
             self.timers.start(slot, call.timeout)
@@ -172,6 +172,8 @@ class Running(Stopping):
         if ended is None:
             if (place := self._places.get(slot)) is not None:
                 await place.take()
+                if self.teller is not None:
+                    self.teller.started(slot, 1)
             self._time(slot, call)
         return ended
 

@@ -134,7 +134,7 @@ class Notes:
     def _lost(self, event: events.NodeFailed | events.NodeCancelled) -> None:
         """A call ended without a value; one that had not begun will do so again by itself."""
         place = (event.node, event.element)
-        began = self._begun.pop(place, None)
+        began = self._begun.pop(place, event.at if place in self._recalled else None)
         if began is None or (place in self._recalled and not self.book.again):
             return
         if isinstance(event, events.NodeFailed):
