@@ -153,8 +153,8 @@ class Inquiry:
             try:
                 data = str(answer.value).encode()
                 return Finished(slot, notes.book.encoder.decode(call.tool, data, typed=True))
-            except ValueError as error:
-                why = f"{why}; it does not give what it was said to have given ({error})"
+            except Exception as error:  # noqa: BLE001  # whatever the tool's own type raises
+                why = f"{why}; it cannot have given {_head(data)}: {_problem(error)}"
                 name += "!"
 
     async def _answer(self, slot: int, question: Question, policy: InDoubt) -> Answer | None:
@@ -198,6 +198,23 @@ def _effect_of(tool: str, call: BoundCall) -> Effect:
     if tool != call.tool.name and isinstance(fallback, Tool) and fallback.name == tool:
         return fallback.effect
     return call.tool.effect if tool == call.tool.name else Effect()
+
+
+def _head(data: bytes) -> str:
+    """A value that somebody gave as JSON, as far as it is shown."""
+    text = data.decode()
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a value, in one line."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return described(error)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = "".join(f"{part}: " for part in first["loc"])
+    return f"{place}{first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _shown(tool: str, arguments: Mapping[str, Any]) -> str:

@@ -121,10 +121,7 @@ class Questions:
     async def _asked(self, entry: _Open) -> Answer:
         question, run = entry.question, entry.run
         if self._journal is None and self._run.host.answerer is None:
-            raise DefinitionError(
-                f"{question.tool} asks before it is called, and there is nobody to ask: give "
-                "Engine(approve=...), or Engine(journal=...) to have the run wait for an answer"
-            )
+            raise _unanswered(question, "there is nobody to ask: give Engine(approve=...), or")
         self._open[question.id] = entry
         run.driver.waiting.add(entry.slot)
         node, element = run.driver.state.where(entry.slot)
@@ -202,6 +199,11 @@ class Questions:
             if answer is not None:
                 answering.check(entry.question.listed(), answer)
                 await self._keep(entry, answer)
+            elif self._journal is None:
+                left = (
+                    f"{BY_CALLBACK} left it open, for which nothing waits without a journal: give"
+                )
+                raise _unanswered(entry.question, left)
         except Exception as error:  # noqa: BLE001  # whatever the callback raises
             if self._journal is None:
                 entry.fail(error)
@@ -318,6 +320,13 @@ class Questions:
             lines.append(f"{ask['call']}: {ask['why']}")
             lines.append(f"  agentflow approve {run.id} {name}, or agentflow deny {run.id} {name}")
         run.pause("\n".join([*lines, f"then agentflow resume {run.id}"]), asks)
+
+
+def _unanswered(question: Question, why: str) -> DefinitionError:
+    return DefinitionError(
+        f"{question.tool} asks before it is called, and {why} Engine(journal=...) to have the run "
+        "wait for an answer"
+    )
 
 
 def _is_async(answerer: Any) -> bool:

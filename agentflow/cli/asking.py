@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from agentflow.cli.output import is_terminal
 from agentflow.cli.screen import Screen
@@ -13,9 +13,10 @@ from agentflow.errors import DefinitionError
 from agentflow.tools.approval import Answer, Answerer, Question
 
 _CHOICES = {
-    "approval": "[y]es, [n]o, [l]ater",
-    "doubt": "[y] make it again, [n] let it fail, [v] it was made: give its value, [l]ater",
+    "approval": "[y]es, [n]o",
+    "doubt": "[y] make it again, [n] let it fail, [v] it was made: give its value",
 }
+_LATER = ("", "l", "later")
 
 
 def answerer(options: Any, screen: Screen, *, waits: bool) -> Answerer | None:
@@ -30,7 +31,7 @@ def answerer(options: Any, screen: Screen, *, waits: bool) -> Answerer | None:
         return approve_all
     shows = not (options.json or options.events or options.quiet)
     if shows and is_terminal(sys.stdin) and is_terminal(sys.stderr):
-        return Asker(screen)
+        return Asker(screen, waits=waits)
     return None if waits else refuse
 
 
@@ -39,7 +40,7 @@ async def approve_all(question: Question) -> bool | None:
     return True if question.kind == "approval" else None
 
 
-async def refuse(question: Question) -> None:
+async def refuse(question: Question) -> NoReturn:
     """Nobody can be asked.
 
     Raises:
@@ -56,14 +57,20 @@ class Asker:
 
     Args:
         screen: Where the run is shown; it waits meanwhile.
+        waits: Whether a question may be left open: the run is kept.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, *, waits: bool) -> None:
         self._screen = screen
+        self._waits = waits
         self._turn = asyncio.Lock()
 
     async def __call__(self, question: Question) -> Answer | None:
-        """Ask; None if the question is left open."""
+        """Ask; None if the question is left open.
+
+        Raises:
+            DefinitionError: It is, or nobody is there any more, and the run cannot wait.
+        """
         async with self._turn:
             self._screen.insist(_put(question))
             self._screen.hold()
@@ -74,15 +81,18 @@ class Asker:
 
     async def _answered(self, question: Question) -> Answer | None:
         """What is answered in the end: what is none is asked again."""
-        choices = _CHOICES[question.kind]
+        choices = _CHOICES[question.kind] + (", [l]ater" if self._waits else "")
         while True:
-            word = (await _prompted(f"{choices}? ")).strip().lower()
+            line = await _prompted(f"{choices}? ")
+            word = line.strip().lower()
             if word in ("y", "yes"):
                 return Answer("approve", by="who ran it")
             if word in ("n", "no"):
                 return Answer("deny", by="who ran it")
-            if word in ("", "l", "later"):
+            if self._waits and word in _LATER:
                 return None
+            if not line:
+                await refuse(question)
             given = await self._value() if (word, question.kind) == ("v", "doubt") else None
             if given is not None:
                 return given

@@ -15,6 +15,7 @@ import pytest
 from agentflow.cli import codes
 from agentflow.cli.asking import Asker
 from agentflow.cli.screen import Screen
+from agentflow.errors import DefinitionError
 from agentflow.tools.approval import Answer, Question
 
 from .conftest import Done
@@ -255,16 +256,30 @@ async def test_who_sits_there_is_asked(
 ) -> None:
     person.types(typed)
 
-    assert await Asker(Screen(sys.stderr))(question(kind)) == answer
+    assert await Asker(Screen(sys.stderr), waits=True)(question(kind)) == answer
 
     shown = capsys.readouterr().err
     assert 'send(to="a[2J")' in shown and "it asks" in shown and "[l]ater? " in shown
 
 
+async def test_where_nothing_waits_there_is_no_later(
+    person: Person, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asker = Asker(Screen(sys.stderr), waits=False)
+    person.types("l\n\nn\n")
+
+    assert await asker(question()) == Answer("deny", by="who ran it")
+    assert capsys.readouterr().err.count("[y]es, [n]o? ") == 3
+
+    person.types("\x04")
+    with pytest.raises(DefinitionError, match="waits for an answer"):
+        await asker(question())
+
+
 async def test_one_question_is_asked_at_a_time(
     person: Person, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asker = Asker(Screen(sys.stderr))
+    asker = Asker(Screen(sys.stderr), waits=True)
     person.types("y\nn\n")
 
     async with asyncio.timeout(30):
@@ -277,7 +292,7 @@ async def test_a_question_that_somebody_else_answered_is_taken_away(
     person: Person, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = Screen(sys.stderr)
-    asked = asyncio.ensure_future(Asker(screen)(question()))
+    asked = asyncio.ensure_future(Asker(screen, waits=True)(question()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 

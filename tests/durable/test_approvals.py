@@ -200,6 +200,17 @@ def test_with_nobody_to_ask_the_call_fails_and_says_what_to_give(mail: Mail) -> 
     assert isinstance(failed.value.__cause__, DefinitionError)
 
 
+def test_what_is_left_open_without_a_journal_fails(desk: Desk, mail: Mail) -> None:
+    async def main() -> Any:
+        async with Engine(approve=says(None)) as engine:
+            return await engine.run(mail.flow)
+
+    with pytest.raises(RunFailed, match="left it open") as failed:
+        run_virtual(main())
+    assert isinstance(failed.value.__cause__, DefinitionError)
+    assert desk.made == []
+
+
 def test_other_calls_go_on_and_what_they_gave_is_kept(desk: Desk, mail: Mail) -> None:
     path = desk.path()
     with pytest.raises(RunPaused) as paused:
@@ -232,8 +243,12 @@ def test_a_run_that_still_works_takes_an_answer_that_another_process_gives(
 @pytest.mark.parametrize("kept", [True, False])
 def test_an_engine_takes_answers_for_a_run_that_works(desk: Desk, mail: Mail, kept: bool) -> None:
     async def main() -> Any:
+        async def thinks(_question: Question) -> bool:
+            await asyncio.sleep(60.0)
+            return False
+
         where: Any = {"journal": desk.path()} if kept else {}
-        async with Engine(approve=says(None), **where) as engine:
+        async with Engine(approve=says(None) if kept else thinks, **where) as engine:
             run = engine.start(mail.both)
             await asyncio.sleep(1.0)
             assert desk.made == ["look a", "look b"]
