@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from agentflow import clock, events
 from agentflow.budgets.ledger import NOTHING, Amount, Ledger
 from agentflow.errors import HistoryMismatch, JournalError, RunCancelled, RunError, RunPaused
-from agentflow.executor.journal.values import Encoder, plain_json
+from agentflow.executor.journal.values import Encoder, plain_json, quick_json
 from agentflow.redaction import redact, redacted
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import as_text
@@ -186,6 +186,8 @@ class Book:
 
     def kept(self, tool: Tool[..., Any], value: Any) -> str:
         """What a record says of the value of a call: the value, or why it is not kept."""
+        if (quick := quick_json(value)) is not None:
+            return f'"value":{quick}'
         encoded = self.encoder.encode(tool, value)
         why = f"{tool.name} gave a {type(value).__name__}, which JSON does not keep, or a secret"
         if encoded is not None:
@@ -242,6 +244,9 @@ class Book:
 
     def spent(self, ledger: Ledger) -> None:
         """Write down what the outermost run has spent, and has under way, if that has changed."""
+        spent, held = self._spent
+        if ledger.spent is spent and ledger.reserved is held:
+            return  # most calls cost nothing, and comparing amounts takes a while
         if (ledger.spent, ledger.reserved) != self._spent:
             self._act()
             self._account(ledger)

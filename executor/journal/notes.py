@@ -129,7 +129,7 @@ class Notes:
             return
         tool = self._run.tool(event.tool)
         kept = self.book.kept(tool, event.value)
-        self._ended("node_finished", event, began, kept)
+        self._ended("node_finished", event, began, f'"nested":true,{kept}' if nests(tool) else kept)
 
     def _lost(self, event: events.NodeFailed | events.NodeCancelled) -> None:
         """A call ended without a value; one that had not begun will do so again by itself."""
@@ -137,23 +137,23 @@ class Notes:
         began = self._begun.pop(place, event.at if place in self._recalled else None)
         if began is None or (place in self._recalled and not self.book.again):
             return
+        nested = '"nested":true,' if nests(self._run.tool(event.tool)) else ""
         if isinstance(event, events.NodeFailed):
+            if isinstance(event.error, ApprovalDenied):
+                nested = ""  # it never began
             data = failure_data(event.error)
             lost = f'"lost":{json.dumps(data["lost"])},' if "lost" in data else ""
-            self._ended("node_failed", event, began, f'{lost}"error":{plain_json(data)}')
+            self._ended("node_failed", event, began, f'{nested}{lost}"error":{plain_json(data)}')
         else:
             asked = "true" if event.node in self._named else "false"
-            self._ended("node_cancelled", event, began, f'"asked":{asked}')
+            self._ended("node_cancelled", event, began, f'{nested}"asked":{asked}')
 
     def _ended(self, name: str, event: events.NodeEvent, began: float, kept: str) -> None:
         node, element = event.node, event.element
         step = self._run.naming.step(node, element)
-        if (node, element) in self._uncalled:
+        if self._uncalled and (node, element) in self._uncalled:
             self._uncalled.remove((node, element))
             kept = f'"called":false,{kept}'
-        refused = isinstance(getattr(event, "error", None), ApprovalDenied)
-        if nests(self._run.tool(event.tool)) and not refused:
-            kept = f'"nested":true,{kept}'
         if self.recall is not None:
             self.recall.passed(step)
         self.book.write_text(

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from agentflow.caches.codec import Codec, same
 from agentflow.errors import AgentflowError
-from agentflow.redaction import holds_secret
+from agentflow.redaction import holds_secret, redact
 from agentflow.tools.tool import Tool
 from agentflow.wording import described
 
@@ -25,6 +26,12 @@ TEXT = 4000
 """Characters of a failure's text that are kept."""
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
+
+SHORT = 1000
+"""Characters of a text that is a short one."""
+
+_WORD = 1 << 63
+_CONSTANTS = {None: "null", True: "true", False: "false"}
 
 _JSON_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -72,7 +79,11 @@ class Encoder:
         value = json.loads(data)
         declared = tool.spec.returns or {}
         wanted = _JSON_TYPES.get(declared.get("type", ""))
-        if wanted is not None and declared.keys() <= {"type", "title"} and type(value) not in wanted:
+        if (
+            wanted is not None
+            and declared.keys() <= {"type", "title"}
+            and type(value) not in wanted
+        ):
             raise ValueError(f"{type(value).__name__} in place of {declared['type']}")
         return value
 
@@ -82,6 +93,17 @@ class Encoder:
         if codec is None:
             codec = self._codecs[tool] = Codec(tool.signature)
         return codec
+
+
+def quick_json(value: Any) -> str | None:
+    """A short plain value as JSON, as most are; None for any other, or if it holds a secret."""
+    kind = type(value)
+    if kind is str and len(value) < SHORT and value.isascii():
+        text: str = encode_basestring_ascii(value)
+        return text if redact(text) is text else None
+    if kind is int and -_WORD < value < _WORD:
+        return f"{value}"
+    return _CONSTANTS.get(value) if kind is bool or value is None else None
 
 
 def plain_data(value: Any) -> Any:
