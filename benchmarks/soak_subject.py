@@ -200,9 +200,10 @@ def look(runs: int) -> Sample:
 
 
 def pace() -> float:
-    """Seconds of work of a fixed computation."""
+    """Seconds of work of a fixed computation, which needs memory as runs do."""
     began = time.thread_time()
-    sum(len(str(number)) for number in range(10_000))
+    names = {number: str(number) for number in range(30_000)}
+    sum(len(names[number * 7_919 % len(names)]) for number in names)
     return time.thread_time() - began
 
 
