@@ -163,9 +163,9 @@ class KeptRun:
         """
         questions = {ask["question"] for ask in asks}
         for call in self.calls.values():
-            for step, part in list(call.parts.items()):
+            for step, part in call.parts.items():
                 if part.status == "asked" and part.question not in questions:
-                    _reopen(call, step, part)
+                    _reopen(step, part)
             if not call.parts and _MAP.search(call.line) and self._is_over(call.above):
                 call.parts[call.step] = _Part("done", told="0 elements")
         self.calls = {call.step: call for call in self._in_order()}
@@ -217,7 +217,7 @@ class KeptRun:
             part.waited += record["at"] - part.asked
             part.asked = None
         if part.status == "asked":
-            _reopen(call, step, part)
+            _reopen(step, part)
 
     def _ended(self, kind: str, record: Record, blob: Callable[[str], bytes]) -> None:
         step = record["step"]
@@ -249,12 +249,10 @@ def _step_of(name: str) -> tuple[str, str]:
     return (name, name) if found is None else (found[1], found[0])
 
 
-def _reopen(call: KeptCall, step: str, part: _Part) -> None:
+def _reopen(step: str, part: _Part) -> None:
     """A question is none any more, and what it was about is not known to have ended."""
-    if part.question.startswith(f"{step}?"):
-        part.status = "begun"  # it was in doubt, and is
-    else:
-        del call.parts[step]
+    in_doubt = part.question.startswith(f"{step}?")
+    part.status = "begun" if in_doubt else "waiting"
 
 
 def read_kept(store: JournalStore, row: RunRow) -> KeptRun:

@@ -147,7 +147,7 @@ class Progress:
 
     def _cancelled(self, event: events.NodeCancelled) -> None:
         call = self._tally.of(event)
-        if event.element is None and call.began is not None and not call.asked:
+        if event.element is None and call.began is not None and call.status != "asked":
             self._say("cancelled", _timed(call), event.run)
 
     def _asks(self, event: events.QuestionAsked) -> None:

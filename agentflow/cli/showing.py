@@ -165,7 +165,7 @@ class Show:
             "seconds": round(self._tally.seconds, 6),
             "usage": self._tally.usage(),
             "prompts": self._tally.prompts.as_dict(self._replicas),
-            "limits": used(run.ledger, self._tally.seconds),
+            "limits": used(run.ledger),
             "allocation": self._tally.samples.as_dict(),
             "passes": passes(run),
             **self._tally.savings.as_dict(),

@@ -54,7 +54,7 @@ def within(tally: Tally, ledger: Ledger) -> Iterator[str]:
     if limits.tokens is not None:
         used.append(f"{spent.tokens:,} of {limits.tokens:,} tokens used")
     if limits.deadline is not None:
-        used.append(f"{duration(tally.seconds)} of {duration(limits.deadline)} taken")
+        used.append(f"{duration(ledger.elapsed)} of {duration(limits.deadline)} taken")
     saved = tally.samples.saved
     if saved >= WORTH_TELLING:
         used.append(f"{price(saved)} saved by cancelling samples")
@@ -83,7 +83,7 @@ def repeated(run: Run[Any]) -> Iterator[str]:
         )
 
 
-def used(ledger: Ledger, seconds: float) -> dict[str, Any]:
+def used(ledger: Ledger) -> dict[str, Any]:
     """What was used of each limit, as plain data; None is without limit."""
     limits, spent = ledger.budget, ledger.spent
     return {
@@ -92,7 +92,7 @@ def used(ledger: Ledger, seconds: float) -> dict[str, Any]:
         "tokens": limits.tokens,
         "tokens_spent": spent.tokens,
         "deadline": limits.deadline,
-        "seconds": round(seconds, 6),
+        "seconds": round(ledger.elapsed, 6),
     }
 
 

@@ -43,7 +43,8 @@ class Call:
         hedged: How often it, or an element, had a second attempt beside a slow first one.
         hidden: Seconds of its work that were over before it was certain; None if it began then.
         told: What it reported last.
-        asked: Whether somebody is asked before it is made, and has not answered.
+        asked: Since when somebody is asked before it is made, and has not answered; or None.
+        waited: Seconds for which it only waited for an answer.
         error: Why it failed.
     """
 
@@ -61,7 +62,8 @@ class Call:
     hedged: int = 0
     hidden: float | None = None
     told: str = ""
-    asked: bool = False
+    asked: float | None = None
+    waited: float = 0.0
     error: str = ""
 
     @property
@@ -77,8 +79,10 @@ class Call:
 
     @property
     def seconds(self) -> float:
-        """How long it took, waiting between attempts included."""
-        return 0.0 if self.began is None or self.ended is None else self.ended - self.began
+        """How long it took, waiting between attempts included, and for answers not."""
+        if self.began is None or self.ended is None:
+            return 0.0
+        return max(0.0, self.ended - self.began - self.waited)
 
     def as_dict(self) -> dict[str, Any]:
         """The call as plain data."""
@@ -213,10 +217,10 @@ class Tally:
         self.of(event).hidden = event.hidden
 
     def _asked(self, event: events.QuestionAsked) -> None:
-        self.of(event).asked = True
+        self.of(event).asked = event.at
 
     def _answered(self, event: events.QuestionAnswered) -> None:
-        self.of(event).asked = False
+        _heard(self.of(event), event.at)
 
     def _emitted(self, event: events.NodeEmitted) -> None:
         self.of(event).told = gist(event.data)
@@ -227,12 +231,20 @@ class Tally:
             call.settled += 1
             return
         call.status, call.ended = ENDED[type(event)], event.at
-        if call.asked and isinstance(event, events.NodeCancelled):
-            call.status = "asked"
+        if call.asked is not None:
+            call.status = "asked" if isinstance(event, events.NodeCancelled) else call.status
+            _heard(call, event.at)
         if isinstance(event, events.NodeFailed):
             call.error = f"{type(event.error).__name__}: {event.error}"
         elif isinstance(event, events.NodeSkipped):
             call.error = event.reason
+
+
+def _heard(call: Call, at: float) -> None:
+    """Nobody is asked about a call any more."""
+    if call.asked is not None and not call.elements:  # those of a map wait side by side
+        call.waited += at - call.asked
+    call.asked = None
 
 
 _REACTIONS: Mapping[type[events.Event], Callable[[Tally, Any], None]] = {

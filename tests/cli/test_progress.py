@@ -127,6 +127,23 @@ def test_calls_are_counted() -> None:
     assert tally.seconds == 2.0
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_time_for_an_answer_is_not_the_call_s(answered: bool) -> None:
+    tally, call = Tally(), (0, "send", None)
+    asked = ("mail/send:1#0", "approval", "send()", "it asks")
+    tally.take(events.NodeStarted("r", 1.0, *call))
+    tally.take(events.QuestionAsked("r", 1.5, *call, *asked))
+    if answered:
+        tally.take(events.QuestionAnswered("r", 60.5, *call, asked[0], "approve", "", "ada"))
+        tally.take(events.NodeFinished("r", 61.0, *call, "sent"))
+    else:
+        tally.take(events.NodeCancelled("r", 60.5, *call))
+
+    (send,) = tally.calls.values()
+    expected = (1.0, "done") if answered else (0.5, "asked")
+    assert (send.seconds, send.status) == expected
+
+
 def test_reuse_and_guesses_are_counted_by_reason() -> None:
     call = ("r", 1.0, 0, "fetch")
     savings = counted(

@@ -16,6 +16,8 @@ from agentflow import clock
 from agentflow.cli import codes
 from agentflow.cli.listing import age
 from agentflow.executor.journal.portable import load
+from agentflow.executor.journal.rows import Batch
+from agentflow.executor.journal.store import JournalStore
 
 from .conftest import Done
 
@@ -165,6 +167,25 @@ def test_what_failed_what_was_mapped_and_what_is_large_is_shown(cli: Cli) -> Non
     assert "2,000 items" in mail  # kept under its digest
 
 
+def test_the_time_for_an_answer_is_not_the_call_s(cli: Cli, journal: Path) -> None:
+    name = run(cli, "flow.py:total", "0")
+    step, call = "total/send:1#0", {"run": name, "node": 0, "tool": "send", "element": None}
+    records = [
+        {"event": "plan_extended", "nodes": [0], "steps": [step], "lines": ["$1 = send()"]},
+        {"event": "question_asked", "at": 1.5, "question": step},
+        {"event": "question_answered", "at": 60.5, "question": step},
+        {"event": "node_finished", "began": 1.0, "at": 61.0, "step": step, "value": "sent"},
+    ]
+    store = JournalStore(journal)
+    store.claim(name)
+    store.write(Batch(lines={name: [json.dumps(call | record) for record in records]}))
+    store.close()
+
+    (told,) = cli("runs", "show", name, "--json").json["calls"]
+
+    assert (told["status"], told["seconds"], told["told"]) == ("done", 1.0, '"sent"')
+
+
 def test_what_is_asked_is_listed_with_what_to_type(cli: Cli) -> None:
     name = run(cli, "more.py:mail", "a@x")
 
@@ -265,9 +286,6 @@ def test_damage_is_said_and_the_other_runs_are_listed(cli: Cli, journal: Path) -
 
 
 def test_records_that_make_no_sense_are_damage(cli: Cli, journal: Path) -> None:
-    from agentflow.executor.journal.rows import Batch
-    from agentflow.executor.journal.store import JournalStore
-
     name = run(cli, "flow.py:total", "2")
     store = JournalStore(journal)
     store.claim(name)

@@ -134,6 +134,7 @@ def test_a_single_model_needs_no_line_of_its_own() -> None:
 
 def test_the_summary_says_what_was_used_of_each_limit_and_what_was_saved() -> None:
     ledger = Ledger(Budget(usd="0.05", tokens=20_000, deadline="30s"))
+    ledger.begin(lambda: 7.0, before=2.0)  # an earlier sitting counts
     ledger.reserve("0.02", 3000).settle("0.0125", 1234)
 
     [line] = within(counted(), ledger)
