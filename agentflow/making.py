@@ -354,7 +354,7 @@ class Maker(Answering, Starter):
             return book
         ordered = not (before.live and isinstance(target.what, Task))
         recall = Recall(before.history, loop, ordered=ordered, live=before.live)
-        book = Book(paper, identity, loop, self._encoder, recall, before.in_doubt)
+        book = Book(paper, identity, loop, self._encoder, recall, before.in_doubt, before.row)
         book.open({}, again=before.again)
         return book
 
