@@ -135,8 +135,12 @@ def test_an_engine_without_a_journal_knows_only_what_is_asked_now() -> None:
 
 
 def test_an_engine_without_a_journal_says_what_is_asked_now(shop: Any) -> None:
+    async def thinks(_question: Any) -> bool:
+        await asyncio.sleep(60.0)
+        return False
+
     async def main() -> Any:
-        async with Engine(approve=lambda _question: None) as engine:
+        async with Engine(approve=thinks) as engine:
             run = engine.start(shop)
             await asyncio.sleep(1)
             with pytest.raises(DefinitionError, match="several questions"):
