@@ -31,6 +31,7 @@ from agentflow.resuming import (
     described,
     read_before,
     revived,
+    with_arguments,
     with_budget,
 )
 from agentflow.starting import Starter, Target
@@ -156,6 +157,8 @@ class Maker(Answering, Starter):
                 found = revived(before.row.target, self.tools, self.plan)
                 args, kwargs = given.args or found.args, given.kwargs or found.kwargs
                 given = Target(found.what, args, kwargs)
+            elif not given.args and not given.kwargs:
+                given = with_arguments(given, before.row.target)
             check_same(before.row, given)
             if budget is not None:
                 journal.update(row.id, target=with_budget(before.row.target, budget))

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import Any
 
@@ -112,6 +112,14 @@ def with_budget(data: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
     if "fields" in data:
         return {**data, "fields": {**data["fields"], "budget": limits}}
     return {**data, "budget": limits}
+
+
+def with_arguments(target: Target, data: Mapping[str, Any]) -> Target:
+    """A target with the arguments that were written down, if it is a workflow."""
+    given = data.get("arguments")
+    if given is None or not isinstance(target.what, Workflow):
+        return target
+    return replace(target, args=tuple(given["args"]), kwargs=given["kwargs"])
 
 
 def check_same(row: RunRow, target: Target) -> None:

@@ -67,9 +67,13 @@ def job_of(row: RunRow, target: Target | None, options: Any, endpoint: Endpoint)
     """What goes on; the run of a program is found again by the engine."""
     if target is not None:
         return job_for(target, options, endpoint)
+    found = None
     if row.kind == "workflow":
-        load(str(row.target.get("file") or row.target.get("module")))
-    return Job(None, tools=tuple(toolbox(options).values()), streams=row.kind == "task")
+        found = load(str(row.target.get("file") or row.target.get("module")))
+        for part in str(row.target.get("name")).split("."):
+            found = getattr(found, part, None)
+        found = found if row.target.get("module") == "__main__" else None  # by its own name
+    return Job(found, tools=tuple(toolbox(options).values()), streams=row.kind == "task")
 
 
 def _reopening(run: str, job: Job, given: Any) -> Begin:

@@ -452,6 +452,12 @@ async def test_the_budget_it_began_with_holds_whoever_gives_the_program(path: Pa
             await engine.resume(run, three, in_doubt="retry")
 
 
+async def test_a_program_that_is_given_has_the_arguments_it_began_with(path: Path) -> None:
+    async with Engine(journal=path) as engine:
+        run = await cancelled(engine, two, "a", "b")
+        assert await engine.resume(run, two) == ["A", "B"]
+
+
 async def test_another_workflow_is_refused_by_name(path: Path) -> None:
     async with Engine(journal=path) as engine:
         run = await cancelled(engine, two, "a", "b")
