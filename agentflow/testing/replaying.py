@@ -17,7 +17,7 @@ from agentflow.errors import AgentflowError, HistoryMismatch, JournalError, RunE
 from agentflow.executor.journal.history import History, Reading
 from agentflow.executor.journal.portable import RecordedRun, load
 from agentflow.executor.run import Run
-from agentflow.resuming import Before, revived
+from agentflow.resuming import Before, revived, with_arguments
 from agentflow.starting import Target
 from agentflow.testing.clock import run_virtual
 from agentflow.tools.tool import Tool
@@ -111,6 +111,8 @@ async def _replay(
         if target is None:
             found = revived(row.target, engine.tools, engine.plan)
             given = Target(found.what, args or found.args, kwargs or found.kwargs)
+        elif not args and not kwargs:
+            given = with_arguments(given, row.target)
         run = engine.rerun(given, Before(row, then, live=False, budget=Budget()), paper)
         unkept = await _followed(run)
         again, whole = list(paper.records), run.done
