@@ -69,7 +69,7 @@ async def test_those_that_are_refused_at_once_ask_it_only_once_more(world: Any) 
 async def test_a_server_that_still_refuses_what_it_says_it_takes_is_told_nothing(
     world: Any,
 ) -> None:
-    def strange(call: ChatCall) -> Fault | str:
+    def strange(call: ChatCall) -> Any:
         told = "cache_salt" in call.body
         return Fault.status(400, "not with a salt") if told else "Hello."
 
@@ -154,7 +154,7 @@ async def test_a_request_without_anything_added_is_sent_once(world: Any) -> None
 
 
 async def test_what_the_user_has_said_is_to_be_added_is_not_left_out(world: Any) -> None:
-    def router(call: ChatCall) -> Fault:
+    def router(call: ChatCall) -> Any:
         return Fault.status(400, f"no route {call.body.get('route')}")
 
     world.replica("a", SERVING, router)
@@ -208,7 +208,7 @@ async def test_requests_that_wait_for_slots_that_are_gone_are_placed_anew(world:
 async def test_slots_that_a_server_refuses_are_not_asked_for_again(world: Any) -> None:
     slots = 4
 
-    def strict(call: ChatCall) -> Fault | str:
+    def strict(call: ChatCall) -> Any:
         gone = call.body.get("id_slot", -1) >= slots
         return Fault.status(400, "Invalid slot ID") if gone else "Hello."
 

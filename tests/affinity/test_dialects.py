@@ -254,7 +254,7 @@ async def test_a_vllm_server_that_takes_sessions_is_told_them(world: Any) -> Non
 
 
 async def test_one_that_does_not_know_sessions_is_told_nothing_of_them(world: Any) -> None:
-    def older(call: ChatCall) -> Fault | str:
+    def older(call: ChatCall) -> Any:
         return Fault.status(400, "Extra inputs") if "session_id" in call.body else "Hello."
 
     assert await detected(world, model=older, server="vllm") == VLLM

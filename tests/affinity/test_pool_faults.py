@@ -261,7 +261,7 @@ async def test_servers_that_were_all_broken_and_are_well_again_lose_no_request(w
 async def test_a_request_that_servers_break_at_is_repeated_as_often_as_the_policy_says(
     world: Any,
 ) -> None:
-    def breaks(call: ChatCall) -> Fault | str:
+    def breaks(call: ChatCall) -> Any:
         return Fault.status(500) if "poison" in str(call.messages) else WORDS
 
     world.replica("a", model=breaks)

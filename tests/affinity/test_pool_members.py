@@ -376,7 +376,7 @@ def test_a_replica_is_in_the_list_once(again: Any) -> None:
 
 
 @pytest.mark.parametrize("room", [{"slots": 0}, {"slots": -1}, {"capacity": 0}, {"capacity": -5}])
-async def test_a_replica_has_room_for_something(world: Any, room: dict[str, int]) -> None:
+async def test_a_replica_has_room_for_something(world: Any, room: Any) -> None:
     spec = ReplicaSpec("http://c/v1", **room)
     with pytest.raises(DefinitionError, match=r"http://c/v1: \w+=.* must be 1 or more"):
         Pool([spec], "modelled")

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -169,8 +169,9 @@ def test_what_failed_what_was_mapped_and_what_is_large_is_shown(cli: Cli) -> Non
 
 def test_the_time_for_an_answer_is_not_the_call_s(cli: Cli, journal: Path) -> None:
     name = run(cli, "flow.py:total", "0")
-    step, call = "total/send:1#0", {"run": name, "node": 0, "tool": "send", "element": None}
-    records = [
+    step = "total/send:1#0"
+    call: dict[str, Any] = {"run": name, "node": 0, "tool": "send", "element": None}
+    records: list[dict[str, Any]] = [
         {"event": "plan_extended", "nodes": [0], "steps": [step], "lines": ["$1 = send()"]},
         {"event": "question_asked", "at": 1.5, "question": step},
         {"event": "question_answered", "at": 60.5, "question": step},
@@ -178,7 +179,7 @@ def test_the_time_for_an_answer_is_not_the_call_s(cli: Cli, journal: Path) -> No
     ]
     store = JournalStore(journal)
     store.claim(name)
-    store.write(Batch(lines={name: [json.dumps(call | record) for record in records]}))
+    store.write(Batch(lines={name: [json.dumps({**call, **record}) for record in records]}))
     store.close()
 
     (told,) = cli("runs", "show", name, "--json").json["calls"]

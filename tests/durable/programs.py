@@ -181,8 +181,8 @@ class Programs:
         @workflow
         async def queues() -> list[Any]:
             ends = settled(*[self.narrow(n) for n in (3, 1, 2)])
-            more = self.narrow.with_(join="settled").map([4, 2, 5])
-            sums = [end.value for end in await ends if end.status == "done"]
+            more: Any = self.narrow.with_(join="settled").map([4, 2, 5])
+            sums = [end.value or 0 for end in await ends if end.status == "done"]
             return [sums, [end.value for end in await more], await self.narrow(sum(sums) + 10)]
 
         return queues

@@ -581,7 +581,7 @@ def test_events_tell_what_is_asked_and_answered_and_the_pause_is_the_last(
     desk.resume(mail.flow, path=path, engine={"subscribers": [seen.append]})
     (told,) = [event for event in seen if isinstance(event, events.QuestionAnswered)]
     assert (told.question, told.verdict, told.by) == (asked.question, "approve", "eve")
-    assert isinstance(seen[-1], events.RunFinished)
+    assert seen[-1].as_dict()["event"] == "run_finished"
 
 
 def test_a_stream_of_events_ends_with_the_pause(desk: Desk, mail: Mail) -> None:
@@ -645,7 +645,7 @@ def test_a_journal_that_cannot_be_written_asks_nobody(desk: Desk, mail: Mail) ->
     path.mkdir()
     with pytest.raises(RunFailed, match="JournalError"):
         desk.run(flow, path=path, approve=answer)
-    assert asked == desk.made == []
+    assert not asked and not desk.made
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -70,10 +70,10 @@ class Author:
         """The answer to a task in which it may call a tool."""
 
         async def main() -> str:
-            http = _http.client(transport=ScriptedServer(self, pace=SLOW).transport())
+            http = _http.client(transport=ScriptedServer(cast("Any", self), pace=SLOW).transport())
             model = OpenAIBackend("http://scripted/v1", "tiny", http=http)
             await model.connect()
-            given = {"journal": path} if path else {}
+            given: dict[str, Any] = {"journal": path} if path else {}
             async with Engine(model=model, tools=[made], **given, **engine) as running:
                 if resumed:
                     return str(await running.resume(resumed))

@@ -238,7 +238,8 @@ def test_a_call_that_is_stopped_while_its_intent_is_written_is_not_made(desk: De
 
 
 def test_a_call_that_waits_for_a_thread_is_not_made_when_it_is_stopped(desk: Desk) -> None:
-    release, stop = threading.Event(), []
+    release = threading.Event()
+    stop: list[Any] = []
 
     def heard(event: Event) -> None:
         if isinstance(event, NodeCancelled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -308,7 +309,7 @@ async def test_a_run_that_a_task_calls_has_its_order(world: World, path: Path) -
         await asyncio.gather(branch("slow", 0.3), branch("quick", 0.1))
         return [*order, await world.look("last")]
 
-    def model(call: ChatCall) -> list[Any]:
+    def model(call: ChatCall) -> Any:
         turns = sum(message["role"] == "assistant" for message in call.messages)
         return ["Done."] if turns else [Call("race", {})]
 
@@ -329,12 +330,12 @@ class Shape(BaseModel):
     sides: int
 
 
-FAILURES = {
+FAILURES: dict[str, Callable[[], object]] = {
     "pydantic": lambda: Shape.model_validate({"sides": "many"}),
     "file": lambda: open("/nowhere/at/all").close(),
     "group": lambda: (_ for _ in ()).throw(ExceptionGroup("several", [ValueError("one")])),
     "unicode": lambda: b"\xff".decode(),
-    "key": lambda: {}["missing"],
+    "key": lambda: dict[str, str]()["missing"],
 }
 
 
@@ -370,11 +371,11 @@ async def test_a_type_that_changes_what_it_reads_is_not_applied_twice(
     loud = Annotated[str, AfterValidator(lambda text: f"{text}!")]
 
     @tool(pure=True)
-    async def price() -> dollars:  # type: ignore[valid-type]  # a name for the annotation
-        return "$12"
+    async def price() -> dollars:
+        return "$12"  # type: ignore[return-value]  # its type reads it
 
     @tool(pure=True)
-    async def shout() -> loud:  # type: ignore[valid-type]  # likewise
+    async def shout() -> loud:
         return "hi"
 
     @workflow

@@ -57,7 +57,7 @@ def test_a_task_does_again_what_it_did(desk: Desk, strategy: Any) -> None:
     run_task(desk, strategy, path, [])
     desk.made.clear()
 
-    tools = [programs.double, programs.look, programs.note, programs.put]
+    tools: list[Any] = [programs.double, programs.look, programs.note, programs.put]
     seen = replay(recorded(path), tools=tools)
 
     assert seen.whole and len(seen.calls) == 4 and desk.made == []

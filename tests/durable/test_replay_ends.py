@@ -32,7 +32,8 @@ def made(kind: type) -> Any:
 
 @pytest.mark.parametrize("shape", [made, lambda kind: {"found": [made(kind), 1]}])
 def test_an_object_is_the_same_if_its_type_is(desk: Desk, shape: Any) -> None:
-    programs, path, kind = Programs(desk.made, desk.ended), desk.path(), Thing
+    programs, path = Programs(desk.made, desk.ended), desk.path()
+    kind: type = Thing
 
     @workflow
     async def flow() -> Any:
@@ -49,7 +50,8 @@ def test_an_object_is_the_same_if_its_type_is(desk: Desk, shape: Any) -> None:
 
 
 def test_a_failure_that_names_an_object_is_the_same_if_its_type_is(desk: Desk) -> None:
-    programs, path, kind = Programs(desk.made, desk.ended), desk.path(), Thing
+    programs, path = Programs(desk.made, desk.ended), desk.path()
+    kind: type = Thing
 
     @workflow
     async def flow() -> Any:

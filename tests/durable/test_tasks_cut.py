@@ -49,10 +49,11 @@ def plan(call: ChatCall) -> list[Any]:
 def run(desk: Desk, strategy: Any, path: Path, asked: list[int], resumed: str = "") -> str:
     """Begin the task, or go on with it; how many requests that took is added to `asked`."""
     programs = Programs(desk.made, desk.ended)
-    tools = [programs.double, programs.look, programs.note, programs.put]
+    tools: list[Any] = [programs.double, programs.look, programs.note, programs.put]
 
     async def main() -> str:
-        server = ScriptedServer({"react": react, "plan": plan}[strategy], pace=Pace(0.2, 0.05))
+        model_of: Any = {"react": react, "plan": plan}[strategy]
+        server = ScriptedServer(model_of, pace=Pace(0.2, 0.05))
         http = _http.client(transport=server.transport())
         model = OpenAIBackend("http://scripted/v1", "tiny", http=http)
         await model.connect()

@@ -57,7 +57,7 @@ async def test_so_has_one_that_reports_what_it_does(engine: Engine, options: Any
 
     @workflow
     async def flow() -> None:
-        await put()
+        await put()  # type: ignore[call-arg]  # the engine fills it in
 
     await stopped(engine, flow, after=0.5)
 

@@ -226,7 +226,7 @@ KINDS = (
     *(runs_a_program, fetches_a_page, asks_a_model, does_it_itself),
 )
 
-STUBBORN = {is_deaf: ["ignore"], hangs_in_a_thread: ["agentflow-1"]}
+STUBBORN: dict[Any, list[str]] = {is_deaf: ["ignore"], hangs_in_a_thread: ["agentflow-1"]}
 """What cannot be ended, and under which name it is given up on."""
 
 
@@ -270,7 +270,7 @@ async def streamed_to_a_reader_that_leaves(engine: Engine, flow: Flow, world: Wo
     stream = engine.stream(flow)
     await anext(stream)
     await world.going.wait()
-    await stream.aclose()
+    await stream.aclose()  # type: ignore[attr-defined]  # a generator, said to be an iterator
 
 
 async def of_an_engine_that_is_closed(engine: Engine, flow: Flow, world: World) -> None:
@@ -305,7 +305,9 @@ def tasks() -> set[asyncio.Task[Any]]:
     return {
         task
         for task in asyncio.all_tasks()
-        if not task.get_coro().__qualname__.startswith(("World.", "HttpConnection."))
+        if not getattr(task.get_coro(), "__qualname__", "").startswith(
+            ("World.", "HttpConnection.")
+        )
     }
 
 
