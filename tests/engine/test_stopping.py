@@ -347,7 +347,7 @@ async def test_nothing_is_left_of_a_run(
         return Fault.stall("Half of ", "it", after=1)
 
     async with asyncio.timeout(PATIENT), world.served(), ScriptedServer(model) as server:
-        before = tasks(), children(), descriptors()
+        before, there = (tasks(), children(), descriptors()), ours()
         engine = Engine(
             model="m",
             base_url=server.base_url,
@@ -361,9 +361,9 @@ async def test_nothing_is_left_of_a_run(
         assert [each.partition(" ")[0] for each in left] == STUBBORN.get(kind, [])
         assert len(tasks() - before[0]) == (kind is is_deaf)
         world.release.set()
-        for thread in ours():
+        for thread in ours() - there:
             await asyncio.to_thread(thread.join, PATIENT)
-        assert not ours()
+        assert not ours() - there
         if rest := tasks() - before[0]:
             await asyncio.wait(rest)
         assert children() == before[1]
