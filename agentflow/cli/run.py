@@ -49,7 +49,13 @@ async def _run(target: Target, options: Any) -> int:
                 job = job_for(target, options, endpoint)
                 journal = await for_run(options, settings, screen)
                 asks = answerer(options, screen, waits=journal is not None)
-                async with engine_of(job, endpoint, journal, asks, options) as engine:
+                try:
+                    engine = engine_of(job, endpoint, journal, asks, options)
+                except Exception:
+                    if journal is not None:
+                        await journal.aclose()
+                    raise
+                async with engine:
                     begin = _beginning(job, endpoint, options)
                     return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)
         except asyncio.CancelledError:
