@@ -230,6 +230,8 @@ class Notes:
             patience: Seconds after which it is called all the same; None for when it is durable.
         """
         self.spent()
+        if self.recall is not None:
+            self.recall.close()
         self.book.close(self._run.ledger, value, error, answer, patience=patience)
 
     def waited(self, seconds: float) -> None:

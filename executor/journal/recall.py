@@ -62,6 +62,7 @@ class Recall:
         self._unread = set(history.replies)
         self._stirring = False
         self._doubts: asyncio.TimerHandle | None = None
+        self._closed = False
         self._known: asyncio.Future[None] = loop.create_future()  # all of it
         self._progress()
 
@@ -146,14 +147,21 @@ class Recall:
         Raises:
             HistoryMismatch: The history goes on.
         """
-        if self._doubts is not None:
-            self._doubts.cancel()
+        self.close()
         if self._unmade and self._ordered:
             raise HistoryMismatch(
                 f"{name} has changed since this run began: it ends without the call "
                 f"{self._missing}, which it made then; resume it with the code it began with, or "
                 "start it anew"
             )
+
+    def close(self) -> None:
+        """The run is over: whether its program is the same does not matter any more."""
+        self._closed = True
+        if self._doubts is not None:
+            self._doubts.cancel()
+        for within in self._within.values():
+            within.close()
 
     # Order
 
@@ -234,7 +242,7 @@ class Recall:
 
         An unchanged one makes each call no later than it did then: its calls take no time now.
         """
-        if self._doubts is None:
+        if self._doubts is None and not self._closed:
             coming = [self.history.made[step].at for step in self._unmade]
             coming += [outcome.began for outcome in self._next]
             due = max([self._loop.time(), *(self._began + at for at in coming)])
