@@ -74,7 +74,7 @@ class Engine(Maker):
             the user's own, False for nowhere.
         approve: Asked before calls of tools with ``approve``, and about calls in doubt: called
             with a `Question`, in a thread unless it is an ``async def``; gives True, False, an
-            `Answer`, or None to leave it open.
+            `Answer`, or None to leave it open, for which a run has to be kept in a journal.
         subscribers: Called with every event of every run.
         seed: Makes the chance in runs (jitter) repeatable.
     """

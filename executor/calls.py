@@ -183,7 +183,7 @@ def bind_call(
 def may_write(tool: Tool[..., Any]) -> bool:
     """Whether a call may change what others read; what a workflow does, its own calls say."""
     if tool.effect.kind == "undeclared":
-        return tool.implementation is tool.fn
+        return not tool.nests
     return tool.effect.kind == "writes"
 
 

@@ -116,9 +116,19 @@ class MeteredModel:
         """
         notes = self._run.notes
         replies = None if notes is None else notes.replies_to(request, self.node)
-        if replies is not None and (recorded := await replies.recorded(request)) is not None:
+        if replies is None:
+            async with self._paid(request) as stream:
+                yield stream
+        elif (recorded := await replies.recorded(request)) is not None:
             yield RecalledStream(recorded)
-            return
+        else:
+            async with self._paid(request) as stream, replies.keep(stream, request) as kept:
+                yield kept
+
+    @asynccontextmanager
+    async def _paid(self, request: ChatRequest) -> AsyncIterator[ReplyStream]:
+        """A call that is really made: reserved before, settled after."""
+        notes = self._run.notes
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
         paid = _Attempts(self, bound)
         if notes is not None:
@@ -145,10 +155,7 @@ class MeteredModel:
             async with AsyncExitStack() as entered:
                 with attempts.metered(paid):
                     stream = await entered.enter_async_context(self._model.stream(request))
-                if replies is None:
-                    yield stream
-                else:
-                    yield await entered.enter_async_context(replies.keep(stream, request))
+                yield stream
         except Exception as error:
             if stream is None:
                 paid.sent = paid.sent and not _was_refused(error)

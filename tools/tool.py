@@ -188,6 +188,11 @@ class Tool(Generic[P, R_co]):
         self.origin.warm_up = WarmUp(fn, self.signature, sys._getframe(1).f_locals)
         return fn
 
+    @property
+    def nests(self) -> bool:
+        """Whether a call is a run of its own, whose calls are what it does."""
+        return self.implementation is not self.fn
+
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the undecorated function, with a detached `Context` and so on if it wants them."""
         roles = self.signature.roles
@@ -297,8 +302,7 @@ def tool(
         idempotent: Writing twice is the same as writing once.
         version: Version of the implementation, for caches.
         batch: Tool that does many of these calls as one.
-        check: What looks at single arguments, by parameter: true or None accepts a value; false,
-            a reason or an exception does not.
+        check: By parameter what looks at a value: true or None accept it, a reason does not.
         **options: Fields of `Policy`, such as ``timeout``, ``retries``, ``ttl`` and ``usd``.
 
     Raises:

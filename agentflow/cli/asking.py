@@ -35,9 +35,9 @@ def answerer(options: Any, screen: Screen, *, waits: bool) -> Answerer | None:
     return None if waits else refuse
 
 
-async def approve_all(question: Question) -> bool | None:
+async def approve_all(question: Question) -> Answer | None:
     """Approve what is asked before a call; a call in doubt is another matter."""
-    return True if question.kind == "approval" else None
+    return Answer("approve", by="--yes") if question.kind == "approval" else None
 
 
 async def refuse(question: Question) -> NoReturn:

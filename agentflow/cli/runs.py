@@ -40,10 +40,30 @@ def command(options: Any) -> int:
     if len(words) != len(names):
         needed = " ".join(["agentflow", "runs", action, *names])
         raise DefinitionError(f"it is {needed!r}, with {counted(len(names), 'word')} at the end")
+    _check_options(options, action)
     if not file_of(options).exists():
         return _nothing(options)
     with reading(options) as store:
         return act(store, options, *words)
+
+
+def _check_options(options: Any, action: str) -> None:
+    """Check what is said of runs, also where none are kept.
+
+    Raises:
+        DefinitionError: It is none of what can be said.
+    """
+    for state in options.state or ():
+        if state not in STATES:
+            raise DefinitionError(f"--state: no run is {state!r}. {nearest(state, STATES)}")
+    if options.limit is not None and options.limit < 1:
+        raise DefinitionError(f"--limit: write 1 or more, not {options.limit}")
+    if options.keep is not None:
+        _duration(options.keep)
+    if options.max_size is not None:
+        _bytes(options.max_size)
+    if action == "prune" and options.keep is None and options.max_size is None:
+        raise DefinitionError("say what is to go: --keep 7d, or --max-size 100MB, or both")
 
 
 def _nothing(options: Any) -> int:
@@ -59,9 +79,6 @@ def _nothing(options: Any) -> int:
 
 
 def _list(store: JournalStore, options: Any) -> int:
-    for state in options.state or ():
-        if state not in STATES:
-            raise DefinitionError(f"--state: no run is {state!r}. {nearest(state, STATES)}")
     limit = LISTED if options.limit is None else options.limit
     rows = [_now(store, row) for row in store.runs(states=options.state or (), limit=limit)]
     if options.json:
@@ -110,8 +127,6 @@ def _export(store: JournalStore, options: Any, name: str, where: str) -> int:
 
 
 def _prune(store: JournalStore, options: Any) -> int:
-    if options.keep is None and options.max_size is None:
-        raise DefinitionError("say what is to go: --keep 7d, or --max-size 100MB, or both")
     removed = store.prune(
         keep=None if options.keep is None else _duration(options.keep),
         max_bytes=None if options.max_size is None else _bytes(options.max_size),

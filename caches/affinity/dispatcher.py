@@ -169,10 +169,6 @@ class Dispatcher:
             self._recount(replica, now)
         return self._look(now)
 
-    def progressed(self, number: int, made: int) -> None:
-        """So many tokens of a reply have come."""
-        self._sent[number].flights[number].made = made
-
     def finished(
         self,
         number: int,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from pydantic_core import to_json
+
 Record = Mapping[str, Any]
 
 ENDS = ("node_finished", "node_failed", "node_cancelled")
@@ -305,8 +307,6 @@ class Reading:
             self._path = path
 
     def _value(self, record: Record) -> bytes:
-        from pydantic_core import to_json
-
         value = record.get("value")
         if isinstance(value, dict) and set(value) == {"$blob"}:
             return self._blob(value["$blob"])

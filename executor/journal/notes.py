@@ -17,7 +17,6 @@ from agentflow.executor.journal.history import Outcome
 from agentflow.executor.journal.replies import Replies
 from agentflow.executor.journal.values import failure_data, failure_of, plain_json
 from agentflow.planner.plan import GATHER
-from agentflow.tools.tool import Tool
 from agentflow.wording import described
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class Notes:
         nodes, steps, lines = zip(*made, strict=True)
         data: dict[str, Any] = {"nodes": nodes, "steps": steps, "lines": lines}
         calls, tool = self._run.naming.nodes, self._run.tool
-        if runs := [step for node, step, _ in made if nests(tool(calls[node].tool))]:
+        if runs := [step for node, step, _ in made if tool(calls[node].tool).nests]:
             data["runs"] = runs
         rest = plain_json(data)[1:]
         self.book.write_text(f'{{"event":"plan_extended",{self._head}{at:.6f},{rest}')
@@ -129,7 +128,7 @@ class Notes:
             return
         tool = self._run.tool(event.tool)
         kept = self.book.kept(tool, event.value)
-        self._ended("node_finished", event, began, f'"nested":true,{kept}' if nests(tool) else kept)
+        self._ended("node_finished", event, began, f'"nested":true,{kept}' if tool.nests else kept)
 
     def _lost(self, event: events.NodeFailed | events.NodeCancelled) -> None:
         """A call ended without a value; one that had not begun will do so again by itself."""
@@ -137,7 +136,7 @@ class Notes:
         began = self._begun.pop(place, event.at if place in self._recalled else None)
         if began is None or (place in self._recalled and not self.book.again):
             return
-        nested = '"nested":true,' if nests(self._run.tool(event.tool)) else ""
+        nested = '"nested":true,' if self._run.tool(event.tool).nests else ""
         if isinstance(event, events.NodeFailed):
             if isinstance(event.error, ApprovalDenied):
                 nested = ""  # it never began
@@ -254,7 +253,7 @@ class Notes:
         recall = self.recall
         if recall is None:
             return None
-        hold = not nests(call.tool)  # else its calls are held
+        hold = not call.tool.nests  # else its calls are held
         found = await recall.outcome(self.step(slot), hold=hold)
         if found is None:
             return None
@@ -305,11 +304,6 @@ class Notes:
             f'"tool":"{call.tool.name}","step":"{step}"}}'
         )
         return self.book.durable()
-
-
-def nests(tool: Tool[..., Any]) -> bool:
-    """Whether a call of the tool is a run of its own."""
-    return tool.implementation is not tool.fn
 
 
 def _causes(error: BaseException) -> set[int]:

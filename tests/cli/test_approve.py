@@ -203,7 +203,8 @@ def test_scripts_approve_everything_or_have_to_keep_the_run(cli: Cli, sent: Sent
 
     assert cli("run", "ask.py:mail", "a@x", "b@x", "--no-journal", "--yes", "-q").code == codes.OK
     run = cli("run", "ask.py:mail", "c@x", "d@x", "--json", "-q").json["run"]
-    assert cli("resume", run, "--yes", "-q").code == codes.OK
+    resumed = cli("resume", run, "--yes")
+    assert (resumed.code, "approved by --yes" in resumed.err) == (codes.OK, True)
     assert sent() == ["a@x", "b@x", "c@x", "d@x"]
 
 
