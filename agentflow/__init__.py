@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agentflow.executor.strategies.task import Task
     from agentflow.llms import llm
     from agentflow.planner.plan import Plan
+    from agentflow.sessions import Session
     from agentflow.sync import run_sync
     from agentflow.tenants import Tenant
     from agentflow.tools.approval import Answer, Question
@@ -68,6 +69,7 @@ _HOME = {
     "Prices": "budgets.prices",
     "Question": "tools.approval",
     "Run": "executor.run",
+    "Session": "sessions",
     "Speculation": "caches.speculation.policy",
     "Stream": "tools.streaming",
     "Task": "executor.strategies.task",
@@ -113,6 +115,7 @@ __all__ = [
     "Prices",
     "Question",
     "Run",
+    "Session",
     "Speculation",
     "Stream",
     "Task",

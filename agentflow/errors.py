@@ -22,6 +22,7 @@ AgentflowError
     DeadlineExceeded     the run's deadline passed (also a TimeoutError)
     RunPaused            asks: it was set aside until somebody answers
     HistoryMismatch      the program is not the one that the run began with
+  SessionBusy            a session has a turn under way already
   BudgetExceeded         asked, left, unit: a reservation did not fit
   OutOfReach             tried, usd, seconds: no further sample is worth trying
   CheckFailed            tool: what was to judge an answer raised; __cause__ is what
@@ -29,6 +30,7 @@ AgentflowError
     BackendUnreachable   refused, reset, name not found
     BackendTimeout       no answer, or no further token, in time (also a TimeoutError)
     BackendRejected      the request was understood and refused (4xx)
+      ContextOverflow    window: prompt and reply are more than the model takes
     BackendBusy          429 or 503: later; retry_after says when, if the server did
     BadReply             HTML, broken JSON, not an answer of the API
     TruncatedReply       the stream ended without a finish reason
@@ -44,14 +46,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentflow.redaction import redact
+from agentflow.errors_backend import (
+    BackendBusy,
+    BackendError,
+    BackendRejected,
+    BackendTimeout,
+    BackendUnreachable,
+    BadReply,
+    ContextOverflow,
+    NoReplica,
+    TruncatedReply,
+)
+from agentflow.errors_base import AgentflowError
 
-
-class AgentflowError(Exception):
-    """Base of everything agentflow raises on purpose; no known secret is in its text."""
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(redact(each) if isinstance(each, str) else each for each in args))
+__all__ = [
+    "AgentflowError",
+    "AnswerInvalid",
+    "ApprovalDenied",
+    "ArgumentError",
+    "BackendBusy",
+    "BackendError",
+    "BackendRejected",
+    "BackendTimeout",
+    "BackendUnreachable",
+    "BadReply",
+    "BudgetExceeded",
+    "CallCancelled",
+    "CallError",
+    "CallInDoubt",
+    "CallSkipped",
+    "CallTimeout",
+    "CheckFailed",
+    "ContextOverflow",
+    "DeadlineExceeded",
+    "DefinitionError",
+    "DependencyFailed",
+    "HistoryMismatch",
+    "JournalError",
+    "MalformedArguments",
+    "ModelError",
+    "ModelRefusal",
+    "NoReplica",
+    "OutOfReach",
+    "PathError",
+    "PlanError",
+    "ResultError",
+    "RunCancelled",
+    "RunError",
+    "RunFailed",
+    "RunPaused",
+    "SessionBusy",
+    "TruncatedReply",
+    "UnknownArgument",
+    "WorkflowError",
+]
 
 
 class DefinitionError(AgentflowError, TypeError):
@@ -226,6 +274,10 @@ class HistoryMismatch(RunError):
     """The program makes other calls than it did when the run began; nothing was called."""
 
 
+class SessionBusy(AgentflowError, RuntimeError):
+    """A session has one turn at a time: await it, or `fork` the session."""
+
+
 class BudgetExceeded(AgentflowError):
     """A reservation did not fit into what is left.
 
@@ -283,81 +335,6 @@ class CheckFailed(AgentflowError):
     def __init__(self, message: str, *, tool: str) -> None:
         self.tool = tool
         super().__init__(message)
-
-
-class BackendError(AgentflowError):
-    """The serving side failed.
-
-    Attributes:
-        url: Base URL of the backend.
-        status: HTTP status, or None when there was no answer.
-        retryable: Whether the same request can succeed later.
-        retry_after: Seconds the server asked to wait, or None.
-    """
-
-    retryable = False
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        url: str,
-        status: int | None = None,
-        retry_after: float | None = None,
-        retryable: bool | None = None,
-    ) -> None:
-        self.url = redact(url)
-        self.status = status
-        self.retry_after = retry_after
-        if retryable is not None:
-            self.retryable = retryable
-        super().__init__(message)
-
-
-class BackendUnreachable(BackendError):
-    """Refused, reset, or the name was not found."""
-
-    retryable = True
-
-
-class BackendTimeout(BackendError, TimeoutError):
-    """No answer, or no further token, in time."""
-
-    retryable = True
-
-
-class BackendRejected(BackendError):
-    """The request was understood and refused (4xx)."""
-
-
-class BackendBusy(BackendError):
-    """Too many requests, or unavailable for now (429, 503)."""
-
-    retryable = True
-
-
-class BadReply(BackendError):
-    """HTML, broken JSON, or anything else that is not an answer of the API."""
-
-
-class TruncatedReply(BackendError):
-    """The stream ended without a finish reason."""
-
-    retryable = True
-
-
-class NoReplica(BackendError):
-    """No replica of a pool can take the request.
-
-    Attributes:
-        replicas: Why not, by the name of the replica.
-    """
-
-    retryable = True
-
-    def __init__(self, message: str, *, url: str, replicas: Mapping[str, str]) -> None:
-        self.replicas = dict(replicas)
-        super().__init__(message, url=url)
 
 
 class JournalError(AgentflowError):

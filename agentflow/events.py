@@ -35,6 +35,7 @@ __all__ = [
     "TERMINAL",
     "Allocated",
     "CallPredicted",
+    "ContextCompacted",
     "Event",
     "EventsDropped",
     "LoopBlocked",
@@ -233,6 +234,22 @@ class PrefixBroken(Event):
     byte: int
     before: str
     after: str
+
+
+@dataclass(slots=True)
+class ContextCompacted(Event):
+    """A session was too long for its model: less of it is shown from now on, its `epoch`.
+
+    `outputs` of tools are shown by reference, and the first `summarised` messages are told by a
+    summary. The prompt had about `before` tokens and has about `after` now.
+    """
+
+    session: str
+    epoch: int
+    outputs: int
+    summarised: int
+    before: int
+    after: int
 
 
 @dataclass(slots=True)

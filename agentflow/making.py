@@ -17,10 +17,11 @@ from agentflow.budgets.budget import Budget
 from agentflow.budgets.ledger import NOTHING, Amount, Ledger
 from agentflow.errors import DefinitionError, JournalError, WorkflowError
 from agentflow.executor.audience import Subscriber
-from agentflow.executor.bodies import plan_body, workflow_body
+from agentflow.executor.bodies import plan_body
 from agentflow.executor.journal.book import InDoubt
 from agentflow.executor.run import Body, Run
 from agentflow.executor.services import Services
+from agentflow.executor.sessions.state import SessionState
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
 from agentflow.planner.verify import verify
@@ -120,8 +121,8 @@ class Maker(Answering, Starter):
             )
         run: Run[T] = self._new(
             workflow.name,
-            _body_of(workflow, args, kwargs),
-            {},
+            workflow.body(args, kwargs),
+            workflow.toolbox(self.tools),
             parent.subscribers,
             self._ledger(parent.ledger, workflow.budget),
             parent=(parent, int(str(place).partition("[")[0])),
@@ -206,20 +207,21 @@ class Maker(Answering, Starter):
         """
         if self._closed:
             raise DefinitionError("this engine is closed: make a new one")
-        if isinstance(target.what, str):
-            task = Task(target.what, *target.args, **target.kwargs)
-            target = Target(task, tenant=target.tenant)
+        if isinstance(target.what, str | SessionState):
+            target = replace(target, what=_task(target), args=(), kwargs={})
         within = self.tenant(target.tenant).ledger if target.tenant else self.ledger
-        what, tools, limits = target.what, Toolbox(), None
+        what = target.what
+        tools: Mapping[str, AnyTool]
+        limits: Budget | None
         if isinstance(what, Workflow):
             name, limits = what.name, what.budget
-            body = _body_of(what, target.args, target.kwargs)
+            body, tools = what.body(target.args, target.kwargs), what.toolbox(self.tools)
         elif isinstance(what, Plan):
             name, (tools, limits) = "plan", self._plan_options(what, **target.kwargs)
             body = plan_body(what)
         elif isinstance(what, Task):
             name, body, limits = "task", what.body(), what.budget
-            tools = Toolbox(what.tools) if what.tools is not None else self.tools
+            tools = what.toolbox(self.tools)
         else:
             raise DefinitionError(
                 "an engine runs a @workflow with its arguments, as in run(flow, 3) and not "
@@ -369,9 +371,16 @@ def _rest(journal: Journal, run: str, reading: asyncio.Future[Before]) -> None:
     journal.release(run)
 
 
-def _body_of(
-    workflow: Workflow[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Body[T]:
-    """What a run of a workflow does; its arguments are checked at once."""
-    args, kwargs = workflow.signature.validate(args, dict(kwargs))
-    return workflow_body(workflow.fn, args, kwargs, workflow.signature.check_result)
+def _task(target: Target) -> Task:
+    """A sentence, or what is said in a session, as a task.
+
+    Raises:
+        DefinitionError: It is not said what.
+    """
+    if isinstance(target.what, str):
+        return Task(target.what, *target.args, **target.kwargs)
+    args, fields = target.args, dict(target.kwargs)
+    said = args[0] if args else fields.pop("said", None)
+    if len(args) > 1 or not isinstance(said, str):
+        raise DefinitionError("a session is run with what the user says: run(session, 'Hello')")
+    return Task(said, session=target.what, **fields)

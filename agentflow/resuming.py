@@ -17,9 +17,11 @@ from agentflow.executor.journal.history import History, Reading
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 from agentflow.executor.journal.values import faithful, plain_data
+from agentflow.executor.sessions.state import SessionState
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
 from agentflow.planner.printer import print_plan
+from agentflow.sessions import Session
 from agentflow.starting import Target
 from agentflow.tools.tool import Tool
 from agentflow.workflows import Workflow
@@ -63,7 +65,8 @@ def _described(target: Target) -> dict[str, Any]:
         return {**data, "deadline": kwargs.get("deadline"), "tools": _names(kwargs.get("tools"))}
     assert isinstance(what, Task)
     plain = {f.name: getattr(what, f.name) for f in fields(Task)} | {"tools": _names(what.tools)}
-    return {"kind": "task", "fields": plain | {"budget": _limits(what.budget)}}
+    session = None if what.session is None else what.session.data()
+    return {"kind": "task", "fields": plain | {"budget": _limits(what.budget), "session": session}}
 
 
 def _workflow(workflow: Workflow[..., Any], args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +118,10 @@ def with_budget(data: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
 
 
 def with_arguments(target: Target, data: Mapping[str, Any]) -> Target:
-    """A target with the arguments that were written down, if it is a workflow."""
+    """A target with the arguments that were written down, if it is a workflow or a session."""
+    if isinstance(target.what, SessionState) and "fields" in data:
+        task = _task(data["fields"], None)
+        return replace(target, what=replace(task, session=target.what))
     given = data.get("arguments")
     if given is None or not isinstance(target.what, Workflow):
         return target
@@ -128,6 +134,9 @@ def check_same(row: RunRow, target: Target) -> None:
     Raises:
         HistoryMismatch: It is of another one.
     """
+    session = target.what.session if isinstance(target.what, Task) else None
+    if session is not None and (began := row.target.get("fields", {}).get("session")):
+        session.check_begins(began, row.id)
     name = getattr(target.what, "name", row.name)
     if row.kind == "workflow" and isinstance(target.what, Workflow) and name != row.name:
         raise HistoryMismatch(f"run {row.id} is of the workflow {row.name}, and not of {name}")
@@ -168,11 +177,20 @@ def revived(data: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]], read: 
         given = {"tools": box.values(), "budget": budget, "deadline": data.get("deadline")}
         return Target(plan, kwargs=given)
     if kind == "task":
-        given = dict(data["fields"])
-        given["tools"] = tuple(_tools(given.get("tools"), tools).values())
-        given["budget"] = _budget(given.get("budget"))
-        return Target(Task(**given))
+        return Target(_task(data["fields"], tools))
     raise DefinitionError(f"this journal does not say what the run was of ({kind!r}): give it")
+
+
+def _task(fields: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]] | None) -> Task:
+    """A task that was written down; without its session and its tools if none are given."""
+    given = {**fields, "budget": _budget(fields.get("budget"))}
+    session, given["session"] = given.get("session"), None
+    if tools is None:
+        return Task(**{**given, "tools": None, "model": None})
+    if session is not None:
+        given["session"] = Session.of(session, tools.values())
+        return Task(**given)
+    return Task(**{**given, "tools": tuple(_tools(given.get("tools"), tools).values())})
 
 
 def _found(data: Mapping[str, Any], budget: Budget | None) -> Target:

@@ -16,6 +16,7 @@ from agentflow.executor.run import Run
 from agentflow.executor.services import Limits
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Plan
+from agentflow.sessions import Session
 from agentflow.workflows import Workflow
 
 P = ParamSpec("P")
@@ -27,7 +28,7 @@ class Target:
     """What a run is of, with what it is given.
 
     Attributes:
-        what: A workflow, a `Plan`, a `Task` or a sentence.
+        what: A workflow, a `Plan`, a `Task`, a `Session` or a sentence.
         args: For it.
         kwargs: For it.
         tenant: Name of the tenant whose run it is, or empty.
@@ -68,6 +69,8 @@ class Starter:
     @overload
     async def run(self, target: Task | str, **fields: Any) -> str: ...
     @overload
+    async def run(self, target: Session, said: str, **fields: Any) -> str: ...
+    @overload
     async def run(self, target: Plan, **options: Any) -> Any: ...
     async def run(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """Run something and wait for its value; see `start` for what it takes.
@@ -102,16 +105,18 @@ class Starter:
     @overload
     def start(self, target: Task | str, **fields: Any) -> Run[str]: ...
     @overload
+    def start(self, target: Session, said: str, **fields: Any) -> Run[str]: ...
+    @overload
     def start(self, target: Plan, **options: Any) -> Run[Any]: ...
     def start(self, target: Any, *args: Any, **kwargs: Any) -> Run[Any]:
         """Begin a run; await it for its value.
 
         Args:
-            target: A workflow (with its arguments), a `Plan`, a `Task`, or a sentence, which
-                is a task.
+            target: A workflow (with its arguments), a `Plan`, a `Task`, a sentence, which is a
+                task, or a `Session` (with what the user says).
             *args: Arguments of the workflow.
             **kwargs: Arguments of the workflow. For a plan ``tools``, ``deadline`` and
-                ``budget``; for a sentence the fields of `Task`.
+                ``budget``; for a sentence and in a session the fields of `Task`.
 
         Raises:
             PlanError: The plan cannot be run.

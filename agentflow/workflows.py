@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from agentflow.budgets.budget import Budget
@@ -21,6 +21,9 @@ from agentflow.tools.handle import Handle
 from agentflow.tools.policy import Policy
 from agentflow.tools.tool import Tool
 from agentflow.tools.values import Outcome
+
+if TYPE_CHECKING:
+    from agentflow.executor.run import Body
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +67,21 @@ class Workflow(Tool[P, R]):
 
     async def _plain(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         return await self._launch(*args, **kwargs)
+
+    def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body[R]:
+        """What a run of it does; its arguments are checked at once."""
+        from agentflow.executor.bodies import workflow_body
+
+        args, kwargs = self.signature.validate(args, dict(kwargs))
+        return workflow_body(self.fn, args, kwargs, self.signature.check_result)
+
+    def toolbox(self, default: Mapping[str, Tool[..., Any]]) -> Mapping[str, Tool[..., Any]]:
+        """The tools that its runs begin with: its own calls bring theirs.
+
+        Args:
+            default: The tools of the engine.
+        """
+        return {}
 
     def within(self, budget: Budget) -> Self:
         """The same workflow with another budget: ``engine.run(brief.within(Budget(usd=1)), 3)``."""

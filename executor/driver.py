@@ -32,7 +32,7 @@ from agentflow.executor.commands import (
 )
 from agentflow.executor.gates import Gate
 from agentflow.executor.losses import spares
-from agentflow.executor.outputs import Outputs
+from agentflow.executor.outputs import Outputs, PutBy
 from agentflow.executor.places import Place
 from agentflow.executor.running import Running
 from agentflow.executor.services import Services
@@ -88,7 +88,7 @@ class Driver(Running):
         self._finishes = False  # when it is halted
         self._sparing = False  # calls that run go on, although the state stops them
         self.over: asyncio.Future[None] = self.loop.create_future()
-        self.outputs = Outputs(self.over, services.limits.output)
+        self.outputs: PutBy = Outputs(self.over, services.limits.output)
         self.broken: Callable[[BaseException], None] | None = None
         self.state = RunState(
             self._gate,

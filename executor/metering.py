@@ -13,7 +13,7 @@ from agentflow.budgets.ledger import NOTHING, Reservation
 from agentflow.budgets.prices import Prices
 from agentflow.budgets.pte import GAMMA, prefill_equivalents
 from agentflow.clock import now
-from agentflow.errors import BackendError, BackendTimeout, BudgetExceeded
+from agentflow.errors import BackendError, BackendTimeout, BudgetExceeded, ContextOverflow
 from agentflow.executor.journal.replies import RecalledStream
 from agentflow.executor.models import attempts
 from agentflow.executor.models.base import (
@@ -122,8 +122,12 @@ class MeteredModel:
         elif (recorded := await replies.recorded(request)) is not None:
             yield RecalledStream(recorded)
         else:
-            async with self._paid(request) as stream, replies.keep(stream, request) as kept:
-                yield kept
+            try:
+                async with self._paid(request) as stream, replies.keep(stream, request) as kept:
+                    yield kept
+            except ContextOverflow as error:
+                replies.overflowed(request, error)
+                raise
 
     @asynccontextmanager
     async def _paid(self, request: ChatRequest) -> AsyncIterator[ReplyStream]:

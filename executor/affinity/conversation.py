@@ -50,16 +50,22 @@ class Conversations:
         )
 
 
+THINKING = Pause(15.0, 300.0)
+"""How long a user takes to go on with a session, in seconds: a guess."""
+
+
 class Conversation:
     """One session: requests to one model that each go on from the one before.
 
-    Use it as a context manager: the model is told when the conversation is over.
+    Use it as a context manager: the model is told when the conversation is over, or rests.
 
     Args:
         run: Who asks.
         model: The model, as the run pays for it.
         name: What it is about, such as the name of a tool.
         told: What of the limits is told with each request, in messages that are not kept.
+        session: Id of the session that it goes on with, and that outlasts it, with the number
+            of its epoch; None for none.
 
     Attributes:
         id: Unique among all conversations.
@@ -73,6 +79,7 @@ class Conversation:
         model: MeteredModel,
         name: str,
         told: Callable[[Sequence[Message]], Sequence[Message]] = tuple,
+        session: tuple[str, int] | None = None,
     ) -> None:
         self._run = run
         self._node = model.node
@@ -82,7 +89,12 @@ class Conversation:
         self.asked = False
         self.foresees = model.warms
         self._prewarmer = Prewarmer(model.warm, self._spawn)
-        self.id = f"{run.id}/{name}/{run.conversations.number()}"
+        self._name = name
+        self._session = session[0] if session is not None else run.id
+        self._outlives = session is not None
+        self._place = f"{name}/{run.conversations.number()}"
+        epoch = f"{name}/{session[1]}" if session is not None else self._place
+        self.id = f"{self._session}/{epoch}"
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +106,11 @@ class Conversation:
         traceback: TracebackType | None,
     ) -> None:
         self._prewarmer.close()
-        if self._keeper is not None:
+        if self._keeper is None:
+            return
+        if self._outlives:
+            self._keeper.away(self.id, THINKING)
+        else:
             self._keeper.ended(self.id)
 
     def next(self, request: ChatRequest, closing: str = "") -> ChatRequest:
@@ -113,6 +129,14 @@ class Conversation:
             last = messages[-1]
             messages[-1] = {**last, "content": f"{last['content']}\n\n{closing}"}
         return replace(request, messages=self._told(messages), session=self._tag())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What was said is shown otherwise from now on: nothing of its old prompts is needed."""
+        if self._keeper is not None:
+            self._keeper.ended(self.id)
+        last = f"{self._name}/{epoch}" if self._outlives else f"{self._place}.{epoch}"
+        self.id = f"{self._session}/{last}"
+        self.begin_anew()
 
     def begin_anew(self) -> None:
         """The next request begins differently, and is meant to."""
@@ -143,7 +167,7 @@ class Conversation:
     def _tag(self) -> SessionTag:
         run = self._run
         follows = 0.0 if self._keeper is None else work_after(run, self._node)
-        return SessionTag(self.id, run.tenant, run.began, run.deadline, follows)
+        return SessionTag(self.id, run.tenant, run.began, run.deadline, follows, self._place)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._run.host.services.spawn(work, f"warming {self.id}")

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agentflow.errors import BackendError
+from agentflow.errors import BackendError, ContextOverflow
 from agentflow.executor.models.attempts import again
 from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.client import OpenAIBackend
@@ -57,7 +57,8 @@ class PlainlyAgain(OpenAIBackend):
                 call = super().stream(request, started=started, attempts=attempts)
                 stream = await stack.enter_async_context(call)
             except BackendError as error:
-                if not isinstance(request, Dressed) or error.status not in REFUSALS:
+                refused = error.status in REFUSALS and not isinstance(error, ContextOverflow)
+                if not (refused and isinstance(request, Dressed)):
                     raise
                 refusal = error  # the next attempt begins outside: errors look at their context
             else:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agentflow.errors import BackendUnreachable
+from agentflow.errors import BackendUnreachable, ContextOverflow
 from agentflow.executor.journal.history import RecordedReply
 from agentflow.executor.models.base import (
     CallPiece,
@@ -77,21 +77,27 @@ class Replies:
             kept.write()
             self._notes.book.unwritten.discard(kept.write)
 
+    def overflowed(self, request: ChatRequest, error: ContextOverflow) -> None:
+        """Write down that a request was too long: its strategy goes on with a shorter one."""
+        ask, attempt = self._ask(request)
+        end = {"overflow": [str(error), error.url, error.window]}
+        self._notes.write({"event": "reply_ended", "ask": ask, "attempt": attempt, **end})
+
     def open(self, request: ChatRequest) -> None:
         """A strategy asks; the same request again is another attempt at the same reply."""
         assert request.session is not None
-        session = request.session.id.partition("/")[2]
-        known = self._asked.get(session)
+        place = request.session.place
+        known = self._asked.get(place)
         if known is None or known[0] is not request:
-            self._asked[session] = (request, known[1] + 1 if known else 1, 1)
+            self._asked[place] = (request, known[1] + 1 if known else 1, 1)
         else:
-            self._asked[session] = (request, known[1], known[2] + 1)
+            self._asked[place] = (request, known[1], known[2] + 1)
 
     def _ask(self, request: ChatRequest) -> tuple[str, int]:
         assert request.session is not None
-        session = request.session.id.partition("/")[2]
-        _, number, attempt = self._asked[session]
-        return f"{self._path}|{session}#{number}", attempt
+        place = request.session.place
+        _, number, attempt = self._asked[place]
+        return f"{self._path}|{place}#{number}", attempt
 
 
 class _Kept:
@@ -157,15 +163,20 @@ class RecalledStream:
     async def __aiter__(self) -> AsyncIterator[Delta]:
         for piece in self._pieces:
             yield piece
-        if self._recorded.end is None:
+        if (end := self._recorded.end) is None:
             raise BackendUnreachable("the process ended while this reply came", url="")
+        if "overflow" in end:
+            said, url, window = end["overflow"]
+            raise ContextOverflow(said, url=url, window=window)
         self._read = True
 
     @property
     def usage(self) -> Usage:
         """Tokens; they were paid for when they came."""
         end = self._recorded.end
-        return Usage(0, 0, None, estimated=True) if end is None else Usage(*end["usage"])
+        if end is None or "overflow" in end:
+            return Usage(0, 0, None, estimated=True)
+        return Usage(*end["usage"])
 
     @property
     def reply(self) -> Reply:

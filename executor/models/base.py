@@ -29,6 +29,7 @@ class SessionTag:
             it was first heard of.
         deadline: When that program gives up, on the loop's clock, or None.
         remaining: Seconds of work that follow the reply in its program, as far as is known.
+        place: What it is called within the run that asks, the same when that runs again.
     """
 
     id: str
@@ -36,6 +37,7 @@ class SessionTag:
     began: float | None = None
     deadline: float | None = None
     remaining: float = 0.0
+    place: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

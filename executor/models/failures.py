@@ -21,6 +21,7 @@ from agentflow.errors import (
     BackendTimeout,
     BackendUnreachable,
     BadReply,
+    ContextOverflow,
 )
 from agentflow.executor.models import wire
 
@@ -28,6 +29,15 @@ QUOTED = 200
 """Characters of an unusable body that a message quotes."""
 
 _KEY = re.compile(r"\bsk-[\w-]{4,}")
+_OVERFLOW = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum context length|max_model_len"
+    r"|context (size|length|window)|maximum model length|longer than the model",
+    re.IGNORECASE,
+)
+_WINDOW = re.compile(
+    r"(?:context (?:length|size|window)|model length|max_model_len|n_ctx\b)\D{0,12}(\d+)",
+    re.IGNORECASE,
+)
 _CODES = {"rate_limit_exceeded": 429, "rate_limit_error": 429, "overloaded_error": 503}
 
 
@@ -45,7 +55,7 @@ def from_exception(error: Exception, url: str) -> BackendError | None:
 def from_status(status: int, text: str, headers: Mapping[str, str], url: str) -> BackendError:
     """Our error for an HTTP status of 400 or more."""
     said = _message_in(text) or quote(text) or "no explanation"
-    return _of_status(status, said, url, retry_after(headers))
+    return _of_status(status, said, url, retry_after(headers), text)
 
 
 def from_event(error: Mapping[str, Any], url: str) -> BackendError:
@@ -97,7 +107,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, moment.timestamp() - clock.wall())
 
 
-def _of_status(status: int, said: str, url: str, after: float | None) -> BackendError:
+def _of_status(
+    status: int, said: str, url: str, after: float | None, text: str = ""
+) -> BackendError:
     said = _KEY.sub("sk-...", said)  # some servers repeat the key they refuse
     kept: dict[str, Any] = {"url": url, "status": status, "retry_after": after}
     if status in (429, 503, 529):
@@ -107,6 +119,13 @@ def _of_status(status: int, said: str, url: str, after: float | None) -> Backend
         return BackendBusy(f"{url} is busy ({status}){when}: {said}", **kept)
     if status in (408, 504):
         return BackendTimeout(f"{url} gave up waiting ({status}): {said}", **kept)
+    if status in (400, 413, 422) and _OVERFLOW.search(said):
+        found = _WINDOW.search(said) or _WINDOW.search(text)  # llama.cpp has it beside its words
+        return ContextOverflow(
+            f"{url}: prompt and reply are more than the model takes ({status}): {said}",
+            window=None if found is None else int(found[1]),
+            **kept,
+        )
     if 400 <= status < 500:
         kept["retryable"] = status == 409
         return BackendRejected(

@@ -20,7 +20,7 @@ def prompt_bound(request: ChatRequest) -> int:
     No tokenizer in use makes more than one token of a byte. This holds for text; what a
     picture takes, its backend alone knows.
     """
-    return _prompt_bytes(request) + PER_MESSAGE * (len(request.messages) + len(request.tools) + 1)
+    return prompt_size(request) + PER_MESSAGE * (len(request.messages) + len(request.tools) + 1)
 
 
 def estimate(request: ChatRequest, output_bytes: int, output_pieces: int) -> Usage:
@@ -31,12 +31,13 @@ def estimate(request: ChatRequest, output_bytes: int, output_pieces: int) -> Usa
         output_bytes: UTF-8 bytes of text, reasoning and arguments received.
         output_pieces: Streamed pieces received; a piece holds a token or more.
     """
-    prompt = -(-_prompt_bytes(request) // BYTES_PER_TOKEN) + PER_MESSAGE * len(request.messages)
+    prompt = -(-prompt_size(request) // BYTES_PER_TOKEN) + PER_MESSAGE * len(request.messages)
     completion = max(output_pieces, -(-output_bytes // BYTES_PER_TOKEN))
     return Usage(prompt, completion, None, estimated=True)
 
 
-def _prompt_bytes(request: ChatRequest) -> int:
+def prompt_size(request: ChatRequest) -> int:
+    """UTF-8 bytes of what is sent as input."""
     parts = [*request.messages, *request.tools, request.response_format or ""]
     return sum(_size(part) for part in parts)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from agentflow import events
 from agentflow.clock import now
-from agentflow.errors import AnswerInvalid, ModelRefusal
+from agentflow.errors import AnswerInvalid, CallSkipped, ModelRefusal
 from agentflow.executor.affinity.conversation import Conversation
+from agentflow.executor.bind import bind
 from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import (
@@ -25,10 +26,12 @@ from agentflow.executor.models.persistent import Persistent
 from agentflow.executor.partial.decoding import Decoding, Waits
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.run import Run
+from agentflow.executor.sessions.dialogue import Dialogue
+from agentflow.executor.sessions.state import SessionState
 from agentflow.executor.state import RunState
 from agentflow.executor.strategies.remaining import Remaining
 from agentflow.planner.builder import Builder, effect_of
-from agentflow.planner.plan import Node, Ref
+from agentflow.planner.plan import Each, Node, Ref
 from agentflow.planner.prompting import kept, shown
 from agentflow.tools.effects import Effect
 from agentflow.tools.policy import DEFAULT
@@ -133,6 +136,18 @@ class Workbench:
         state = self._run.driver.state
         return state.nodes[state.slot(index)]
 
+    def arguments(self, node: int) -> dict[str, Any]:
+        """The arguments of a call, by name; those of a map by element. Empty if one is missing."""
+        call, state = self.node(node), self._run.driver.state
+        names = (parameter.name for parameter in self.specs[call.tool].parameters)
+        try:
+            return {
+                name: bind(state, arg.source if type(arg) is Each else arg)
+                for name, arg in (*zip(names, call.args, strict=False), *call.kwargs)
+            }
+        except (LookupError, CallSkipped):
+            return {}
+
     def outcome(self, node: int) -> Outcome[Any]:
         """How a call ended."""
         state = self._run.driver.state
@@ -155,13 +170,12 @@ class Workbench:
         tool = self._run.tools.get(call.tool)  # none gathers values
         policy = call.options or (DEFAULT if tool is None else tool.policy)
         limit = policy.max_output or self.limits.output
-        if len(text) <= limit or not self._reads_on():
+        if len(text) <= limit or not self.reads_on:
             return shown(text, limit)
-        name = f"r{node + 1}"
-        self._run.driver.outputs.keep(name, text)
-        return kept(text, name, limit)
+        return kept(text, self._run.driver.outputs.put(node, text), limit)
 
-    def _reads_on(self) -> bool:
+    @property
+    def reads_on(self) -> bool:
         """Whether the model has the tool that reads on in what was too long to be shown."""
         if (tool := self._run.tools.get("read_output")) is None:
             return False
@@ -175,9 +189,18 @@ class Workbench:
         """What follows the calls of one reply; see `Decoding`."""
         return Decoding(self._run, waits, node)
 
-    def conversation(self, name: str) -> Conversation:
-        """A conversation with the model, which is told last what is left if it is to be told."""
-        return Conversation(self._run, self._metered, name, self._remaining.told)
+    def dialogue(self, name: str, session: SessionState, system: str) -> Dialogue:
+        """A session as it is gone on with; the model is told last what is left, if it is to be.
+
+        Args:
+            name: What it is about.
+            session: What was said.
+            system: What the model is told first.
+        """
+        outlasting = (session.id, session.epoch) if session.lasts else None
+        told = self._remaining.told
+        conversation = Conversation(self._run, self._metered, name, told, outlasting)
+        return Dialogue(self, session, conversation, system)
 
     def has_ended(self, node: int) -> bool:
         """Whether a call has a value, or is known to have none."""
@@ -265,6 +288,14 @@ class Workbench:
             self.say(delta.text, role)
         elif isinstance(delta, ReasoningPiece):
             self.say(delta.text, "thought")
+
+    def compacted(
+        self, session: str, epoch: int, outputs: int, summarised: int, before: float, after: float
+    ) -> None:
+        """A session was made to fit; see `events.ContextCompacted`."""
+        if self._run.watched:
+            what = (session, epoch, outputs, summarised, round(before), round(after))
+            self._run.emit(events.ContextCompacted(self._run.id, now(), *what))
 
     def take_back(self) -> None:
         """What was told of the reply under way is void: another one comes in its place."""

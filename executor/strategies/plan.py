@@ -6,6 +6,7 @@ continue where the last one stopped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,18 @@ from itertools import takewhile
 from typing import Any
 
 from agentflow.errors import AnswerInvalid
-from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.bind import bind
-from agentflow.executor.models.base import ChatRequest, Delta, Message, TextPiece
+from agentflow.executor.models.base import (
+    CallRequest,
+    ChatRequest,
+    Delta,
+    Message,
+    Reply,
+    TextPiece,
+)
 from agentflow.executor.run import Run
+from agentflow.executor.sessions.dialogue import Dialogue
+from agentflow.executor.sessions.state import Passing, SessionState
 from agentflow.executor.strategies.bench import Workbench, usable
 from agentflow.executor.strategies.streamed import (
     PlanStream,
@@ -27,7 +36,7 @@ from agentflow.executor.strategies.streamed import (
 from agentflow.executor.strategies.task import Task
 from agentflow.executor.strategies.verdict import Verdict, VerdictReader
 from agentflow.planner import prompting
-from agentflow.planner.plan import Answer, refs
+from agentflow.planner.plan import GATHER, Answer, refs
 from agentflow.planner.printer import print_line
 from agentflow.tools.paths import resolve
 from agentflow.tools.values import as_text
@@ -45,21 +54,34 @@ async def plan_task(run: Run[Any], task: Task) -> str:
         BackendError: The model could not be asked.
         BudgetExceeded: There is no money left to ask it.
     """
-    bench = Workbench(run, task.model, task.show_remaining)
-    with bench.conversation("plan") as planner, bench.conversation("join") as joiner:
-        return await _Planning(run, task, bench, planner, joiner).answer()
+    session = task.session or Passing()
+    bench = Workbench(run, task.model or session.model, task.show_remaining)
+    asked = task.question if session.lasts else prompting.question(task.question)
+    with (
+        session.turn(run, asked),
+        bench.dialogue("plan", session, _system(session, bench)) as planner,
+        bench.dialogue("join", session, prompting.prompt("join")) as joiner,
+    ):
+        planning = _Planning(run, task, bench, planner, joiner)
+        try:
+            answer = await planning.answer()
+        finally:
+            session.history.say(*planning.calls())
+        session.history.say({"role": "assistant", "content": answer})
+        return answer
+
+
+def _system(session: SessionState, bench: Workbench) -> str:
+    """What a planner is told first: what the session says, and how plans are written."""
+    own = f"{session.system}\n\n" if session.system else ""
+    return own + prompting.planner_prompt(bench.specs.values())
 
 
 class _Planning:
-    """One task: its conversations with planner and joiner, and everything observed so far."""
+    """One task: its dialogues with planner and joiner, and everything observed so far."""
 
     def __init__(
-        self,
-        run: Run[Any],
-        task: Task,
-        bench: Workbench,
-        planner: Conversation,
-        joiner: Conversation,
+        self, run: Run[Any], task: Task, bench: Workbench, planner: Dialogue, joiner: Dialogue
     ) -> None:
         self._run = run
         self._task = task
@@ -70,17 +92,16 @@ class _Planning:
         self._written: dict[Hashable, int] = {}  # line by identity of the write it made
         self._observed: list[str] = []
         self._lost = 0  # characters of it that the joiner was not shown
-        self._messages: list[Message] = [
-            {"role": "system", "content": prompting.planner_prompt(self._bench.specs.values())},
-            {"role": "user", "content": prompting.question(task.question)},
-        ]
+        self._further: list[Message] = []  # plans that were not the last, and what came of them
 
     async def answer(self) -> str:
         """Plan, and plan again, until there is an answer."""
         problem = ""
         for number in range(1, self._rounds + 1):
             self._bench.begin_round("plan", number, problem)
-            plan, observed = await self._plan()
+            plan, observed = await self._planner.exchange(
+                self._plan, further=self._further, max_tokens=self._task.max_tokens
+            )
             problem = self._problem(plan)
             if not problem and not isinstance(plan.result, Answer):
                 return self._returned(plan.result)
@@ -99,20 +120,20 @@ class _Planning:
 
     # Planning
 
-    async def _plan(self) -> tuple[StreamedPlan, list[str]]:
+    async def _plan(self, request: ChatRequest) -> tuple[StreamedPlan, list[str]]:
         """Have a plan written, run it until all of its calls have ended, and see what they gave."""
-        request = ChatRequest(messages=self._messages, max_tokens=self._task.max_tokens)
-        writer = PlanWriter(self._bench, self._planner.next(request), self._begin)
+        writer = PlanWriter(self._bench, request, self._begin)
         try:
             plan = await writer.plan()
             self._ids = writer.stream.ids
             started = self._started(plan)
             nodes = [self._ids[line] for line in started]
-            writer.when_closed(lambda: self._bench.turns_to(nodes, self._planner))
+            planner, joiner = self._planner.conversation, self._joiner.conversation
+            writer.when_closed(lambda: self._bench.turns_to(nodes, planner))
             calls = [print_line(replace(plan.lines[line], thought="")) for line in started]
             if plan.error is None and isinstance(plan.result, Answer):
-                self._bench.turns_to(nodes, self._joiner)
-                self._bench.foresee(nodes, self._joiner, partial(self._so_far, nodes, calls))
+                self._bench.turns_to(nodes, joiner)
+                self._bench.foresee(nodes, joiner, partial(self._so_far, nodes, calls))
             await self._bench.settled(nodes)
             await writer.finish()
         finally:
@@ -140,7 +161,7 @@ class _Planning:
     def _ask_again(self, plan: StreamedPlan, observed: list[str], problem: str) -> None:
         """Extend the conversation: the plan as written, what came of it, and why it goes on."""
         started = self._started(plan)
-        self._messages += [
+        self._further += [
             {"role": "assistant", "content": plan.text.rstrip() or "(no plan)"},
             {
                 "role": "user",
@@ -200,7 +221,6 @@ class _Planning:
     async def _join(self, number: int, problem: str, *, last: bool) -> Verdict:
         """Have the results read: the answer, or what is missing."""
         self._bench.begin_round("join", number, problem)
-        request = self._joining(prompting.closing(problem, last=last))
         reader = VerdictReader(self._bench.say)
 
         def restart() -> None:
@@ -213,28 +233,53 @@ class _Planning:
             else:
                 self._bench.show(piece, "answer")
 
-        reply = await self._bench.ask(request, take, restart)
+        async def ask(request: ChatRequest) -> Reply:
+            return await self._bench.ask(request, take, restart)
+
+        reply = await self._joiner.exchange(
+            ask,
+            instead=self._shown(self._observed),
+            closing=prompting.closing(problem, last=last),
+            max_tokens=self._task.max_tokens,
+        )
+        self._joiner.heard(reply)
         verdict = reader.finish()
         if verdict.kind == "replan":
             return verdict if verdict.text else Verdict("replan", "the joiner did not say why")
         return Verdict("answer", usable(verdict.text, reply))
 
-    def _joining(self, closing: str) -> ChatRequest:
-        """Shows the joiner everything that was observed."""
-        lost = prompting.lost(self._observed)
+    def _shown(self, observed: list[str]) -> list[Message]:
+        """The question as the joiner reads it: with what was observed, nothing of the moment."""
+        lost = prompting.lost(observed)
         if lost != self._lost:
             self._lost = lost
-            self._joiner.begin_anew()
-        return self._joiner.next(self._showing(self._observed), closing)
-
-    def _showing(self, observed: list[str]) -> ChatRequest:
-        """Shows the joiner this much, and nothing of the moment."""
-        messages: list[Message] = [
-            {"role": "system", "content": prompting.prompt("join")},
-            {"role": "user", "content": prompting.joining(self._task.question, observed)},
-        ]
-        return ChatRequest(messages=messages, max_tokens=self._task.max_tokens)
+            self._joiner.conversation.begin_anew()
+        return [{"role": "user", "content": prompting.joining(self._task.question, observed)}]
 
     def _so_far(self, nodes: list[int], calls: list[str]) -> ChatRequest:
         """How the joiner is going to be asked, as far as the calls of a plan have ended."""
-        return self._showing([*self._observed, *self._observations(nodes, calls)])
+        observed = [*self._observed, *self._observations(nodes, calls)]
+        return self._joiner.so_far(instead=self._shown(observed))
+
+    # What the session keeps of it
+
+    def calls(self) -> list[Message]:
+        """The calls that have ended, and what came of them, as a model makes calls in one turn."""
+        ended = [(f"line_{line}", node) for line, node in self._ids.items() if self._ended(node)]
+        if not ended:
+            return []
+        calls = [self._call(identity, node) for identity, node in ended]
+        return [
+            Reply(text="", calls=tuple(calls)).as_message(),
+            *(
+                {"role": "tool", "tool_call_id": identity, "content": self._bench.report(node)}
+                for identity, node in ended
+            ),
+        ]
+
+    def _ended(self, node: int) -> bool:
+        return self._bench.node(node).tool != GATHER and self._bench.has_ended(node)
+
+    def _call(self, identity: str, node: int) -> CallRequest:
+        given = json.dumps(self._bench.arguments(node), ensure_ascii=False, default=as_text)
+        return CallRequest(identity, self._bench.node(node).tool, given)

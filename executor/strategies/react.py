@@ -14,7 +14,6 @@ from itertools import takewhile
 from typing import Any
 
 from agentflow.errors import AnswerInvalid, ArgumentError, BackendError, PlanError
-from agentflow.executor.affinity.conversation import Conversation
 from agentflow.executor.models.base import (
     CallPiece,
     CallRequest,
@@ -28,6 +27,8 @@ from agentflow.executor.models.calls import CallAssembler
 from agentflow.executor.models.persistent import PersistentStream, ReplyDiverged
 from agentflow.executor.partial.part import Why
 from agentflow.executor.run import Run
+from agentflow.executor.sessions.dialogue import Dialogue
+from agentflow.executor.sessions.state import Passing
 from agentflow.executor.strategies.bench import Workbench, refuse, usable
 from agentflow.executor.strategies.deferral import Deferral
 from agentflow.executor.strategies.task import Task
@@ -65,48 +66,58 @@ async def react_task(run: Run[Any], task: Task) -> str:
         BackendError: The model could not be asked.
         BudgetExceeded: There is no money left to ask it.
     """
-    bench = Workbench(run, task.model, task.show_remaining)
-    with bench.conversation("act") as conversation:
-        return await _converse(run, task, bench, conversation)
+    session = task.session or Passing()
+    bench = Workbench(run, task.model or session.model, task.show_remaining)
+    system = session.system or prompt("react")
+    with (
+        session.turn(run, task.question),
+        bench.dialogue("act", session, system) as dialogue,
+    ):
+        return await _converse(run, task, bench, dialogue)
 
 
-async def _converse(run: Run[Any], task: Task, bench: Workbench, conversation: Conversation) -> str:
+async def _converse(run: Run[Any], task: Task, bench: Workbench, dialogue: Dialogue) -> str:
     """Take turns until one is the answer."""
     tools = tool_definitions(bench.specs.values())
-    messages: list[Message] = [
-        {"role": "system", "content": prompt("react")},
-        {"role": "user", "content": task.question},
-    ]
     rounds = task.rounds or ROUNDS
     for number in range(1, rounds + 1):
         bench.begin_round("act", number)
         last = number == rounds
-        request = ChatRequest(
-            messages=messages,
+        turn, reply = await dialogue.exchange(
+            partial(_take_turn, bench),
             tools=tools,
             tool_choice="none" if last and tools else None,
             max_tokens=task.max_tokens,
         )
-        turn, reply = await _take_turn(bench, conversation.next(request))
+        dialogue.heard(reply)
         text = reply.text.strip()
         if text:
             run.said(text, by="model")
         if not reply.calls or (last and text):
+            dialogue.session.history.say(replace(reply, calls=()).as_message())
             return usable(text, reply)
         if last:
             break
-        messages.append(reply.as_message())
-        bench.turns_to(turn.nodes, conversation)
-        bench.foresee(turn.nodes, conversation, partial(_so_far, request, tuple(messages), turn))
-        messages += await turn.results()
+        await _have_results(bench, dialogue, turn, reply)
     raise AnswerInvalid(
         f"no answer after {rounds} turns (Task(rounds=...) allows more)", problems="rounds"
     )
 
 
-def _so_far(request: ChatRequest, messages: tuple[Message, ...], turn: _Turn) -> ChatRequest:
-    """How the next request begins, as far as the turn's calls have ended."""
-    return replace(request, messages=(*messages, *turn.known()))
+async def _have_results(bench: Workbench, dialogue: Dialogue, turn: _Turn, reply: Reply) -> None:
+    """Wait for what a turn called; the session has what came of it, even if the run ends now."""
+    history = dialogue.session.history
+    history.say(reply.as_message())
+    bench.turns_to(turn.nodes, dialogue.conversation)
+
+    def so_far() -> ChatRequest:
+        return dialogue.so_far(further=turn.known())
+
+    bench.foresee(turn.nodes, dialogue.conversation, so_far)
+    try:
+        await turn.settled()
+    finally:
+        history.say(*turn.ended())
 
 
 async def _take_turn(bench: Workbench, request: ChatRequest) -> tuple[_Turn, Reply]:
@@ -181,17 +192,23 @@ class _Turn:
         """The calls that were made."""
         return self._nodes.values()
 
-    async def results(self) -> list[Message]:
-        """Wait for the calls; what the model is told of them, in the order it made them."""
+    async def settled(self) -> None:
+        """Wait for the calls."""
         await self._bench.settled(self._nodes.values())
-        return self.known()
+
+    def ended(self) -> list[Message]:
+        """What the model is told of the calls that have ended, in the order it made them."""
+        return [self._told(*call) for call in filter(self._has_ended, self._in_order())]
 
     def known(self) -> list[Message]:
         """The same up to the first call that has not ended."""
-        return [
-            {"role": "tool", "tool_call_id": call.id, "content": self._result(place)}
-            for place, call in takewhile(self._has_ended, sorted(self._calls.items()))
-        ]
+        return [self._told(*call) for call in takewhile(self._has_ended, self._in_order())]
+
+    def _in_order(self) -> list[tuple[int, CallRequest]]:
+        return sorted(self._calls.items())
+
+    def _told(self, place: int, call: CallRequest) -> Message:
+        return {"role": "tool", "tool_call_id": call.id, "content": self._result(place)}
 
     def _has_ended(self, numbered: tuple[int, CallRequest]) -> bool:
         place, _ = numbered

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentflow.budgets.budget import Budget
 from agentflow.errors import DefinitionError
 from agentflow.executor.run import Body, Run
+from agentflow.executor.sessions.state import SessionState
 from agentflow.tools.tool import Tool
+from agentflow.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Task:
             has been read and checked, or at the end of their own ``line``.
         show_remaining: Whether the model is told what is left of the limits, at the end of a
             request: always, never, or (None) once half of one of them is gone.
+        session: The conversation that it goes on with, which says the tools and the model.
     """
 
     question: str
@@ -39,6 +42,7 @@ class Task:
     max_tokens: int = 2048
     commit: Literal["plan", "line"] = "plan"
     show_remaining: bool | None = None
+    session: SessionState | None = None
 
     def __post_init__(self) -> None:
         if not self.question.strip():
@@ -53,6 +57,18 @@ class Task:
             raise DefinitionError(f"a task needs at least one round, not {self.rounds}")
         if self.max_tokens < 1:
             raise DefinitionError(f"a reply needs at least one token, not {self.max_tokens}")
+        if self.session is not None and (self.tools is not None or self.model is not None):
+            raise DefinitionError("a session says its tools and its model: Session(tools=..., ...)")
+
+    def toolbox(self, default: Mapping[str, Tool[..., Any]]) -> Mapping[str, Tool[..., Any]]:
+        """What it may call.
+
+        Args:
+            default: The tools of the engine.
+        """
+        if self.session is not None:
+            return self.session.toolbox(default)
+        return default if self.tools is None else Toolbox(self.tools)
 
     def body(self) -> Body[str]:
         """What a run of the task does."""

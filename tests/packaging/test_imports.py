@@ -13,7 +13,8 @@ import pytest
 LEAVES = {
     f"agentflow.{name}"
     for name in (
-        *("errors", "events", "events_base", "events_early"),
+        *("errors", "errors_backend", "errors_base"),
+        *("events", "events_base", "events_early"),
         *("clock", "context", "redaction", "wording", "_http", "_private"),
     )
 }

@@ -133,8 +133,8 @@ async def test_a_tool_of_the_same_name_is_another_tool(lab: Any, folder: Path) -
 async def test_only_this_user_can_read_what_is_put_by(folder: Path) -> None:
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     outputs = Outputs(over, 4)
-    outputs.keep("r1", "a\ud800\U0001f600b")
-    outputs.keep("r1", "something else")
+    assert outputs.put(0, "a\ud800\U0001f600b") == "r1"
+    assert outputs.put(0, "something else") == "r1"
 
     [kept] = folder.iterdir()
     [file] = kept.iterdir()

@@ -1,0 +1,109 @@
+"""`Session`: a conversation with a model and tools, in turns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from agentflow.executor.run import Body
+from agentflow.executor.sessions.state import AnyTool, SessionState
+from agentflow.executor.strategies.task import Task
+from agentflow.redaction import redact
+from agentflow.tools.handle import Handle
+from agentflow.workflows import Workflow
+
+
+class Session(SessionState):
+    """A conversation with a model that may call tools; each turn is a run.
+
+    ``await engine.run(session, "...")`` takes a turn, and ``session.ask("...")`` does within a
+    workflow. What was said is only added to, so prompts begin alike and servers that still hold
+    the conversation need not compute it again. Where it grows too long for the model, older
+    outputs of tools are shown by reference, and if that is not enough, older messages are told
+    by a summary; `events.ContextCompacted` says so.
+
+    Args:
+        system: What the model is told first; by default what the strategy tells it.
+        tools: What it may call; the engine's tools by default.
+        model: Name of the model; the engine's default by default.
+        window: Tokens that the model takes, prompt and reply together; by default what its
+            server says when a request is too long.
+
+    Raises:
+        DefinitionError: The window is not positive.
+    """
+
+    def __init__(
+        self,
+        system: str = "",
+        *,
+        tools: Iterable[AnyTool] | None = None,
+        model: str | None = None,
+        window: int | None = None,
+    ) -> None:
+        super().__init__(system, tools=tools, model=model, window=window)
+        self._turns: dict[tuple[tuple[str, Any], ...], _Turn] = {}
+
+    def ask(self, said: str, **fields: Any) -> Handle[str]:
+        """Take a turn: within a workflow a handle, elsewhere a coroutine with its own engine.
+
+        Args:
+            said: What the user says.
+            **fields: Further fields of `Task`, such as ``strategy`` and ``budget``.
+        """
+        key = tuple(sorted(fields.items()))
+        turn = self._turns.get(key) or self._turns.setdefault(key, _Turn(self, fields))
+        return turn(said)
+
+    def fork(self) -> Self:
+        """Another session that begins with what was said so far: both go on by themselves.
+
+        Raises:
+            SessionBusy: A turn is under way.
+        """
+        twin = super().fork()
+        twin._turns = {}
+        return twin
+
+    def to_json(self) -> str:
+        """All of it as JSON, with known secrets masked; tools go by their names."""
+        return redact(json.dumps(self.data(), ensure_ascii=False))
+
+    @classmethod
+    def from_json(cls, text: str, *, tools: Iterable[AnyTool] | None = None) -> Self:
+        """The session that `to_json` wrote.
+
+        Args:
+            text: What it wrote.
+            tools: Those that it may call; not needed if it has the engine's.
+
+        Raises:
+            DefinitionError: It is no session, or it calls a tool that is not here.
+        """
+        return cls.of(text, tools)
+
+
+class _Turn(Workflow[[str], str]):
+    """A turn of a session, as a call in a workflow: a run within the workflow's."""
+
+    def __init__(self, session: Session, fields: dict[str, Any]) -> None:
+        async def ask(said: str) -> str:
+            raise NotImplementedError
+
+        super().__init__(ask, budget=fields.get("budget"), local={})
+        self._session = session
+        self._fields = fields
+
+    def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body[str]:
+        """What a run of it does."""
+        (said,), _ = self.signature.validate(args, dict(kwargs))
+        return Task(said, session=self._session, **self._fields).body()
+
+    def toolbox(self, default: Mapping[str, AnyTool]) -> Mapping[str, AnyTool]:
+        """What the session's model may call.
+
+        Args:
+            default: The tools of the engine.
+        """
+        return self._session.toolbox(default)

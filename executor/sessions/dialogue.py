@@ -1,0 +1,210 @@
+"""A session's history as one strategy goes on with it, and a conversation that asks its model."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from agentflow.errors import AnswerInvalid, ContextOverflow
+from agentflow.executor.models.base import ChatRequest, Reply
+from agentflow.executor.sessions.fitting import (
+    by_reference,
+    by_summary,
+    fitting,
+    wholly_by_reference,
+)
+from agentflow.executor.sessions.history import Compaction, Message
+from agentflow.planner.prompting import prompt
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from agentflow.executor.affinity.conversation import Conversation
+    from agentflow.executor.sessions.state import SessionState
+    from agentflow.executor.strategies.bench import Workbench
+
+T = TypeVar("T")
+
+SUMMARY_TOKENS = 1024
+"""Tokens that a summary may have, unless a reply may have fewer."""
+
+
+class Dialogue:
+    """Asks a model in the course of a session; what is too long for it is made to fit, once.
+
+    Args:
+        bench: Of the strategy.
+        session: What was said.
+        conversation: Asks the model.
+        system: What the model is told first.
+
+    Attributes:
+        session: As given.
+        conversation: As given.
+        request: The last one, as it was made, before what is volatile was added.
+    """
+
+    def __init__(
+        self, bench: Workbench, session: SessionState, conversation: Conversation, system: str
+    ) -> None:
+        self._bench = bench
+        self._system: Message = {"role": "system", "content": system}
+        self._instead: Sequence[Message] = ()
+        self._further: Sequence[Message] = ()
+        self._epoch = session.epoch
+        self.session = session
+        self.conversation = conversation
+        self.request = ChatRequest(messages=(self._system,))
+
+    def __enter__(self) -> Self:
+        self.conversation.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.conversation.__exit__(kind, error, traceback)
+
+    async def exchange(
+        self,
+        take: Callable[[ChatRequest], Awaitable[T]],
+        *,
+        instead: Sequence[Message] = (),
+        further: Sequence[Message] = (),
+        closing: str = "",
+        **fields: Any,
+    ) -> T:
+        """Ask, and have the reply taken in.
+
+        Args:
+            take: Makes the request.
+            instead: Messages in place of the last one that was said.
+            further: Messages that follow what was said.
+            closing: See `Conversation.next`.
+            **fields: Of the request.
+
+        Raises:
+            ContextOverflow: It is too long, and nothing more can be left out.
+        """
+        self._instead, self._further = instead, further
+        self.request = ChatRequest(messages=self._messages(), **fields)
+        if fitted := self._is_too_long():
+            await self._make_room()
+        try:
+            return await take(self._next(closing))
+        except ContextOverflow as overflow:
+            if fitted:
+                raise
+            error = overflow  # the next attempt begins outside: errors look at their context
+        self.session.gauge.refused(self.request, error.window)
+        await self._make_room()
+        return await take(self._next(closing))
+
+    def heard(self, reply: Reply) -> None:
+        """A reply to the last request came."""
+        self.session.gauge.learn(self.request, reply.usage)
+
+    def so_far(
+        self, *, instead: Sequence[Message] = (), further: Sequence[Message] = ()
+    ) -> ChatRequest:
+        """How the next request begins, with what is known by now; see `exchange`."""
+        self._instead, self._further = instead, further
+        return replace(self.request, messages=self._messages())
+
+    def _messages(self) -> list[Message]:
+        shown = self.session.history.shown()
+        if self._instead:
+            del shown[-1]
+        return [self._system, *shown, *self._instead, *self._further]
+
+    def _anew(self) -> None:
+        self.request = replace(self.request, messages=self._messages())
+
+    def _next(self, closing: str) -> ChatRequest:
+        if self._epoch != self.session.epoch:
+            self._epoch = self.session.epoch
+            self.conversation.begin_epoch(self._epoch)
+        return self.conversation.next(self.request, closing)
+
+    # Making it fit
+
+    def _is_too_long(self) -> bool:
+        gauge = self.session.gauge
+        room = gauge.room(self.request)
+        return room is not None and gauge.tokens(self.request) > room
+
+    async def _make_room(self) -> None:
+        """Have less of the session shown, so that the request fits.
+
+        Raises:
+            ContextOverflow: It cannot be made to.
+        """
+        session, history = self.session, self.session.history
+        before, epoch = session.gauge.tokens(self.request), session.epoch
+        room = session.gauge.room(self.request) or 0.0
+        way = by_reference(history, room, self._size, readable=self._bench.reads_on)
+        if way is None and (way := self._beside_summary(room)) is not None:
+            way = replace(way, summary=await self._summary(room))
+        if way is not None:
+            history.compact(way)
+        self._anew()
+        if self._is_too_long():
+            history.compact(wholly_by_reference(history))
+            self._anew()
+        if self._is_too_long():
+            raise self._overflow()
+        self._tell(epoch, before)
+
+    def _beside_summary(self, room: float) -> Compaction | None:
+        history = self.session.history
+        return by_summary(history, room, self._size, readable=self._bench.reads_on)
+
+    def _size(self, messages: Sequence[Message]) -> float:
+        """Tokens of a prompt of these messages, with all that goes with them."""
+        known = [self._system, *messages, *self._instead, *self._further]
+        whole = replace(self.request, messages=known)
+        return self.session.gauge.tokens(whole)
+
+    async def _summary(self, room: float) -> str:
+        """Have the model write down what is not going to be shown any more.
+
+        Raises:
+            AnswerInvalid: It wrote nothing.
+        """
+        tokens = min(SUMMARY_TOKENS, self.request.max_tokens)
+        asked: Message = {"role": "user", "content": prompt("summarise").strip()}
+        known = fitting(self.session.history.shown(), room, lambda said: self._size([*said, asked]))
+        messages = [self._system, *known, asked]
+        if known and known[-1]["role"] == "user":
+            text = f"{known[-1]['content']}\n\n{asked['content']}"
+            messages = [self._system, *known[:-1], {"role": "user", "content": text}]
+        request = replace(self.request, messages=messages, max_tokens=tokens)
+        if request.tools:
+            request.tool_choice = "none"
+        reply = await self._bench.model.complete(self.conversation.next(request))
+        if not reply.text.strip():
+            raise AnswerInvalid("the model gave an empty summary", problems="empty")
+        return reply.text.strip()
+
+    def _overflow(self) -> ContextOverflow:
+        gauge, request = self.session.gauge, self.request
+        return ContextOverflow(
+            f"what cannot be left out of session {self.session.id} is about "
+            f"{gauge.tokens(request):.0f} tokens, and with {request.max_tokens} for the reply "
+            f"the model takes {gauge.window}: ask for less at once, lower max_tokens, or have "
+            "fewer tools",
+            url="",
+            window=gauge.window,
+        )
+
+    def _tell(self, epoch: int, before: float) -> None:
+        session, latest = self.session, self.session.history.latest
+        if latest is None or session.epoch == epoch:
+            return
+        after = session.gauge.tokens(self.request)
+        outputs = len(session.history.outputs())
+        self._bench.compacted(session.id, session.epoch, outputs, latest.since, before, after)

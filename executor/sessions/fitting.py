@@ -1,0 +1,100 @@
+"""What becomes of a history that is too long for its model: decided here, without I/O.
+
+First the outputs of tools, from the oldest on, are shown by reference; the model can read them
+again. If that is not enough, what is older is told by a summary. Either goes well below the
+limit, because each time the prompt is computed anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from agentflow.executor.sessions.history import Compaction, History, Message, is_long
+
+AIM = 0.5
+"""Share of the room for a prompt that a compaction leaves filled."""
+
+RECENT = 0.25
+"""Share of that room which the messages take that no summary replaces."""
+
+Size: TypeAlias = "Callable[[Sequence[Message]], float]"
+"""Tokens of the prompt that these messages make, about."""
+
+
+def by_reference(history: History, room: float, size: Size, *, readable: bool) -> Compaction | None:
+    """Outputs by reference, as few as it takes; None if all of them are not enough.
+
+    Those that the model has not answered yet stay.
+
+    Args:
+        history: What was said.
+        room: Tokens that a prompt may have.
+        size: Of a prompt.
+        readable: See `Compaction`.
+    """
+    before = history.latest or Compaction(0)
+    ways = [replace(before, at=len(history), cut=cut, readable=readable) for cut in _cuts(history)]
+    first = bisect_left(ways, True, key=lambda way: size(history.as_compacted(way)) <= AIM * room)
+    return ways[first] if first < len(ways) else None
+
+
+def by_summary(history: History, room: float, size: Size, *, readable: bool) -> Compaction | None:
+    """What stays beside a summary that is still to be written: what was said last, as it was said.
+
+    Args:
+        history: What was said.
+        room: Tokens that a prompt may have.
+        size: Of a prompt.
+        readable: See `Compaction`.
+
+    Returns:
+        None if there is nothing older.
+    """
+    places = _boundaries(history)
+    if not places:
+        return None
+    first = bisect_left(
+        places, True, key=lambda place: size(history.messages[place:]) <= RECENT * room
+    )
+    since = places[min(first, len(places) - 1)]
+    return Compaction(len(history), since, since, readable=readable)
+
+
+def wholly_by_reference(history: History) -> Compaction:
+    """What holds now, with the outputs by reference, too, that the model has not answered yet."""
+    return replace(history.latest or Compaction(0), at=len(history), cut=len(history))
+
+
+def fitting(messages: Sequence[Message], room: float, size: Size) -> Sequence[Message]:
+    """The last of these messages, as many as there is room for."""
+    places = range(len(messages))
+    first = bisect_left(places, True, key=lambda place: size(messages[place:]) <= room)
+    while first < len(messages) and messages[first]["role"] == "tool":
+        first += 1  # its call is left out
+    return messages[first:]
+
+
+def _cuts(history: History) -> list[int]:
+    """Places up to which outputs can be shown by reference, the oldest first."""
+    latest = history.latest
+    start = max(latest.cut, latest.since) if latest is not None else 0
+    seen = _seen(history)
+    places = enumerate(history.messages[start:seen], start)
+    return [place + 1 for place, message in places if is_long(message)]
+
+
+def _seen(history: History) -> int:
+    """The first of the messages that the model has not answered."""
+    places = range(len(history) - 1, -1, -1)
+    return next((p for p in places if history.messages[p]["role"] == "assistant"), 0)
+
+
+def _boundaries(history: History) -> list[int]:
+    """Places between which calls and their results stay together, behind what is summarised now."""
+    latest = history.latest
+    start = latest.since + 1 if latest is not None else 1
+    places = enumerate(history.messages[start:], start)
+    return [place for place, message in places if message["role"] != "tool"]
