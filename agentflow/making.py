@@ -35,6 +35,7 @@ from agentflow.resuming import (
     with_arguments,
     with_budget,
 )
+from agentflow.sessions import turn_of
 from agentflow.starting import Starter, Target
 from agentflow.tools.approval import Answerer
 from agentflow.tools.tool import Tool
@@ -383,4 +384,4 @@ def _task(target: Target) -> Task:
     said = args[0] if args else fields.pop("said", None)
     if len(args) > 1 or not isinstance(said, str):
         raise DefinitionError("a session is run with what the user says: run(session, 'Hello')")
-    return Task(said, session=target.what, **fields)
+    return turn_of(target.what, said, **fields)

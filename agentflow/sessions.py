@@ -18,7 +18,7 @@ class Session(SessionState):
     """A conversation with a model that may call tools; each turn is a run.
 
     ``await engine.run(session, "...")`` takes a turn, and ``session.ask("...")`` does within a
-    workflow. What was said is only added to, so prompts begin alike and servers that still hold
+    workflow, by the strategy ``react`` unless another is named. What was said is only added to, so prompts begin alike and servers that still hold
     the conversation need not compute it again. Where it grows too long for the model, older
     outputs of tools are shown by reference, and if that is not enough, older messages are told
     by a summary; `events.ContextCompacted` says so.
@@ -84,6 +84,17 @@ class Session(SessionState):
         return cls.of(text, tools)
 
 
+def turn_of(session: SessionState, said: str, **fields: Any) -> Task:
+    """A turn of a session as a task; calls turn by turn, unless it is to plan.
+
+    Args:
+        session: The session.
+        said: What the user says.
+        **fields: Further fields of `Task`.
+    """
+    return Task(said, session=session, **{"strategy": "react", **fields})
+
+
 class _Turn(Workflow[[str], str]):
     """A turn of a session, as a call in a workflow: a run within the workflow's."""
 
@@ -98,7 +109,7 @@ class _Turn(Workflow[[str], str]):
     def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body[str]:
         """What a run of it does."""
         (said,), _ = self.signature.validate(args, dict(kwargs))
-        return Task(said, session=self._session, **self._fields).body()
+        return turn_of(self._session, said, **self._fields).body()
 
     def toolbox(self, default: Mapping[str, AnyTool]) -> Mapping[str, AnyTool]:
         """What the session's model may call.

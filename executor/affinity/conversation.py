@@ -130,6 +130,11 @@ class Conversation:
             messages[-1] = {**last, "content": f"{last['content']}\n\n{closing}"}
         return replace(request, messages=self._told(messages), session=self._tag())
 
+    def aside(self, request: ChatRequest) -> ChatRequest:
+        """A request about what was said so far, from which nothing goes on."""
+        self._prewarmer.stop()
+        return replace(request, session=self._tag())
+
     def begin_epoch(self, epoch: int) -> None:
         """What was said is shown otherwise from now on: nothing of its old prompts is needed."""
         if self._keeper is not None:

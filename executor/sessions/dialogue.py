@@ -11,7 +11,7 @@ from agentflow.executor.models.base import ChatRequest, Reply
 from agentflow.executor.sessions.fitting import (
     by_reference,
     by_summary,
-    fitting,
+    to_be_summarised,
     wholly_by_reference,
 )
 from agentflow.executor.sessions.history import Compaction, Message
@@ -148,7 +148,7 @@ class Dialogue:
         room = session.gauge.room(self.request) or 0.0
         way = by_reference(history, room, self._size, readable=self._bench.reads_on)
         if way is None and (way := self._beside_summary(room)) is not None:
-            way = replace(way, summary=await self._summary(room))
+            way = replace(way, summary=await self._summary(way.since))
         if way is not None:
             history.compact(way)
         self._anew()
@@ -169,23 +169,27 @@ class Dialogue:
         whole = replace(self.request, messages=known)
         return self.session.gauge.tokens(whole)
 
-    async def _summary(self, room: float) -> str:
+    async def _summary(self, until: int) -> str:
         """Have the model write down what is not going to be shown any more.
 
         Raises:
             AnswerInvalid: It wrote nothing.
         """
-        tokens = min(SUMMARY_TOKENS, self.request.max_tokens)
+        request = replace(
+            self.request,
+            max_tokens=min(SUMMARY_TOKENS, self.request.max_tokens),
+            tool_choice="none" if self.request.tools else None,
+        )
+        room = self.session.gauge.room(request) or 0.0
         asked: Message = {"role": "user", "content": prompt("summarise").strip()}
-        known = fitting(self.session.history.shown(), room, lambda said: self._size([*said, asked]))
-        messages = [self._system, *known, asked]
-        if known and known[-1]["role"] == "user":
+        known = to_be_summarised(
+            self.session.history, until, room, lambda said: self._size([*said, asked])
+        )
+        if known[-1]["role"] == "user":
             text = f"{known[-1]['content']}\n\n{asked['content']}"
-            messages = [self._system, *known[:-1], {"role": "user", "content": text}]
-        request = replace(self.request, messages=messages, max_tokens=tokens)
-        if request.tools:
-            request.tool_choice = "none"
-        reply = await self._bench.model.complete(self.conversation.next(request))
+            known, asked = known[:-1], {"role": "user", "content": text}
+        request = replace(request, messages=[self._system, *known, asked])
+        reply = await self._bench.model.complete(self.conversation.aside(request))
         if not reply.text.strip():
             raise AnswerInvalid("the model gave an empty summary", problems="empty")
         return reply.text.strip()

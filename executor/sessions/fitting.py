@@ -17,6 +17,9 @@ from agentflow.executor.sessions.history import Compaction, History, Message, is
 AIM = 0.5
 """Share of the room for a prompt that a compaction leaves filled."""
 
+ENOUGH = 0.75
+"""The same where all outputs by reference leave more than that, but a summary is spared."""
+
 RECENT = 0.25
 """Share of that room which the messages take that no summary replaces."""
 
@@ -38,7 +41,9 @@ def by_reference(history: History, room: float, size: Size, *, readable: bool) -
     before = history.latest or Compaction(0)
     ways = [replace(before, at=len(history), cut=cut, readable=readable) for cut in _cuts(history)]
     first = bisect_left(ways, True, key=lambda way: size(history.as_compacted(way)) <= AIM * room)
-    return ways[first] if first < len(ways) else None
+    if first < len(ways):
+        return ways[first]
+    return ways[-1] if ways and size(history.as_compacted(ways[-1])) <= ENOUGH * room else None
 
 
 def by_summary(history: History, room: float, size: Size, *, readable: bool) -> Compaction | None:
@@ -68,13 +73,27 @@ def wholly_by_reference(history: History) -> Compaction:
     return replace(history.latest or Compaction(0), at=len(history), cut=len(history))
 
 
-def fitting(messages: Sequence[Message], room: float, size: Size) -> Sequence[Message]:
-    """The last of these messages, as many as there is room for."""
-    places = range(len(messages))
-    first = bisect_left(places, True, key=lambda place: size(messages[place:]) <= room)
-    while first < len(messages) and messages[first]["role"] == "tool":
-        first += 1  # its call is left out
-    return messages[first:]
+def to_be_summarised(history: History, until: int, room: float, size: Size) -> Sequence[Message]:
+    """The messages that a summary is made of: as they are shown, if there is room for them.
+
+    Otherwise outputs stand by reference, and if that is not enough, the oldest are left out.
+
+    Args:
+        history: What was said.
+        until: The first message that the summary does not replace.
+        room: Tokens that the prompt may have which asks for it.
+        size: Of that prompt.
+    """
+    shown = history.shown(until)
+    if size(shown) <= room:
+        return shown
+    before = history.latest or Compaction(0)
+    first, *rest = History(history.messages[:until]).as_compacted(replace(before, cut=until))
+    places = range(len(rest))
+    start = bisect_left(places, True, key=lambda place: size([first, *rest[place:]]) <= room)
+    while start < len(rest) and rest[start]["role"] != "assistant":
+        start += 1  # calls and their results stay together
+    return [first, *rest[start:]]
 
 
 def _cuts(history: History) -> list[int]:

@@ -93,9 +93,10 @@ class History:
         del self._messages[messages:]
         del self._compactions[compactions:]
 
-    def shown(self) -> list[Message]:
-        """What a model is shown."""
-        return self.as_compacted(self.latest)
+    def shown(self, until: int | None = None) -> list[Message]:
+        """What a model is shown, of the messages before a place."""
+        known = self if until is None else History(self._messages[:until], self._compactions)
+        return known.as_compacted(self.latest)
 
     def as_compacted(self, compaction: Compaction | None) -> list[Message]:
         """What a model would be shown."""
