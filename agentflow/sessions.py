@@ -106,6 +106,11 @@ class _Turn(Workflow[[str], str]):
         self._session = session
         self._fields = fields
 
+    @property
+    def stateful(self) -> bool:
+        """What was said in it is part of the session."""
+        return True
+
     def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body[str]:
         """What a run of it does."""
         (said,), _ = self.signature.validate(args, dict(kwargs))

@@ -193,6 +193,11 @@ class Tool(Generic[P, R_co]):
         """Whether a call is a run of its own, whose calls are what it does."""
         return self.implementation is not self.fn
 
+    @property
+    def stateful(self) -> bool:
+        """Whether a run of it leaves more than a value, and is gone through again on a resume."""
+        return False
+
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the undecorated function, with a detached `Context` and so on if it wants them."""
         roles = self.signature.roles

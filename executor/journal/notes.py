@@ -127,7 +127,7 @@ class Notes:
         if place in self._recalled and not self.book.again:
             return
         tool = self._run.tool(event.tool)
-        kept = self.book.kept(tool, event.value)
+        kept = _SAID if tool.stateful else self.book.kept(tool, event.value)
         self._ended("node_finished", event, began, f'"nested":true,{kept}' if tool.nests else kept)
 
     def _lost(self, event: events.NodeFailed | events.NodeCancelled) -> None:
@@ -304,6 +304,10 @@ class Notes:
             f'"tool":"{call.tool.name}","step":"{step}"}}'
         )
         return self.book.durable()
+
+
+_SAID = '"lost":"what was said is part of its session"'
+"""In place of the value of a run that is gone through again."""
 
 
 def _causes(error: BaseException) -> set[int]:
