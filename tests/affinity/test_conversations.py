@@ -16,7 +16,7 @@ from agentflow.clock import now
 from agentflow.context import run_scope
 from agentflow.engine import Engine
 from agentflow.errors import RunCancelled, RunFailed
-from agentflow.executor.affinity.conversation import Conversation
+from agentflow.executor.affinity.conversation import THINKING, Conversation
 from agentflow.executor.affinity.pauses import COMPUTES, MODEL, WEB, slowest
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest
@@ -24,6 +24,7 @@ from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.strategies.task import Task
 from agentflow.llms import llm
+from agentflow.sessions import Session
 from agentflow.testing import Call, Fault, ScriptedServer
 from agentflow.testing.replies import Pace, Reply
 from agentflow.tools.tool import tool
@@ -290,3 +291,38 @@ async def test_a_prompt_that_does_not_go_on_is_told_and_warned_of_once(desk: Any
     assert broken[0].session == there.sessions[0]
     [warning] = [line for line in logged if line["log_level"] == "warning"]
     assert (warning["session"], warning["byte"]) == (broken[0].session, broken[0].byte)
+
+
+# Sessions that outlast a run
+
+
+async def test_a_session_rests_between_its_turns(desk: Any) -> None:
+    there = desk("hello", LOOK, "found", "hello you")
+    chat = Session()
+    for said in ("hi", "look"):
+        await there.engine.run(chat, said)
+    await there.engine.run(chat.fork(), "hi")
+
+    assert there.heard == [
+        *(("asked", 1), ("away", 1, THINKING)),
+        *(("asked", 1), ("away", 1, WEB), ("asked", 1), ("away", 1, THINKING)),
+        *(("asked", 2), ("away", 2, THINKING)),
+    ]
+    assert there.sessions[0] == f"{chat.id}/act/0"
+
+
+async def test_a_new_epoch_is_another_session_to_its_model(desk: Any) -> None:
+    too_long = Fault.status(400, "maximum context length is 400 tokens")
+    there = desk("fine", too_long, "a summary", "fine again")
+    chat = Session(tools=())
+    await there.engine.run(chat, "a long story " * 30, max_tokens=100)
+
+    assert await there.engine.run(chat, "hi", max_tokens=100) == "fine again"
+
+    assert there.heard == [
+        *(("asked", 1), ("away", 1, THINKING)),
+        *(("asked", 1), ("asked", 1), ("ended", 1), ("asked", 2), ("away", 2, THINKING)),
+    ]
+    assert there.sessions == [f"{chat.id}/act/0", f"{chat.id}/act/1"]
+    [compacted] = [e for e in there.events if isinstance(e, events.ContextCompacted)]
+    assert (compacted.session, compacted.epoch) == (chat.id, 1)
