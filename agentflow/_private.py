@@ -60,6 +60,26 @@ def own_file(path: Path) -> None:
         path.chmod(0o600)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file anew that nobody else may read: its old text is there until the new one is.
+
+    Raises:
+        PermissionError: Something else is there: a link, a device, another user's file.
+        OSError: It cannot be written.
+    """
+    check_owner(path)
+    draft = path.with_name(f"{path.name}.{token_hex(4)}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with open(os.open(draft, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def check_owner(path: Path) -> os.stat_result | None:
     """What a file is, without following a link; None if there is none.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from agentflow.budgets.budget import Budget
 from agentflow.cli.compiling import call_plan, compiled_text
 from agentflow.cli.endpoint import Endpoint
+from agentflow.cli.session import read_session
 from agentflow.cli.targets import Member, PlanText, Question, Target
 from agentflow.cli.toolset import toolbox
+from agentflow.errors import DefinitionError
 from agentflow.executor.strategies.task import Task
 from agentflow.planner.plan import Answer, Plan
 from agentflow.planner.verify import line_id
+from agentflow.sessions import Session
 from agentflow.tools.tool import Tool
 from agentflow.workflows import Workflow
 
@@ -34,6 +37,7 @@ class Job:
         tools: Tools of the engine.
         streams: Whether the value is an answer that comes as text.
         shown: What of the value is shown.
+        session: The conversation that it goes on with, or None.
     """
 
     target: Any
@@ -42,6 +46,7 @@ class Job:
     tools: tuple[Tool[..., Any], ...] = ()
     streams: bool = False
     shown: Callable[[Any], Any] = _same
+    session: Session | None = None
 
 
 def job_for(target: Target, options: Any, endpoint: Endpoint) -> Job:
@@ -54,6 +59,8 @@ def job_for(target: Target, options: Any, endpoint: Endpoint) -> Job:
     budget = Budget(options.budget, options.budget_tokens, options.deadline)
     if isinstance(target, Question):
         return _question(target, options, endpoint, budget)
+    if options.session is not None:
+        raise DefinitionError("--session is for a question: a workflow has sessions of its own")
     if isinstance(target, PlanText):
         return _plan(target, options, budget)
     return _member(target, budget)
@@ -61,10 +68,14 @@ def job_for(target: Target, options: Any, endpoint: Endpoint) -> Job:
 
 def _question(target: Question, options: Any, endpoint: Endpoint, budget: Budget) -> Job:
     given = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
-    task = Task(target.text, strategy=options.strategy, budget=budget, **given)
+    session = None if options.session is None else read_session(options.session)
+    strategy: Literal["plan", "react"] = options.strategy or (
+        "plan" if session is None else "react"
+    )
+    task = Task(target.text, strategy, budget=budget, session=session, **given)
     # Only what was named is shown to somebody else's model; the stand-in may look around here.
     tools = toolbox(options, root="." if endpoint.stand_in else None)
-    return Job(task, tools=tuple(tools.values()), streams=True)
+    return Job(task, tools=tuple(tools.values()), streams=True, session=session)
 
 
 def _plan(target: PlanText, options: Any, budget: Budget) -> Job:

@@ -152,7 +152,10 @@ def _add_run(commands: Any) -> None:
         help="how a replica is chosen; default earliest: where the reply is complete first",
     )
     group = parser.add_argument_group("the task")
-    group.add_argument("--strategy", choices=("plan", "react"), default="plan", help="default plan")
+    group.add_argument(
+        "--strategy", choices=("plan", "react"), help="default plan, and react in a session"
+    )
+    group.add_argument("--session", metavar="FILE", help="go on with the conversation kept there")
     group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of one reply at most")
     _add_limit_options(parser, "the limits")
     _add_cache_options(parser)

@@ -15,6 +15,7 @@ from agentflow.cli.journals import file_of, open_journal
 from agentflow.cli.recipe import answered_by, options_of, target_of
 from agentflow.cli.run import endpoint_of, engine_of, settings_of
 from agentflow.cli.screen import Screen
+from agentflow.cli.session import kept
 from agentflow.cli.showing import Begin, Show
 from agentflow.cli.targets import Question, Target
 from agentflow.cli.toolset import load, toolbox
@@ -59,8 +60,9 @@ async def _go_on(
         job = job_of(row, target, options, endpoint)
         asks = answerer(options, screen, waits=True)
         async with engine_of(job, endpoint, journal, asks, options) as engine:
-            begin = _reopening(row.id, job, given)
-            return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)
+            with kept(job.session, options.session):
+                begin = _reopening(row.id, job, given)
+                return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)
 
 
 def job_of(row: RunRow, target: Target | None, options: Any, endpoint: Endpoint) -> Job:

@@ -19,6 +19,7 @@ from agentflow.cli.keeping import caching, speculation
 from agentflow.cli.knowledge import estimates, prices
 from agentflow.cli.recipe import recipe
 from agentflow.cli.screen import Screen
+from agentflow.cli.session import kept
 from agentflow.cli.showing import Begin, Show
 from agentflow.cli.targets import Question, Target, find
 from agentflow.engine import Engine
@@ -56,8 +57,10 @@ async def _run(target: Target, options: Any) -> int:
                         await journal.aclose()
                     raise
                 async with engine:
-                    begin = _beginning(job, endpoint, options)
-                    return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)
+                    with kept(job.session, options.session):
+                        begin = _beginning(job, endpoint, options)
+                        show = Show(job, options, screen, endpoint)
+                        return await show.run(engine, begin, interrupts)
         except asyncio.CancelledError:
             if interrupts.arrived is None:
                 raise
@@ -122,8 +125,8 @@ def _beginning(job: Job, endpoint: Endpoint, options: Any) -> Begin:
         run = engine.start(job.target, *job.args, **job.kwargs)
         if engine.journal is not None:  # in the same commit as the rest of the run's row
             target = described(Described(job.target, job.args, job.kwargs))
-            kept = recipe(options, endpoint.settings, stand_in=endpoint.stand_in)
-            engine.journal.update(run.id, target={**target, "cli": asdict(kept)})
+            how = recipe(options, endpoint.settings, stand_in=endpoint.stand_in)
+            engine.journal.update(run.id, target={**target, "cli": asdict(how)})
         return run
 
     return begin

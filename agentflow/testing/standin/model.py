@@ -19,6 +19,7 @@ from agentflow.testing.standin.protocol import (
     observed,
     plan_text,
     question_of,
+    this_turn,
 )
 from agentflow.testing.standin.question import Question, read_question
 from agentflow.testing.standin.ranking import missing
@@ -31,6 +32,7 @@ PACE = Pace(first_token=0.05, per_token=0.005, tokens_per_chunk=2)
 
 def standin(call: ChatCall) -> Reply:
     """Answer a request by rules: search for the question's terms, rank what is found, quote it."""
+    call = this_turn(call)
     match kind_of(call):
         case Kind.PLAN:
             return Reply(_plan(call))

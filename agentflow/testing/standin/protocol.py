@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -32,6 +33,19 @@ class Kind(Enum):
     JOIN = "join"
     ACT = "act"
     CHAT = "chat"
+
+
+def this_turn(call: ChatCall) -> ChatCall:
+    """A request without the turns of its session that have been answered."""
+    begins = 0
+    for place, message in enumerate(call.messages):
+        answered = message.get("role") == "assistant" and not message.get("tool_calls")
+        if answered and not _LINE.search(text_of(message)):  # a plan is no answer
+            begins = place + 1
+    if not begins or begins == len(call.messages):
+        return call
+    told = [m for m in call.messages[:begins] if m.get("role") in ("system", "developer")]
+    return replace(call, body={**call.body, "messages": [*told, *call.messages[begins:]]})
 
 
 def kind_of(call: ChatCall) -> Kind:
