@@ -45,7 +45,7 @@ async def test_a_session_says_its_tools_and_its_model(
     with pytest.raises(DefinitionError, match="says its tools"):
         await engine.run(chat, "hello", **fields)
     with pytest.raises(DefinitionError, match="what the user says"):
-        await engine.run(chat)  # type: ignore[call-overload]
+        await engine.run(chat)  # type: ignore[call-overload]  # nothing is said
 
 
 async def test_without_tools_it_is_a_conversation(clerk: Clerk, engine: Engine) -> None:

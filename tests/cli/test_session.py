@@ -1,0 +1,118 @@
+"""``--session FILE``: questions that go on with a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from agentflow.cli import codes
+from agentflow.testing import Call, Fault, ScriptedServer
+
+Cli: TypeAlias = Callable[..., Any]
+Serve: TypeAlias = Callable[..., ScriptedServer]
+
+SEND = '''
+from agentflow import tool
+
+
+@tool(writes="mail", approve=True)
+async def send(to: str) -> str:
+    """Send a mail."""
+    return f"sent to {to}"
+'''
+
+
+@pytest.fixture
+def kept(project: Path) -> Callable[[], Any]:
+    def read() -> Any:
+        return json.loads((project / "chat.json").read_text())
+
+    return read
+
+
+def roles(data: Any) -> list[str]:
+    return [message["role"] for message in data["messages"]]
+
+
+def test_a_question_goes_on_with_the_ones_before(
+    cli: Cli, serve: Serve, kept: Callable[[], Any], project: Path
+) -> None:
+    server = serve(["It is blue.", Call("double", {"n": 2}), "four", "$1 = double(n=3)\nreturn $1"])
+    ask = ("--base-url", server.base_url, "--session", "chat.json", "--tools", "flow.py", "-q")
+
+    assert cli("run", "What colour?", *ask).out == "It is blue.\n"
+    assert cli("run", "And twice two?", *ask).out == "four\n"
+    assert cli("run", "And three?", *ask, "--strategy", "plan").out == "6\n"
+
+    first, second, third, planner = (request.body["messages"] for request in server.requests)
+    for before, after in pairwise([first, second, third]):
+        assert after[: len(before)] == before
+    assert planner[1:-1] == kept()["messages"][:6]
+    assert roles(kept()) == [
+        *("user", "assistant"),
+        *("user", "assistant", "tool", "assistant"),
+        *("user", "assistant", "tool", "assistant"),
+    ]
+    assert (project / "chat.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in project.iterdir() if "chat" in path.name] == ["chat.json"]
+
+
+def test_what_failed_is_kept_too(cli: Cli, serve: Serve, kept: Callable[[], Any]) -> None:
+    server = serve([Fault.status(401), "fine"])
+    ask = ("--base-url", server.base_url, "--session", "chat.json", "-q")
+
+    assert cli("run", "What colour?", *ask).code == codes.BACKEND
+    assert kept()["messages"][-1]["content"].startswith("(no answer: ")
+    assert cli("run", "And now?", *ask).code == codes.OK
+    assert roles(kept()) == ["user", "assistant"] * 2
+
+
+def test_a_turn_that_waits_for_a_yes_goes_on_in_its_session(
+    cli: Cli, serve: Serve, kept: Callable[[], Any], project: Path
+) -> None:
+    (project / "mail.py").write_text(SEND)
+    server = serve(["hello", Call("send", {"to": "a@x"}), "It is sent.", "Yes."])
+    ask = ("--base-url", server.base_url, "--session", "chat.json", "--tools", "mail.py")
+    cli("run", "Hi", *ask, "-q")
+    waits = cli("run", "Send it", *ask, "--json", "-q")
+    assert waits.code == codes.WAITING
+
+    run = waits.json["run"]
+    assert cli("approve", run).code == codes.OK
+    done = cli("resume", run, "-q")
+
+    assert (done.code, done.out) == (codes.OK, "It is sent.\n")
+    assert [m["content"] for m in kept()["messages"]] == [
+        *("Hi", "hello"),
+        *("Send it", None, "sent to a@x", "It is sent."),
+    ]
+    assert cli("run", "Is it?", *ask, "-q").out == "Yes.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "--session chat.json: this is no session"), (None, "it cannot be read")],
+)
+def test_what_is_no_session_is_left_alone(
+    cli: Cli, serve: Serve, project: Path, text: str | None, said: str
+) -> None:
+    where = project / "chat.json"
+    where.mkdir() if text is None else where.write_text(text)
+    server = serve(["hello"])
+
+    done = cli("run", "Hi", "--base-url", server.base_url, "--session", "chat.json", "-q")
+
+    assert (done.code, server.requests) == (codes.USAGE, [])
+    assert said in done.err
+    assert text is None or where.read_text() == text
+
+
+def test_only_a_question_has_one(cli: Cli) -> None:
+    done = cli("run", "flow.py:total", "3", "--session", "chat.json")
+    assert done.code == codes.USAGE
+    assert "a workflow has sessions of its own" in done.err
