@@ -11,8 +11,10 @@ import pytest
 from agentflow import Engine, Session, _http, workflow
 from agentflow.errors import HistoryMismatch, RunCancelled
 from agentflow.executor.models.client import OpenAIBackend
+from agentflow.testing import replay
 from agentflow.testing.clock import run_virtual
 from tests.durable.conftest import Desk, records, rows
+from tests.durable.test_replay import recorded
 from tests.sessions.conftest import Clerk, check_sound
 
 SAID = "find n0 n1 n2"
@@ -103,6 +105,20 @@ def test_a_turn_that_broke_off_anywhere_ends_as_it_would_have(
             assert twin.messages == before, "what was kept went on, and not this one"
 
 
+@pytest.mark.parametrize("window", [8_000, 2_400])
+def test_a_turn_that_was_made_to_fit_is_replayed(desk: Desk, window: int) -> None:
+    clerk, path = Clerk(), desk.path()
+    clerk.window = window
+    go(clerk, path, chat_before())
+    asked = len(clerk.server.requests)
+
+    seen = replay(recorded(path), tools=clerk.tools)
+
+    assert seen.whole
+    assert len(seen.calls) == 3
+    assert len(clerk.server.requests) == asked
+
+
 def test_a_session_that_holds_the_broken_turn_goes_on_from_before_it(desk: Desk) -> None:
     path, chat = desk.path(), Session()
     clerk = Clerk()
@@ -174,3 +190,26 @@ def test_a_workflow_that_asks_goes_on(desk: Desk) -> None:
         cut = desk.cut(whole, count)
         assert run(cut, rows(cut)[0].id) == answers, count
         assert contents(shared) == said, count
+
+
+def test_a_workflow_that_asks_is_replayed(desk: Desk) -> None:
+    clerk, path = Clerk(), desk.path()
+
+    @workflow
+    async def talk() -> list[str]:
+        chat = Session(tools=clerk.tools)
+        return [await chat.ask("find n0"), await chat.ask("find n1")]
+
+    async def main() -> None:
+        http = _http.client(transport=clerk.server.transport())
+        model = OpenAIBackend("http://scripted/v1", "tiny", http=http)
+        await model.connect()
+        async with Engine(model=model, journal=path, seed=1) as engine:
+            await engine.run(talk)
+        await http.aclose()
+
+    run_virtual(main())
+    looked = list(clerk.looked)
+
+    assert replay(recorded(path), talk).whole
+    assert clerk.looked == looked == ["n0", "n1"]

@@ -21,6 +21,7 @@ from agentflow import (
     Outcome,
     Plan,
     Run,
+    Session,
     Stream,
     Task,
     Tool,
@@ -289,6 +290,18 @@ def mistakes(hits: Handle[list[Hit]], page: Handle[str], engine: Engine) -> None
     Budget(usd=[])  # type: ignore[arg-type]  # a list
     number: int = run_sync(passing, "x")  # type: ignore[assignment]  # it gives text
     print(number)
+
+
+async def sessions(engine: Engine) -> None:
+    """A turn gives text."""
+    chat = Session("You are careful.", tools=[search], window=8_000)
+    assert_type(await engine.run(chat, "Hello", strategy="plan"), str)
+    assert_type(engine.start(chat, "Hello"), Run[str])
+    assert_type(chat.ask("Hello"), Handle[str])
+    assert_type(chat.fork(), Session)
+    assert_type(Session.from_json(chat.to_json(), tools=[search]), Session)
+    engine.start(chat, 3)  # type: ignore[call-overload]  # a number
+    chat.ask()  # type: ignore[call-arg]  # nothing
 
 
 def definitions() -> None:
