@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -80,7 +80,7 @@ class Starter:
         """
         return await self.start(target, *args, **kwargs)
 
-    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncIterator[events.Event]:
+    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[events.Event]:
         """Run something and yield its events, and those of the runs it starts, as they happen.
 
         The last one is terminal. Leaving the loop early cancels the run. The run does not wait
