@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import cast
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from agentflow.errors import (
-    ArgumentError,
     BackendBusy,
     BackendError,
     BudgetExceeded,
@@ -50,7 +48,11 @@ class Problem:
 
 
 class Refused(Exception):
-    """A request is not let in; its only argument is the `Problem`."""
+    """A request is not let in."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
 
 
 CROWDED = Problem(429, "too many at once", "Many are asking just now. Try again in a moment.", 1)
@@ -60,7 +62,6 @@ TOO_LATE = Problem(504, "deadline", "The answer took longer than it may. Try aga
 CLOSING = Problem(503, "closing", "The server is being restarted. Try again in a moment.", 5)
 BROKEN = Problem(500, "internal", "Something broke here. It is in the log of this site.")
 PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
-    (ArgumentError, Problem(400, "input", "This cannot be asked. Write it differently.")),
     (RequestValidationError, Problem(400, "input", "Ask for a topic of 1 to 200 characters.")),
     (OutOfReach, TOO_DEAR),
     (BudgetExceeded, TOO_DEAR),
@@ -73,15 +74,17 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
 
 
 def problem_of(error: BaseException) -> Problem:
-    """What a client is told of an error; the rest is for the log."""
+    """What a client is told of an error; what is not its own fault is logged."""
     while isinstance(error, RunFailed | DependencyFailed) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, Refused):
-        return cast(Problem, error.args[0])
+        return error.problem
     if isinstance(error, BudgetExceeded) and error.unit == "seconds":
         return TOO_LATE
-    log.warning("%s", described(error))
-    return next((problem for kind, problem in PROBLEMS if isinstance(error, kind)), BROKEN)
+    problem = next((told for kind, told in PROBLEMS if isinstance(error, kind)), BROKEN)
+    if problem.status >= 500:
+        log.warning("%s", described(error))
+    return problem
 
 
 async def refused(_: Request, error: Exception) -> Response:
