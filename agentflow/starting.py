@@ -83,9 +83,9 @@ class Starter:
     async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[events.Event]:
         """Run something and yield its events, and those of the runs it starts, as they happen.
 
-        The last one is terminal. Leaving the loop early cancels the run. The run does not wait
-        for a slow reader: it is told of what came meanwhile, beyond `Limits.unread` events, in
-        brief (see `EventsDropped`).
+        The last one is terminal. Leaving the loop early cancels the run, and so does ``aclose``,
+        which waits until it has ended. The run does not wait for a slow reader: it is told of
+        what came meanwhile, beyond `Limits.unread` events, in brief (see `EventsDropped`).
         """
         backlog = Backlog(self.limits.unread)
         run = self._make(Target(target, args, kwargs), (backlog.put,)).start()
