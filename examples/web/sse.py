@@ -37,21 +37,24 @@ TOLD: Mapping[type[events.Event], tuple[str, ...]] = {
     events.ModelReplied: ("run", "node", "model", "prompt_tokens", "completion_tokens", "usd"),
     events.EventsDropped: ("run", "count"),
     events.RunFinished: ("run", "value"),
+    events.RunPaused: ("run", "asks"),
+    events.RunFailed: (),
+    events.RunCancelled: (),
 }
-"""Events and their fields; what tools gave, and why they failed, is nobody's business."""
+"""Events and their fields; what tools gave, and why they failed, is nobody's business.
+
+A run that failed or was cancelled is an ``error`` with a `Problem`.
+"""
 
 
 def told(event: events.Event, run: str) -> tuple[str, dict[str, Any]] | None:
     """The name and the data of an event of `run`, or of one within it; None if it is not told."""
-    if isinstance(event, events.TERMINAL):
-        if event.run != run:
-            return None
-        if isinstance(event, events.RunFailed):
-            return "error", asdict(problem_of(event.error))
-        if not isinstance(event, events.RunFinished):
-            return "error", asdict(CLOSING)
-    if type(event) not in TOLD:
+    if type(event) not in TOLD or (isinstance(event, events.TERMINAL) and event.run != run):
         return None
+    if isinstance(event, events.RunFailed):
+        return "error", asdict(problem_of(event.error))
+    if isinstance(event, events.RunCancelled):
+        return "error", asdict(CLOSING)  # who else would cancel a run that is read
     data = event.as_dict()  # without known secrets
     return data["event"], {name: data[name] for name in TOLD[type(event)]}
 
@@ -90,7 +93,9 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, first: events.Event, stream: AsyncGenerator[events.Event]) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        super().__init__(
+            headers={"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
+        )
         del self.headers["content-length"]
         self._run = first.run
         self._first = first
