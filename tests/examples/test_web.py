@@ -78,7 +78,8 @@ class Site:
 
     async def ended(self) -> None:
         self.end()
-        await self._serving
+        async with asyncio.timeout(PATIENCE):
+            await self._serving
 
     async def answer(self, body: Any = None, **options: Any) -> httpx.Response:
         return await self.client.post("/answers", json=body or {"topic": "tea"}, **options)
