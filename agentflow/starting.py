@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -80,12 +80,12 @@ class Starter:
         """
         return await self.start(target, *args, **kwargs)
 
-    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncIterator[events.Event]:
+    async def stream(self, target: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[events.Event]:
         """Run something and yield its events, and those of the runs it starts, as they happen.
 
-        The last one is terminal. Leaving the loop early cancels the run. The run does not wait
-        for a slow reader: it is told of what came meanwhile, beyond `Limits.unread` events, in
-        brief (see `EventsDropped`).
+        The last one is terminal. Leaving the loop early cancels the run, and so does ``aclose``,
+        which waits until it has ended. The run does not wait for a slow reader: it is told of
+        what came meanwhile, beyond `Limits.unread` events, in brief (see `EventsDropped`).
         """
         backlog = Backlog(self.limits.unread)
         run = self._make(Target(target, args, kwargs), (backlog.put,)).start()

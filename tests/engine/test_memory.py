@@ -160,7 +160,7 @@ async def streamed(engine: Engine, number: int) -> None:
 async def left_early(engine: Engine, number: int) -> None:
     stream = engine.stream(never_ends, number)
     await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]  # a generator, said to be an iterator
+    await stream.aclose()
 
 
 async def cancelled(engine: Engine, number: int) -> None:

@@ -620,7 +620,7 @@ async def test_leaving_a_stream_cancels_the_run(engine: Engine, log: Log) -> Non
         if isinstance(event, NodeStarted):
             break
     await asyncio.sleep(2)
-    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await stream.aclose()
     assert line.at("long ended") == now() == 2.0
     assert log.check() == ["RunCancelled"]
 

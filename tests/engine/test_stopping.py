@@ -270,7 +270,7 @@ async def streamed_to_a_reader_that_leaves(engine: Engine, flow: Flow, world: Wo
     stream = engine.stream(flow)
     await anext(stream)
     await world.going.wait()
-    await stream.aclose()  # type: ignore[attr-defined]  # a generator, said to be an iterator
+    await stream.aclose()
 
 
 async def of_an_engine_that_is_closed(engine: Engine, flow: Flow, world: World) -> None:
