@@ -76,11 +76,13 @@ class Ask:
         key: Of the tool, its version, the scope and the arguments.
         of: The tool.
         resources: What the call reads.
+        ahead: Seconds of its work that were over before it was asked for.
     """
 
     key: str
     of: Reused
     resources: tuple[Resource, ...]
+    ahead: float = 0.0
 
 
 @dataclass(slots=True)
@@ -159,7 +161,7 @@ class ToolCache:
         self.disk = disk
         self.epochs = epochs
         self.stats = CacheStats()
-        self._flights = Flights(spawn)
+        self._flights = Flights(spawn, lambda flown: flown.source == "call")
         self._chance = chance
         self._failures = Failures()
         self._warned: set[str] = set()
@@ -223,18 +225,27 @@ class ToolCache:
                 if (flight := self._flights.get(key)) is None:
                     work, began = self._fly(ask, epochs, make, final), True
                     flight = self._flights.begin(key, work, ask.of.name, optional=optional)
-                found = await self._landed(ask, flight, None if began else make, bill)
+                found = await self._landed(
+                    ask, flight, None if began else make, bill, optional=optional
+                )
             if found is not None:
                 if not optional:
                     self.stats.note(found)
                 return found
 
     async def _landed(
-        self, ask: Ask, flight: Flight[_Flown], make: Make | None, bill: Bill | None
+        self,
+        ask: Ask,
+        flight: Flight[_Flown],
+        make: Make | None,
+        bill: Bill | None,
+        *,
+        optional: bool,
     ) -> Found | None:
         """What a flight brought to one of those who wait for it; None if it has to call again.
 
-        Whoever joined it may have to `make` the call after all; who began it has done so.
+        Whoever joined it may have to `make` the call after all; who began it has done so. Where
+        one guess has failed, another does not try again.
         """
         began, joined = make is None, now()
         try:
@@ -245,14 +256,14 @@ class ToolCache:
                 raise asyncio.CancelledError from None
             return None
         except Exception as error:
-            if began or not (flight.optional or isinstance(error, BudgetExceeded | RunError)):
+            own = flight.optional or isinstance(error, BudgetExceeded | RunError)
+            if began or optional or not own:
                 flight.settle(bill)
                 raise
             return None
         if flown.data is None and make is not None:  # its value belongs to who began it
             return await _made(make, bill)
-        if flown.source == "call":
-            flight.settle(bill)
+        flight.settle(bill)
         if flown.data is None or began:
             return Found(flown.value, flown.source, flown.seconds)
         waited = now() - joined
@@ -274,7 +285,7 @@ class ToolCache:
                 self._failures.note(ask.key, epochs, error, ask.of.negative_ttl)
             raise
         self._failures.forget(ask.key)
-        seconds = now() - began
+        seconds = ask.ahead + now() - began
         data = ask.of.codec.encode(value)
         if data is None:
             self.warn(ask.of.name, UNFAITHFUL)

@@ -57,7 +57,8 @@ class Answers:
         if (asked := self._named(slot, call)) is None:
             return None
         guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
-        owing = guessed and call.policy.usd  # a guess that is used is paid for
+        # What nobody has paid for yet is not had for nothing.
+        owing = guessed and self.speculator.owes(slot)
         if owing or (found := self.cache.find(asked.ask)) is None:
             self._asked[slot] = asked
             return None
@@ -126,14 +127,16 @@ class Answers:
         """
         begun = self._calls.parts.begun(slot)
         make: Callable[[], Awaitable[Any]]
-        make = partial(self._calls.parts.make, slot, call, asked.args, asked.kwargs, site)
+        make = partial(
+            self._calls.parts.make, slot, call, asked.args, asked.kwargs, site, asked.ask
+        )
         if owed is not None and not begun:
             make = partial(self._calls.in_turn, slot, call, owed, make)
 
         def final(error: Exception) -> bool:
             return not call.may_retry(attempt, error)
 
-        bill = self._calls.bill(slot, call)
+        bill = self._calls.bill(call)
         try:
             found = await self.cache.obtain(asked.ask, make, bill=bill, final=final)
             if bill is not None and self.speculator is not None and self.speculator.owes(slot):

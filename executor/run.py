@@ -279,9 +279,13 @@ class Run(Ending[T]):
 
     @property
     def begins_early(self) -> bool:
-        """Whether calls begin while a model writes them; not while it learns what it did before."""
-        recalling = self.notes is not None and self.notes.recalling
-        return self.host.services.partial and not recalling
+        """Whether calls begin while a model writes them."""
+        return self.host.services.partial and not self.recalls
+
+    @property
+    def recalls(self) -> bool:
+        """Whether it learns what it did before, and begins nothing that nobody has asked for."""
+        return self.notes is not None and self.notes.recalling
 
     @property
     def partial(self) -> PartialStats:
