@@ -11,7 +11,6 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.flights import Spawn
@@ -175,7 +174,7 @@ class Hedge:
         """Take a turn, time and the money for a second attempt, if all are there at once."""
         at, usd = now(), self.policy.usd
         has_turn = self.limiter is None or self.limiter.delay(at) <= 0
-        if has_turn and site.spend(usd or Decimal(0)):
+        if has_turn and site.spend(usd):
             return True
         if self.limiter is not None:
             self.limiter.give_back(at, 0, request=True)
