@@ -46,9 +46,7 @@ class Flight(Generic[T]):
 
     __slots__ = ("_bills", "_costs", "_left", "_task", "optional", "waiters")
 
-    def __init__(
-        self, task: asyncio.Task[T], optional: bool, costs: Callable[[T], bool]
-    ) -> None:
+    def __init__(self, task: asyncio.Task[T], optional: bool, costs: Callable[[T], bool]) -> None:
         self._task = task
         self._costs = costs
         self._bills: list[Bill] = []

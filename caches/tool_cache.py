@@ -191,6 +191,17 @@ class ToolCache:
         self.stats.note(found)
         return found
 
+    async def kept(self, ask: Ask) -> Found | None:
+        """The value of a call that is not to be made, if it is in memory or on disk."""
+        epochs = await self.look(ask.resources)
+        found: Found | None = None
+        if epochs is not None and (found := self._in_memory(ask, epochs)) is None:
+            flown = await self._on_disk(ask, epochs)
+            found = None if flown is None else Found(flown.value, flown.source, flown.seconds)
+        if found is not None:
+            self.stats.note(found)
+        return found
+
     async def obtain(
         self,
         ask: Ask,
@@ -270,12 +281,8 @@ class ToolCache:
         return Found(ask.of.codec.decode(flown.data), "shared", max(0.0, flown.seconds - waited))
 
     async def _fly(self, ask: Ask, epochs: Epoch, make: Make, final: Final | None) -> _Flown:
-        if self.disk is not None and not ask.of.within_run:
-            (entry,) = await self.disk.get([ask.key])
-            found = self._read(ask, entry, epochs, "disk")
-            if entry is not None and found is not None:
-                self.memory.put(ask.key, entry)
-                return _Flown(found.value, entry.value, found.source, found.seconds)
+        if (flown := await self._on_disk(ask, epochs)) is not None:
+            return flown
         began = now()
         try:
             value = await make()
@@ -308,6 +315,16 @@ class ToolCache:
 
     def _in_memory(self, ask: Ask, epochs: Epoch) -> Found | None:
         return self._read(ask, self.memory.get_now(ask.key), epochs, "memory")
+
+    async def _on_disk(self, ask: Ask, epochs: Epoch) -> _Flown | None:
+        if self.disk is None or ask.of.within_run:
+            return None
+        (entry,) = await self.disk.get([ask.key])
+        found = self._read(ask, entry, epochs, "disk")
+        if entry is None or found is None:
+            return None
+        self.memory.put(ask.key, entry)
+        return _Flown(found.value, entry.value, found.source, found.seconds)
 
     def _read(self, ask: Ask, entry: Entry | None, epochs: Epoch, source: str) -> Found | None:
         if entry is None or entry.epochs != epochs:

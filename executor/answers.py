@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.caches.tool_cache import Found
+from agentflow.errors import BudgetExceeded
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -136,7 +137,14 @@ class Answers:
         def final(error: Exception) -> bool:
             return not call.may_retry(attempt, error)
 
-        bill = self._calls.bill(call)
+        try:
+            bill = self._calls.bill(call)
+        except BudgetExceeded:
+            owes = self.speculator is not None and self.speculator.owes(slot)
+            if owes or (kept := await self.cache.kept(asked.ask)) is None:
+                raise
+            self._tell(slot, kept)
+            return kept.value
         try:
             found = await self.cache.obtain(asked.ask, make, bill=bill, final=final)
             if bill is not None and self.speculator is not None and self.speculator.owes(slot):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 
 from agentflow.budgets.ledger import Ledger
-from agentflow.errors import BudgetExceeded
 
 
 class Bill:

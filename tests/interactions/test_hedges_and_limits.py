@@ -95,7 +95,7 @@ async def test_it_has_its_whole_price_or_is_not_made_and_nothing_fails(
 
 
 async def test_what_others_have_set_aside_is_not_to_be_had(engine: Engine) -> None:
-    """At 3 s ten cents of the thirty are spent, ten set aside, and ten are left."""
+    """At 3 s twenty cents are set aside for the calls under way, and nine are left."""
     shop = Shop(engine, 10.0)
     run = engine.start(shop.beside.within(Budget(usd="0.29")), 5.0)
 

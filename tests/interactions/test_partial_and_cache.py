@@ -207,7 +207,9 @@ async def test_a_write_before_its_end_keeps_the_value_of_a_part_from_being_used_
     told = len(shop.begun)
 
     await engine.run(shop.whole)
-    assert told == (2 if written < 2.0 else 1)  # before the call there is still time to make it anew
+    assert told == (
+        2 if written < 2.0 else 1
+    )  # before the call there is still time to make it anew
     assert len(shop.begun) == told + (written > 2.0)
 
 
@@ -354,4 +356,3 @@ async def test_what_was_read_stays_good_until_a_write_that_has_begun_commits(
 
     assert writing.notes == ["begun", "committed"]
     assert await engine.run(look) == 2
-

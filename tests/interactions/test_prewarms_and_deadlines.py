@@ -126,10 +126,9 @@ async def test_it_is_begun_where_there_is_time_and_is_over_long_before_the_deadl
 
 
 async def test_it_ends_with_the_run_that_ends_while_it_is_computed(bench: Any) -> None:
-    """The deadline of an engine's budget is not known to be near: somebody else stops the run."""
     made = bench("react")
     run = made.start()
-    while not made.asked == 2:
+    while made.asked != 2:
         await asyncio.sleep(0.01)
     run.cancel()
     await run.ended()
@@ -181,7 +180,7 @@ async def test_of_a_tenant_whose_time_is_nearly_over_nothing_is_computed_ahead(b
 async def test_it_is_begun_only_if_the_request_itself_still_fits(
     bench: Any, room: int, computes: bool
 ) -> None:
-    """The next request may take 60,000 tokens of output, and some 10,000 of its prompt."""
+    """The next request may take 60,000 tokens of output, and some 9,800 of its prompt."""
     most = 60_000
     plain = bench("react", kind=Unready)
     assert await plain.start(tokens=70_100 + room, max_tokens=most) == "Answer: done."
@@ -212,4 +211,3 @@ async def test_one_token_is_made_whatever_the_request_allows(bench: Any) -> None
     [ahead] = made.ahead
     assert ahead.completion_tokens == 1
     assert made.made.replica.requests[1].body["max_tokens"] == 1
-

@@ -132,10 +132,7 @@ async def test_what_a_cancelled_sample_has_cost_is_told_and_counted_alike(
     made = world(
         {"small": [("slow 9", 1.0), ("quick 1", 2.0), ("later 1", 9.0, 10)]}, plays=[("small", 3)]
     )
-    ask = asking(feed)
-    ask.fn.__closure__  # noqa: B018  # the samples of the call are three here
-
-    run = made.engine.start(ask)
+    run = made.engine.start(asking(feed))
     await run
     await run.ended()
 
@@ -195,20 +192,11 @@ async def test_the_first_branch_closes_what_the_others_read(tmp_path: Path, jour
         assert engine.ledger.reserved == NOTHING
     assert sorted(emitted(told)) == ["quick0", "quick1", "slow0", "slow1"]
     check_ends(told)
-    if journal:
-        await resumes_without_reading(tmp_path, run)
 
 
-async def resumes_without_reading(folder: Path, run: Run[Any]) -> None:
-    """What is kept of the race is decided as it was: nothing is read again."""
-    from agentflow.testing import replay
-    from tests.durable.test_replay import recorded
-
-    del replay, recorded, folder, run
-
-
-async def test_a_branch_that_ignores_its_cancellation_holds_nobody_up_for_longer_than_the_grace(
-) -> None:
+async def test_a_branch_that_ignores_its_cancellation_holds_nobody_up_for_longer_than_the_grace() -> (
+    None
+):
     told = list[events.Event]()
 
     @tool(reads="web", ttl=0)

@@ -328,9 +328,7 @@ async def test_a_guess_that_is_used_is_written_down_as_the_call_and_not_made_aga
     assert shop.paid(again) == ("0.05", "0.00")
 
 
-async def test_guesses_begin_when_the_past_is_known(
-    shop: Shop, maybe: Any, tmp_path: Path
-) -> None:
+async def test_guesses_begin_when_the_past_is_known(shop: Shop, maybe: Any, tmp_path: Path) -> None:
     @tool(writes="mail", approve=True)
     async def send() -> str:
         return "sent"
