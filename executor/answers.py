@@ -57,9 +57,9 @@ class Answers:
     def _known(self, slot: int, call: BoundCall) -> Found | None:
         if (asked := self._named(slot, call)) is None:
             return None
-        guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
+        guesses = self.speculator
         # What nobody has paid for yet is not had for nothing.
-        owing = guessed and self.speculator.owes(slot)
+        owing = guesses is not None and guesses.claim(slot, asked.ask) and guesses.owes(slot)
         if owing or (found := self.cache.find(asked.ask)) is None:
             self._asked[slot] = asked
             return None

@@ -87,9 +87,6 @@ class Run(Ending[T]):
         self.parent = parent
         self.tools = tools
         self.ledger = ledger
-        if parent is not None:
-            parent[0]._within.add(self)
-            self._over.add_done_callback(lambda _: parent[0]._within.discard(self))
         self.depth: int = 1 if parent is None else parent[0].depth + 1
         self.root: Run[Any] = self if parent is None else parent[0].root
         self.chance = random.Random(seed)
@@ -139,6 +136,10 @@ class Run(Ending[T]):
 
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
+        if self.parent is not None:
+            within = self.parent[0]._within
+            within.add(self)
+            self._over.add_done_callback(lambda _: within.discard(self))
         self._answer()
         if self.watched:
             tell = self.audience.tell_of_call

@@ -121,7 +121,7 @@ async def test_the_cleaning_up_of_its_warm_up_is_waited_for_by_the_run_and_not_b
     writing: Any, pen: Any
 ) -> None:
     @tool(reads="web", ttl="1h")
-    async def look(key: str, link: Warm[int]) -> str:
+    async def look(key: str, *, link: Warm[int] = 0) -> str:
         return f"{key}{link}"
 
     @look.warm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ class Feed:
 
 
 def check_ends(told: list[events.Event]) -> None:
-    """Nothing is told of a call after its end, nor of a run after its own."""
+    """Nothing is told of a call after its end, nor of a run and those within it after its own."""
     runs: set[str] = set()
+    within: dict[str, set[str]] = {}
     calls: set[tuple[str, int]] = set()
     ends = (events.NodeFinished, events.NodeFailed, events.NodeCancelled, events.NodeSkipped)
     for event in told:
@@ -57,7 +59,10 @@ def check_ends(told: list[events.Event]) -> None:
         if isinstance(event, ends):
             assert (event.run, event.node) not in calls, event
             calls.add((event.run, event.node))
+        if isinstance(event, events.RunStarted) and event.parent is not None:
+            within.setdefault(event.parent, set()).add(event.run)
         if isinstance(event, events.TERMINAL):
+            assert within.get(event.run, set()) <= runs, event
             runs.add(event.run)
 
 
@@ -201,28 +206,27 @@ async def test_a_branch_that_ignores_its_cancellation_holds_nobody_up_for_longer
 
     @tool(reads="web", ttl=0)
     async def stubborn() -> AsyncIterator[int]:
-        try:
-            yield 1
-            await asyncio.sleep(100.0)
-        finally:
-            await asyncio.sleep(50.0)
+        for number in range(20):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.4)
+            yield number
 
     @tool
-    async def quick() -> str:
-        await asyncio.sleep(1.0)
-        return "quick"
+    async def quick(seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return f"after {now():g}"
 
     @workflow
     async def race() -> Any:
-        return await first(stubborn(), quick())
+        return [await first(stubborn(), quick(1.0)), await quick(5.0)]
 
     async with Engine(subscribers=[told.append]) as engine:
         run = engine.start(race)
-        assert await run == "quick"
-        assert now() <= 3.0  # the call before it had two seconds to end
-        await run.ended()
+        assert await run == ["after 1", "after 6"]
         assert run.unfinished == ["stubborn"]
         assert "stubborn" in (await engine.aclose())[0]
+    # It had two seconds to end; what it yields after that belongs to no call.
+    assert max(event.at for event in told if isinstance(event, events.NodeEmitted)) <= 3.0
     check_ends(told)
 
 

@@ -170,7 +170,7 @@ async def test_a_caller_that_leaves_in_the_turn_in_which_the_value_lands(
     shop: Shop, before: bool
 ) -> None:
     """Whichever comes first: the call was made once, and is paid once."""
-    loop, runs = asyncio.get_running_loop(), []
+    loop, runs = asyncio.get_running_loop(), list[Run[Any]]()
 
     def leave() -> None:
         runs[0].cancel()
@@ -238,9 +238,10 @@ async def test_the_failure_of_a_call_made_after_it_is_shared_as_ever(shop: Shop)
     assert shop.paid(one, other) == ("0.05", "0.00", "0.05")
 
 
-async def test_a_call_that_cannot_be_paid_takes_no_guess_over(shop: Shop) -> None:
+@pytest.mark.parametrize("seconds", [1.0, 6.0])
+async def test_a_call_that_cannot_be_paid_takes_no_guess_over(shop: Shop, seconds: float) -> None:
     engine = shop.start(budget=Budget(usd=1))  # without it nothing is guessed at in such a run
-    run = engine.start(shop.later.within(Budget(usd="0.04")), 1.0)
+    run = engine.start(shop.later.within(Budget(usd="0.04")), seconds)
     with pytest.raises(RunFailed, match="do not fit"):
         await run
     await asyncio.sleep(WORK)
