@@ -21,9 +21,11 @@ class Bill(Protocol):
 
     Attributes:
         open: It is neither paid nor waived.
+        optional: Nobody has asked for the call; whoever asks pays first.
     """
 
     open: bool
+    optional: bool
 
     def pay(self) -> None:
         """The call was made for this caller."""
@@ -35,17 +37,18 @@ class Bill(Protocol):
 
 
 class Flight(Generic[T]):
-    """One call, and those who wait for it; the first of them who is left in the end pays.
+    """One call, and those who wait for it; the first who asked for it and is left pays.
 
     Attributes:
         optional: It was begun on speculation.
         waiters: How many wait.
     """
 
-    __slots__ = ("_bills", "_left", "_task", "optional", "waiters")
+    __slots__ = ("_bills", "_costs", "_left", "_task", "optional", "waiters")
 
-    def __init__(self, task: asyncio.Task[T], optional: bool) -> None:
+    def __init__(self, task: asyncio.Task[T], optional: bool, costs: Callable[[T], bool]) -> None:
         self._task = task
+        self._costs = costs
         self._bills: list[Bill] = []
         self._left: set[asyncio.Task[Any] | None] = set()
         self.optional = optional
@@ -67,11 +70,11 @@ class Flight(Generic[T]):
             await _ended(self._task)
         except asyncio.CancelledError:
             self._left.add(asyncio.current_task())
-            if self.waiters == 1 and not self._task.done():
-                if not self._task.cancelling():  # a second time would cut off its cleaning up
-                    self._task.cancel()
+            if self.waiters == 1:
+                if not (self._task.done() or self._task.cancelling()):
+                    self._task.cancel()  # a second time would cut off its cleaning up
                 await _ended(self._task)
-                self.settle(bill)  # cut off, and nobody knows what it has cost by then
+                self.settle(bill)  # of what was cut off nobody knows what it has cost by then
             elif bill is not None:
                 bill.waive()
             raise
@@ -82,14 +85,30 @@ class Flight(Generic[T]):
         return self._task.result()
 
     def settle(self, bill: Bill | None) -> None:
-        """The call has been made: the first who waited and has not left pays."""
+        """The flight is over: the first who asked for it and has not left pays, or else a guess.
+
+        What is optional stays open until somebody has paid.
+        """
         if bill is None:
             return
-        if next((other for other in self._bills if other.open), None) is bill:
+        if self._was_free:
+            return bill.waive()
+        waiting = [other for other in self._bills if other.open]
+        if min(waiting, key=lambda other: other.optional, default=None) is bill:
             self._bills.clear()
             bill.pay()
-        else:
+            for other in waiting:
+                if other.optional and other is not bill:
+                    other.waive()
+        elif not bill.optional:
             bill.waive()
+
+    @property
+    def _was_free(self) -> bool:
+        """Whether it has brought a value for which no call was made."""
+        task = self._task
+        landed = task.done() and not task.cancelled() and task.exception() is None
+        return landed and not self._costs(task.result())
 
     @property
     def boarding(self) -> bool:
@@ -125,10 +144,12 @@ class Flights:
 
     Args:
         spawn: Starts their tasks.
+        costs: Whether a call was made for what one has brought.
     """
 
-    def __init__(self, spawn: Spawn) -> None:
+    def __init__(self, spawn: Spawn, costs: Callable[[Any], bool] = lambda _: True) -> None:
         self._spawn = spawn
+        self._costs = costs
         self._flying: dict[Hashable, Flight[Any]] = {}
 
     def __len__(self) -> int:
@@ -149,7 +170,7 @@ class Flights:
     ) -> Flight[T]:
         """Start a flight, in a copy of the caller's context; it must be waited for at once."""
         task = self._spawn(work, name)
-        flight = self._flying[key] = Flight(task, optional)
+        flight = self._flying[key] = Flight(task, optional, self._costs)
         task.add_done_callback(lambda _: self._landed(key, flight))
         return flight
 

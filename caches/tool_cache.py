@@ -76,11 +76,13 @@ class Ask:
         key: Of the tool, its version, the scope and the arguments.
         of: The tool.
         resources: What the call reads.
+        ahead: Seconds of its work that were over before it was asked for.
     """
 
     key: str
     of: Reused
     resources: tuple[Resource, ...]
+    ahead: float = 0.0
 
 
 @dataclass(slots=True)
@@ -159,7 +161,7 @@ class ToolCache:
         self.disk = disk
         self.epochs = epochs
         self.stats = CacheStats()
-        self._flights = Flights(spawn)
+        self._flights = Flights(spawn, lambda flown: flown.source == "call")
         self._chance = chance
         self._failures = Failures()
         self._warned: set[str] = set()
@@ -187,6 +189,17 @@ class ToolCache:
         if epochs is None or (found := self._in_memory(ask, epochs)) is None:
             return None
         self.stats.note(found)
+        return found
+
+    async def kept(self, ask: Ask) -> Found | None:
+        """The value of a call that is not to be made, if it is in memory or on disk."""
+        epochs = await self.look(ask.resources)
+        found: Found | None = None
+        if epochs is not None and (found := self._in_memory(ask, epochs)) is None:
+            flown = await self._on_disk(ask, epochs)
+            found = None if flown is None else Found(flown.value, flown.source, flown.seconds)
+        if found is not None:
+            self.stats.note(found)
         return found
 
     async def obtain(
@@ -223,18 +236,27 @@ class ToolCache:
                 if (flight := self._flights.get(key)) is None:
                     work, began = self._fly(ask, epochs, make, final), True
                     flight = self._flights.begin(key, work, ask.of.name, optional=optional)
-                found = await self._landed(ask, flight, None if began else make, bill)
+                found = await self._landed(
+                    ask, flight, None if began else make, bill, optional=optional
+                )
             if found is not None:
                 if not optional:
                     self.stats.note(found)
                 return found
 
     async def _landed(
-        self, ask: Ask, flight: Flight[_Flown], make: Make | None, bill: Bill | None
+        self,
+        ask: Ask,
+        flight: Flight[_Flown],
+        make: Make | None,
+        bill: Bill | None,
+        *,
+        optional: bool,
     ) -> Found | None:
         """What a flight brought to one of those who wait for it; None if it has to call again.
 
-        Whoever joined it may have to `make` the call after all; who began it has done so.
+        Whoever joined it may have to `make` the call after all; who began it has done so. Where
+        one guess has failed, another does not try again.
         """
         began, joined = make is None, now()
         try:
@@ -245,26 +267,22 @@ class ToolCache:
                 raise asyncio.CancelledError from None
             return None
         except Exception as error:
-            if began or not (flight.optional or isinstance(error, BudgetExceeded | RunError)):
+            own = flight.optional or isinstance(error, BudgetExceeded | RunError)
+            if began or optional or not own:
                 flight.settle(bill)
                 raise
             return None
         if flown.data is None and make is not None:  # its value belongs to who began it
             return await _made(make, bill)
-        if flown.source == "call":
-            flight.settle(bill)
+        flight.settle(bill)
         if flown.data is None or began:
             return Found(flown.value, flown.source, flown.seconds)
         waited = now() - joined
         return Found(ask.of.codec.decode(flown.data), "shared", max(0.0, flown.seconds - waited))
 
     async def _fly(self, ask: Ask, epochs: Epoch, make: Make, final: Final | None) -> _Flown:
-        if self.disk is not None and not ask.of.within_run:
-            (entry,) = await self.disk.get([ask.key])
-            found = self._read(ask, entry, epochs, "disk")
-            if entry is not None and found is not None:
-                self.memory.put(ask.key, entry)
-                return _Flown(found.value, entry.value, found.source, found.seconds)
+        if (flown := await self._on_disk(ask, epochs)) is not None:
+            return flown
         began = now()
         try:
             value = await make()
@@ -274,7 +292,7 @@ class ToolCache:
                 self._failures.note(ask.key, epochs, error, ask.of.negative_ttl)
             raise
         self._failures.forget(ask.key)
-        seconds = now() - began
+        seconds = ask.ahead + now() - began
         data = ask.of.codec.encode(value)
         if data is None:
             self.warn(ask.of.name, UNFAITHFUL)
@@ -297,6 +315,16 @@ class ToolCache:
 
     def _in_memory(self, ask: Ask, epochs: Epoch) -> Found | None:
         return self._read(ask, self.memory.get_now(ask.key), epochs, "memory")
+
+    async def _on_disk(self, ask: Ask, epochs: Epoch) -> _Flown | None:
+        if self.disk is None or ask.of.within_run:
+            return None
+        (entry,) = await self.disk.get([ask.key])
+        found = self._read(ask, entry, epochs, "disk")
+        if entry is None or found is None:
+            return None
+        self.memory.put(ask.key, entry)
+        return _Flown(found.value, entry.value, found.source, found.seconds)
 
     def _read(self, ask: Ask, entry: Entry | None, epochs: Epoch, source: str) -> Found | None:
         if entry is None or entry.epochs != epochs:

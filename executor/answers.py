@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.caches.tool_cache import Found
+from agentflow.errors import BudgetExceeded
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.commands import Failed, Finished, Happening, Stopped
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -56,8 +57,9 @@ class Answers:
     def _known(self, slot: int, call: BoundCall) -> Found | None:
         if (asked := self._named(slot, call)) is None:
             return None
-        guessed = self.speculator is not None and self.speculator.claim(slot, asked.ask)
-        owing = guessed and call.policy.usd  # a guess that is used is paid for
+        guesses = self.speculator
+        # What nobody has paid for yet is not had for nothing.
+        owing = guesses is not None and guesses.claim(slot, asked.ask) and guesses.owes(slot)
         if owing or (found := self.cache.find(asked.ask)) is None:
             self._asked[slot] = asked
             return None
@@ -126,14 +128,23 @@ class Answers:
         """
         begun = self._calls.parts.begun(slot)
         make: Callable[[], Awaitable[Any]]
-        make = partial(self._calls.parts.make, slot, call, asked.args, asked.kwargs, site)
+        make = partial(
+            self._calls.parts.make, slot, call, asked.args, asked.kwargs, site, asked.ask
+        )
         if owed is not None and not begun:
             make = partial(self._calls.in_turn, slot, call, owed, make)
 
         def final(error: Exception) -> bool:
             return not call.may_retry(attempt, error)
 
-        bill = self._calls.bill(slot, call)
+        try:
+            bill = self._calls.bill(call)
+        except BudgetExceeded:
+            owes = self.speculator is not None and self.speculator.owes(slot)
+            if owes or (kept := await self.cache.kept(asked.ask)) is None:
+                raise
+            self._tell(slot, kept)
+            return kept.value
         try:
             found = await self.cache.obtain(asked.ask, make, bill=bill, final=final)
             if bill is not None and self.speculator is not None and self.speculator.owes(slot):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 from agentflow.budgets.ledger import Ledger
-from agentflow.errors import BudgetExceeded
 
 
 class Bill:
     """What one caller has set aside for a call.
+
+    Attributes:
+        usd: The price of the call.
+        open: It is neither paid nor waived.
+        optional: Nobody has asked for the call.
 
     Args:
         ledger: Whose money it is.
@@ -20,6 +24,8 @@ class Bill:
     """
 
     __slots__ = ("_reservation", "open", "usd")
+
+    optional = False
 
     def __init__(self, ledger: Ledger, usd: Decimal) -> None:
         self._reservation = ledger.reserve(usd, firm=True)
@@ -40,78 +46,44 @@ class Bill:
 
 
 class Advance(Bill):
-    """What speculation has set aside: paid only once it is clear that nobody takes it over.
+    """What speculation has set aside for a guess.
 
-    Its room in the budget of speculation is kept until it is clear what it has cost.
-
-    Args:
-        room: The budget of speculation.
-        ledger: Whose money it is.
-        usd: The price of the call.
+    Who asks for the call pays for it, and this is waived. Until that is clear it stays open, also
+    when the call has been made; it is paid when nobody is left who could.
 
     Attributes:
         made: A call was made for it.
 
     Raises:
-        BudgetExceeded: It does not fit into what is left of either.
+        BudgetExceeded: It does not fit into what is left.
     """
 
-    __slots__ = ("_ledger", "_lost", "_room", "_taken", "made")
+    __slots__ = ("_lost", "made")
 
-    def __init__(self, room: Ledger, ledger: Ledger, usd: Decimal) -> None:
-        self._room = room.reserve(usd)
-        try:
-            super().__init__(ledger, usd)
-        except BudgetExceeded:
-            self._room.release()
-            raise
-        self._ledger = ledger
-        self._lost = self._taken = False
-        self.made = False
+    optional = True
+
+    def __init__(self, ledger: Ledger, usd: Decimal) -> None:
+        super().__init__(ledger, usd)
+        self.made = self._lost = False
 
     @property
     def owed(self) -> Decimal:
-        """What is to be paid if nobody has use for the call."""
-        return self.usd if self.made and (self.open or self._taken) else Decimal(0)
+        """What is to be paid for the call; nothing if it was not made, or another has paid."""
+        return self.usd if self.made and self.open else Decimal(0)
 
     def pay(self) -> None:
         """The call was made; unless it is lost already, who owes it is not known yet."""
         self.made = True
         if self._lost:
-            self._spend()
-
-    def waive(self) -> None:
-        """The call was not made, or another pays."""
-        super().waive()
-        if not self._taken:
-            self._room.release()
-
-    def hand_over(self) -> None:
-        """The call is asked for: whoever asked pays, if it has use for it."""
-        self._taken = True
-        self.waive()
-
-    def use(self) -> None:
-        """Whoever asked for the call had use for it."""
-        self._room.release()
+            super().pay()
 
     def lose(self) -> None:
         """Nobody asked for the call, or whoever took it over had no use for it."""
         self._lost = True
-        if self._taken and self.made:
-            self._ledger.reserve().settle(self.usd)
-            self._room.settle(self.usd)
-        elif self._taken:
-            self._room.release()
 
     def end(self) -> None:
         """The guess is over: a call that was made and lost is paid for."""
         if not self.made:
             self.waive()
         elif self._lost:
-            self._spend()
-
-    def _spend(self) -> None:
-        if self.open:
             super().pay()
-            self._room.settle(self.usd)

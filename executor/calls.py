@@ -49,7 +49,7 @@ class Site(Protocol):
         ...
 
     def spend(self, usd: Decimal) -> bool:
-        """Pay for a second attempt before it begins, if there is enough left."""
+        """Pay for a second attempt before it begins, if it may."""
         ...
 
     def hedged(self, after: float) -> None:

@@ -45,13 +45,21 @@ class Deadline:
         Raises:
             BudgetExceeded: It cannot; the unit is seconds.
         """
-        if call.tool.sampling is not None and call.tool.sampling.chooses:
+        if _is_tried(call):
             return
         chance = self._ledger.least_chance
         slow = call.latencies.too_slow(self.at - self._loop.time(), chance)
         if slow is not None:
             took = f"{1 - chance:.0%} of its last calls took longer"
             self._require(slow, f"{call.tool.name} was not called, for {took}: ")
+
+    def is_late(self, call: BoundCall) -> bool:
+        """Whether another attempt at a call that is made already would likely end too late."""
+        chance = self._ledger.least_chance
+        if not chance or _is_tried(call):
+            return False
+        least = call.latencies.quantile(chance)
+        return least is not None and least > self.at - self._loop.time()
 
     def check_turn(self, wait: float, limiter: RateLimiter, call: BoundCall) -> None:
         """Check that the turn that a call has taken comes in time; if not, it is given back.
@@ -101,3 +109,8 @@ class Deadline:
                 unit=refused.unit,
                 when_spent=refused.when_spent,
             ) from None
+
+
+def _is_tried(call: BoundCall) -> bool:
+    """Whether models try the call: whoever chooses them judges the time."""
+    return call.tool.sampling is not None and call.tool.sampling.chooses

@@ -69,6 +69,7 @@ class Ending(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None  # when to give up on the body
         self._task: asyncio.Task[None] | None = None
+        self._within: set[Run[Any]] = set()  # runs that its calls started and that are not over
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         raise NotImplementedError
@@ -84,6 +85,8 @@ class Ending(Generic[T]):
 
     def _expire(self) -> None:
         """The deadline passed: the caller is answered now, cleaning up goes on."""
+        for run in [run for run in self._within if not run._decided]:
+            run._expire()  # its deadline is no later, and its last event comes before
         state = self.driver.state
         if state.halted and state.first_failure is not None and self._cause is None:
             self._outcome = self._outcome or (None, state.errors[state.first_failure])
@@ -183,6 +186,11 @@ class Ending(Generic[T]):
             except asyncio.CancelledError:
                 continue
         learning.ran(cast("Run[Any]", self), self._future.exception())
+        while cleaning := [run._over for run in self._within if run._decided and not run.over]:
+            try:
+                await asyncio.wait(cleaning)
+            except asyncio.CancelledError:
+                continue
         if self._patience is not None:
             self._patience.cancel()
         if not self._over.done():

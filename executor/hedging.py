@@ -97,8 +97,8 @@ class Latencies:
 class Hedge:
     """Makes an attempt, and another beside it if the first is slow and there is room.
 
-    The second attempt has a place, a turn and money of its own, or is not made: it never takes
-    what a call that was asked for could use.
+    The second attempt has a place, a turn and money of its own, and can end in time, or is not
+    made: it never takes what a call that was asked for could use.
 
     Attributes:
         make: Makes one attempt.
@@ -171,10 +171,10 @@ class Hedge:
         return second
 
     def _has_means(self, site: Site) -> bool:
-        """Take a turn and the money for a second attempt, if both are there at once."""
+        """Take a turn, time and the money for a second attempt, if all are there at once."""
         at, usd = now(), self.policy.usd
         has_turn = self.limiter is None or self.limiter.delay(at) <= 0
-        if has_turn and (not usd or site.spend(usd)):
+        if has_turn and site.spend(usd):
             return True
         if self.limiter is not None:
             self.limiter.give_back(at, 0, request=True)

@@ -189,18 +189,22 @@ class MeteredModel:
     async def warm(self, request: ChatRequest) -> Reply | None:
         """Have a prompt computed that will be asked for later; see `Pool.warm`.
 
+        Args:
+            request: What will be asked for, as far as it is known; one token of it is made.
+
         Returns:
             The reply; None if there is no place for it now, if it does not pay, or if it could
-            take more than can be spared.
+            take more than can be spared: the request itself is to fit when its time comes.
 
         Raises:
             BudgetExceeded: It does not fit; nothing was sent.
             BackendError: The call failed, or gave way to another.
         """
+        follows, request = request.max_tokens, replace(request, max_tokens=1)
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
         ledger, model = self._run.ledger, cast("Any", self._model)
-        left = ledger.left.tokens
-        if left is not None and _total(bound) > SPARE * left:
+        least = max(_total(bound) / SPARE, 2 * _total(bound) + follows)
+        if ledger.left.tokens is not None and ledger.left.tokens < least:
             return None
         reservation, began = ledger.reserve(self._usd(bound), _total(bound)), now()
         reply: Reply | None = None

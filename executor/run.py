@@ -136,6 +136,10 @@ class Run(Ending[T]):
 
     def start(self) -> Run[T]:
         """Begin; nothing runs before the caller awaits something."""
+        if self.parent is not None:
+            within = self.parent[0]._within
+            within.add(self)
+            self._over.add_done_callback(lambda _: within.discard(self))
         self._answer()
         if self.watched:
             tell = self.audience.tell_of_call
@@ -279,9 +283,13 @@ class Run(Ending[T]):
 
     @property
     def begins_early(self) -> bool:
-        """Whether calls begin while a model writes them; not while it learns what it did before."""
-        recalling = self.notes is not None and self.notes.recalling
-        return self.host.services.partial and not recalling
+        """Whether calls begin while a model writes them."""
+        return self.host.services.partial and not self.recalls
+
+    @property
+    def recalls(self) -> bool:
+        """Whether it learns what it did before, and begins nothing that nobody has asked for."""
+        return self.notes is not None and self.notes.recalling
 
     @property
     def partial(self) -> PartialStats:

@@ -317,7 +317,7 @@ class Running(Stopping):
         answers = None if call.reused is None else self.answers
         if answers is not None and (asked := answers.asked(slot, call)) is not None:
             return await answers.value(slot, call, asked, site, attempt, owed)
-        bill = self.bill(slot, call)
+        bill = self.bill(call)
         try:
             return await self._invoked(slot, call, site)
         finally:
@@ -326,15 +326,13 @@ class Running(Stopping):
             elif bill is not None:
                 bill.pay()
 
-    def bill(self, slot: int, call: BoundCall) -> Bill | None:
-        """The price of one attempt, set aside; None if it has none, or its part has paid.
+    def bill(self, call: BoundCall) -> Bill | None:
+        """The price of one attempt, set aside; None if it has none.
 
         Raises:
             BudgetExceeded: It does not fit.
         """
-        if not call.policy.usd or self.parts.begun(slot):
-            return None
-        return Bill(self.ledger, call.policy.usd)
+        return Bill(self.ledger, call.policy.usd) if call.policy.usd else None
 
     async def _invoked(self, slot: int, call: BoundCall, site: Attempt | None) -> Any:
         args, kwargs = self.arguments(slot)

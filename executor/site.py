@@ -39,7 +39,13 @@ class CallSite:
         return twin
 
     def spend(self, usd: Decimal) -> bool:
-        """Pay for a second attempt before it begins, if there is enough left."""
+        """Pay for a second attempt before it begins, if there is enough left, of time too.
+
+        Who began the call and has left begins no more.
+        """
+        deadline = self._driver.deadline
+        if self._over or (deadline is not None and deadline.is_late(self._call)):
+            return False
         try:
             self._driver.ledger.reserve(usd).settle(usd)
         except BudgetExceeded:

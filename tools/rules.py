@@ -77,7 +77,7 @@ def check_roles(tool: Tool[..., Any], checks: Mapping[str, Check]) -> None:
             raise DefinitionError(f"tool {name!r}: a check is a plain function, not {check!r}")
     if not (roles.early or roles.commit or roles.warm):
         return
-    if tool.nests:
+    if tool.implementation is not tool.fn:
         raise DefinitionError(f"{name!r} takes Stream, Late, Commit or Warm: only a @tool can")
     if tool.kind == "thread" and (roles.early or roles.commit):
         raise DefinitionError(f"tool {name!r} takes Stream, Late or Commit: make it 'async def'")

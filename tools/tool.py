@@ -190,8 +190,8 @@ class Tool(Generic[P, R_co]):
 
     @property
     def nests(self) -> bool:
-        """Whether a call is a run of its own, whose calls are what it does."""
-        return self.implementation is not self.fn
+        """Whether a call is a run of its own, whose calls are what it does; a model's is none."""
+        return self.implementation is not self.fn and self.effect.kind != "samples"
 
     @property
     def stateful(self) -> bool:

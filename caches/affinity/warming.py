@@ -7,6 +7,8 @@ now; where it has the prompt still, it is used again and so evicted later.
 
 from __future__ import annotations
 
+import math
+
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job
 
@@ -37,6 +39,18 @@ def pays(job: Job, fleet: Fleet, now: float) -> bool:
     if rest <= LATE * home.rates.prefill(missing):
         return False
     return missing >= LEAST or _fades(job, session, home, now, rest)
+
+
+def in_time(job: Job, fleet: Fleet, now: float) -> bool:
+    """Whether a prompt of which it is not known when it is asked for is computed early enough.
+
+    There has to be time left for whoever asks for it: as much again.
+    """
+    if job.deadline is None:
+        return True
+    there = [replica for replica in fleet.replicas.values() if replica.usable]
+    quickest = min((one.rates.prefill(job.prompt.tokens) for one in there), default=math.inf)
+    return job.deadline - now > LATE * quickest
 
 
 def _fades(job: Job, session: Session, home: Replica, now: float, rest: float) -> bool:

@@ -86,7 +86,6 @@ class Foresight:
         ledger: Pays for guesses until they come true.
 
     Attributes:
-        room: What is left of the budget, with the guesses that are not settled yet.
         values: What calls gave the last time.
         guards: How often guards held.
         bar: The least probability that is worth a guess.
@@ -100,7 +99,6 @@ class Foresight:
     def __init__(self, policy: Speculation, ledger: Ledger) -> None:
         self.policy = policy
         self.ledger = ledger
-        self.room = Ledger(policy.budget)
         self._path = None if policy.memory is None else Path(policy.memory).expanduser()
         self._found = _stamp(self._path)
         self._learnt = False

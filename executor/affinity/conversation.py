@@ -163,7 +163,6 @@ class Conversation:
         ahead = replace(
             request,
             messages=tuple(request.messages),
-            max_tokens=1,
             tool_choice=None,
             session=self._tag(),
         )

@@ -17,7 +17,7 @@ from agentflow.caches.affinity.completion import EarliestCompletion
 from agentflow.caches.affinity.dispatcher import Dispatcher
 from agentflow.caches.affinity.jobs import Pause
 from agentflow.caches.affinity.policies import Policy
-from agentflow.caches.affinity.warming import pays
+from agentflow.caches.affinity.warming import in_time, pays
 from agentflow.clock import now
 from agentflow.errors import BackendError, DefinitionError
 from agentflow.executor.affinity.care import PATIENCE, Care
@@ -248,7 +248,7 @@ class Pool:
         call, fleet = self._intake.call(request, optional=True), self._desk.dispatcher.fleet
         session = fleet.sessions.get(call.job.session)
         known = session is not None and (session.busy or session.pause is not None)
-        if known and not pays(call.job, fleet, now()):
+        if not (pays if known else in_time)(call.job, fleet, now()):
             return None
         try:
             if (stream := await self._placing.once(call)) is None:

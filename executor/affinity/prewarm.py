@@ -48,7 +48,7 @@ class Prewarmer:
         """The next prompt begins like that of this request, as far as is known by now.
 
         Args:
-            request: Asks for one token.
+            request: What will be asked for.
             lives: Its session was answered before, so that it is known whether something of it
                 is missing. Of another, a prompt is computed once, and again when it has grown.
         """

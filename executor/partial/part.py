@@ -100,6 +100,11 @@ class Part:
         return (self._loop.time() if self._ended is None else self._ended) - self._began
 
     @property
+    def hidden(self) -> float:
+        """Seconds of its work that are over; it has not waited in them."""
+        return max(0.0, self.seconds - self.inputs.patience.seconds)
+
+    @property
     def undecided(self) -> bool:
         """Whether it may still begin, or call the tool."""
         return self.why is None and not self._go.done()
@@ -194,6 +199,7 @@ class Part:
         try:
             fresh = not self.called or await self._is_fresh()
         except BaseException:
+            self._hand_over()
             self.retract(Why.NOT_MADE)
             raise
         if self.why is not None:
@@ -226,18 +232,21 @@ class Part:
             site: Where the call is made.
         """
         assert self.task is not None, "it was claimed"
-        hidden = self.seconds - self.inputs.patience.seconds
-        self.adopted = True
-        self._run.driver.parts.adopted(self, node, max(0.0, hidden))
+        hidden, self.adopted = self.hidden, True
+        self._run.driver.parts.adopted(self, node, hidden)
         self._stage.join(site)
         self._context.run(self._scope.commit, self._run, place)
         if not self.called:
             self._final = args, kwargs, site
+        self._hand_over()
         self.inputs.complete(args, kwargs)
         self.go_on()
-        if self._bill is not None:
-            self._bill.pay()
         return await self.task
+
+    def _hand_over(self) -> None:
+        """What was called is the call's, which has set its own price aside."""
+        if self._bill is not None:
+            self._bill.waive()
 
     # The end
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from agentflow.executor.billing import Bill
+from agentflow.caches.tool_cache import Ask
 from agentflow.executor.calls import BoundCall
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.partial.records import PartialStats, Records
@@ -86,7 +86,7 @@ class Parts:
             part.retract(Why.KNOWN)
 
     def begun(self, slot: int) -> bool:
-        """Whether a call was begun by its part, which has taken its turn and pays for it."""
+        """Whether a call was begun by its part, which has taken its turn."""
         part = self.claimed.get(slot)
         return part is not None and part.called
 
@@ -97,30 +97,31 @@ class Parts:
         args: Sequence[Any],
         kwargs: dict[str, Any],
         site: CallSite | None,
+        ask: Ask | None = None,
     ) -> Any:
-        """Make a call with arguments that are valid, or go on with its part."""
+        """Make a call with arguments that are valid, or go on with its part.
+
+        Args:
+            slot: Of the call.
+            call: The tool.
+            args: By position.
+            kwargs: By name.
+            site: Where it is made.
+            ask: The call, as the cache knows it, which is to know what it took; None without.
+        """
         if (part := self.claimed.pop(slot, None)) is None:
             return await call.make(args, kwargs, site)
         if (trouble := await part.trouble(args, kwargs)) is None:
             state = self._calls.state
+            if ask is not None:
+                ask.ahead = part.hidden
             return await part.adopt(state.where(slot)[0], state.place(slot), args, kwargs, site)
         part.retract(trouble)
         await self._calls.untimed(slot, call, part.ended())
         make = partial(call.make, args, kwargs, site)
-        return await (self._pay_anew(slot, call, make) if part.called else make())
-
-    async def _pay_anew(
-        self, slot: int, call: BoundCall, make: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        """Make a call whose turn and price went to a part that was of no use."""
-        if call.limiter is not None:
-            make = partial(self._calls.in_turn, slot, call, call.limiter, make)
-        bill = Bill(self._calls.ledger, call.policy.usd) if call.policy.usd else None
-        try:
-            return await make()
-        finally:
-            if bill is not None:
-                bill.pay()
+        if part.called and call.limiter is not None:  # its turn went to what was of no use
+            return await self._calls.in_turn(slot, call, call.limiter, make)
+        return await make()
 
     def forgo(self, slot: int, why: Why) -> None:
         """An attempt has ended; if it had no use for its part, nothing else will."""

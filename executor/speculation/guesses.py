@@ -164,7 +164,7 @@ class Unasked:
 
     def spend(self, usd: Decimal) -> bool:
         """Only one attempt is paid for while nobody asks."""
-        return False
+        return not usd
 
     def hedged(self, after: float) -> None:
         """Nobody hears of it."""

@@ -47,7 +47,7 @@ class Records:
     def used(self, guess: Guess, saved: float) -> None:
         """A guess came true and saved so many seconds."""
         if guess.bill is not None:
-            guess.bill.use()
+            guess.bill.waive()
         self._foresight.note(guess.wish.depth, kept=True)
         for stats in (self.stats, self._foresight.stats):
             stats.used += 1

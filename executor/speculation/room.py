@@ -57,7 +57,7 @@ class Room:
             return False
         try:
             foresight, usd = self._foresight, guess.call.policy.usd
-            guess.bill = Advance(foresight.room, foresight.ledger, usd)
+            guess.bill = Advance(foresight.ledger, usd)
         except BudgetExceeded:
             return False
         return True

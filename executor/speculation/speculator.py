@@ -169,15 +169,13 @@ class Speculator:
             self._records.wasted(guess, trouble)
             return False
         guess.call.gate.vacate(guess)
-        if guess.bill is not None:
-            guess.bill.hand_over()
         self._claimed[slot] = guess
         return True
 
     def owes(self, slot: int) -> bool:
         """Whether a call is to pay for the guess that was claimed for it."""
         guess = self._claimed.get(slot)
-        return guess is not None and guess.bill is not None and guess.bill.made
+        return guess is not None and guess.bill is not None and bool(guess.bill.owed)
 
     def settled(self, slot: int, saved: float | None) -> bool:
         """A call has its value, or has ended: whether a claimed guess was used for it.
@@ -215,7 +213,7 @@ class Speculator:
     def _consider(self) -> None:
         """Start what is worth starting, the best first."""
         self._due = False
-        if self._closed or self._state.halted:
+        if self._closed or self._state.halted or self._run.recalls:
             return
         began = self._loop.time()
         self._think()

@@ -197,8 +197,9 @@ async def test_a_flight_sees_the_context_of_who_began_it_and_changes_nobodys() -
 
 
 class Bill:
-    def __init__(self) -> None:
+    def __init__(self, *, optional: bool = False) -> None:
         self.open = True
+        self.optional = optional
         self.outcome = ""
 
     def pay(self) -> None:
