@@ -11,6 +11,7 @@ from agentflow.errors import DefinitionError
 from agentflow.executor.models.base import Model
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.services import Limits
+from agentflow.redaction import conceal
 from agentflow.settings import ROUTINGS, Settings
 from agentflow.wording import nearest
 
@@ -53,6 +54,7 @@ class Backends:
         self._default = default
         self._models: dict[str, Model] = dict(models or {})
         self._base_url, self._api_key = base_url, api_key
+        conceal(api_key or "")
         self._prices = prices or Prices()
         self._limits = limits
         self._routing = _checked(routing)

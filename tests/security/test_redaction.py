@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from agentflow import errors, redaction
+from agentflow import Engine, errors, redaction
 from agentflow.redaction import (
     MASK,
     conceal,
@@ -190,3 +190,8 @@ def test_an_error_of_ours_never_carries_a_secret() -> None:
 )
 def test_a_url_is_shown_without_credentials(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
+
+
+def test_an_engine_masks_its_key_before_it_asks_a_model() -> None:
+    Engine(base_url="http://127.0.0.1:1/v1", model="m", api_key=KEY)
+    assert redact(f"it says {KEY}") == f"it says {MASK}"
