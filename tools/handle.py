@@ -159,6 +159,13 @@ else:
 
         __hash__ = asyncio.Future.__hash__
 
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):  # a protocol that handles do not have
+                raise AttributeError(name)
+            raise AttributeError(
+                f"{self!r} is not the value yet: await it, or pass {self.tool}(...).ref.{name} on"
+            )
+
         def send(self, value: Any) -> Any:
             """As of a coroutine."""
             if self._steps is None:

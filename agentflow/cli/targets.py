@@ -62,6 +62,8 @@ def find(target: str, words: Sequence[str] = ()) -> Target:
         )
     if target == "-":
         return PlanText(_decoded(sys.stdin.buffer.read(), "standard input"), "standard input")
+    if target.endswith(".py") and os.path.isfile(target):
+        raise DefinitionError(f"{target!r} holds Python: say what to run in it, {target}:NAME")
     if os.path.exists(target) and not os.path.isdir(target):  # a file, or a pipe of the shell
         return PlanText(_decoded(Path(target).read_bytes(), target), target)
     if _looks_like_a_file(target):

@@ -135,6 +135,7 @@ def test_a_plan_that_cannot_run_says_where_and_what_to_do(
         (["no/such/file"], "there is no file"),
         (["flow.py:totl", "3"], "Did you mean 'total'?"),
         (["flow.py:FLOW"], "is not there"),
+        (["flow.py"], "say what to run in it, flow.py:NAME"),
         (["gone.py:total"], "there is no file 'gone.py'"),
         (["no_such_module:total"], "no_such_module"),
         (["flow.py:total", "many"], "integer"),

@@ -242,6 +242,8 @@ async def test_a_handle_is_not_its_value(engine: Engine) -> None:
         ):  # fmt: skip
             with pytest.raises(TypeError, match="await it"):
                 use()
+        with pytest.raises(AttributeError, match=r"await it, or pass echo\(\.\.\.\)\.ref\.url on"):
+            handle.url  # noqa: B018  # read for its effect
         for use in (
             lambda: bool(handle.ref), lambda: len(handle.ref), lambda: list(handle.ref.x),
             lambda: f"{handle.ref}", lambda: handle.ref == 1, lambda: handle.ref + 1,

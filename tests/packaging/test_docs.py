@@ -9,7 +9,8 @@ In README.md, CONTRIBUTING.md, CHANGELOG.md, SECURITY.md and docs/*.md:
 * relative links lead to a file, and to a heading where they name one.
 
 ``not-run`` after the language leaves a block out (Python must still compile); any other
-language, such as ``text``, is left alone.
+language, such as ``text``, is left alone. The blocks of docs/tutorial.md go on from each other:
+`test_tutorial.py` follows that page.
 """
 
 from __future__ import annotations
@@ -20,63 +21,20 @@ import inspect
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
 import types
-from dataclasses import dataclass
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    path
-    for pattern in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md")
-    for path in sorted(ROOT.glob(pattern))
-]
+from tests.packaging.pages import PAGES, ROOT, TUTORIAL, Block, scan
+
 SHELLS = {"console", "sh", "bash", "shell"}
 COMMAND = re.compile(r"\$ ((?:agentflow|python3? examples/).*)")
-FENCE = re.compile(r" *(?P<marks>`{3,}|~{3,})(?P<info>[^`]*)")
 LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]: +(\S+)", re.MULTILINE)
-IGNORED = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: where its text starts, what it is, and what it holds."""
-
-    page: str
-    line: int
-    language: str
-    flags: tuple[str, ...]
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def scan(page: str, markdown: str) -> tuple[str, list[Block]]:
-    """What a page says outside of fenced blocks, and the blocks."""
-    prose, blocks = [], []
-    lines = iter(enumerate(markdown.splitlines(), 1))
-    for number, line in lines:
-        fence = FENCE.fullmatch(line.rstrip())
-        if fence is None:
-            prose.append(line)
-            continue
-        inside = []
-        for _, line in lines:
-            if line.strip() == fence["marks"]:
-                break
-            inside.append(line)
-        language, *flags = fence["info"].split() or [""]
-        text = dedent("\n".join(inside)) + "\n"
-        blocks.append(Block(page, number + 1, language, tuple(flags), text))
-    return "\n".join(prose), blocks
 
 
 def anchors(markdown: str) -> set[str]:
@@ -108,34 +66,10 @@ def all_blocks(*languages: str) -> list[Any]:
     return [
         pytest.param(block, id=str(block))
         for page in PAGES
+        if page != TUTORIAL
         for block in scan(page.relative_to(ROOT).as_posix(), page.read_text("utf-8"))[1]
         if block.language in languages
     ]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the checkout to work in, without settings of this machine."""
-    copy = tmp_path / "checkout"
-    shutil.copytree(ROOT, copy, symlinks=True, ignore=IGNORED)
-    monkeypatch.chdir(copy)
-    for name in os.environ:
-        if name.startswith(("OPENAI_", "AGENTFLOW_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return copy
-
-
-@pytest.fixture
-def shell_path(tmp_path: Path) -> str:
-    """A search path on which ``agentflow`` and ``python`` are the ones under test."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, arguments in (("agentflow", " -m agentflow"), ("python", ""), ("python3", "")):
-        script = folder / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
-        script.chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.mark.parametrize("block", all_blocks("python"))
