@@ -22,6 +22,7 @@ from agentflow.executor.commands import (
     Command,
     MakeRoom,
     Parked,
+    Queued,
     Settle,
     Start,
     Status,
@@ -149,16 +150,17 @@ class Schedule:
             return
         for slot in starting:
             if self.status[slot] < RUNNING:
-                self._enqueue(slot)
+                self._enqueue(slot, out)
         self._refill(out)
 
     def widen(self) -> None:
         """Any number of calls may run at once."""
         self._free = 1 << 60
 
-    def _enqueue(self, slot: int) -> None:
+    def _enqueue(self, slot: int, out: list[Command]) -> None:
         """Wait for a place in the window."""
         self.status[slot] = PARKED
+        out.append(Queued(slot))
         heapq.heappush(self._queue, (-self.nodes[slot].rank, slot))
 
     def _admit(self, slot: int, out: list[Command]) -> None:
@@ -201,7 +203,7 @@ class Schedule:
             if self._free > 0:
                 self._admit(slot, out)
                 return
-            self._enqueue(slot)
+            self._enqueue(slot, out)
 
     def _enter(self, slot: int, out: list[Command]) -> None:
         """Another run made way at a gate; a call that cannot use the place passes it on."""
@@ -209,7 +211,7 @@ class Schedule:
             if self._free > 0:
                 self._admit(slot, out)
                 return
-            self._enqueue(slot)
+            self._enqueue(slot, out)
         self._offer(self._gates[slot], out)
 
     # Settling
