@@ -84,7 +84,7 @@ class Screen:
         """Write text that stays, behind what stands in columns before it."""
         if self._quiet:
             return
-        first, *further = [clean(text)]
+        first, *further = [clean(text if self.unicode else text.replace("›", ">"))]
         if is_terminal(self._stream):
             width = max(20, self.size.columns - 1 - columns(head))
             first, *further = textwrap.wrap(first, width, break_long_words=False) or [""]

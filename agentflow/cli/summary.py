@@ -41,6 +41,20 @@ _LINKS = 6
 
 def summary(tally: Tally, run: Run[Any], account: Account) -> Iterator[Row]:
     """The rows at the end of a run."""
+    yield from outcome(tally, account)
+    yield from (
+        Row("limits", text) for text in (*within(tally, run.ledger), *likely(tally.samples))
+    )
+    yield from (Row("passes", text) for text in repeated(run))
+    for name, calls in _undeclared(tally, run).items():
+        spent = sum(call.seconds for call in calls)
+        many = counted(len(calls), "call")
+        declares = f"{name} declares no effect ({many}, {duration(spent)})"
+        yield Row("note", f"{declares}: {UNDECLARED}{advice(run.tools[name])}")
+
+
+def outcome(tally: Tally, account: Account) -> Iterator[Row]:
+    """What ran, what was saved and wasted, and what took the time."""
     yield Row("ran", _calls(tally, account))
     if models := _models(tally, account):
         yield Row("ran", models)
@@ -48,16 +62,7 @@ def summary(tally: Tally, run: Run[Any], account: Account) -> Iterator[Row]:
     yield from (Row("wasted", *_lost(loss, tally)) for loss in account.losses)
     yield from (Row("limited", text) for text in _limited(tally, account))
     yield from (Row("samples", text) for text in tried(tally))
-    yield from (
-        Row("limits", text) for text in (*within(tally, run.ledger), *likely(tally.samples))
-    )
     yield from (Row("prompts", text) for text in told(tally.prompts))
-    yield from (Row("passes", text) for text in repeated(run))
-    for name, calls in _undeclared(tally, run).items():
-        spent = sum(call.seconds for call in calls)
-        many = counted(len(calls), "call")
-        declares = f"{name} declares no effect ({many}, {duration(spent)})"
-        yield Row("note", f"{declares}: {UNDECLARED}{advice(run.tools[name])}")
 
 
 def finished(tally: Tally, results: dict[int, Any], run: str) -> Iterator[str]:

@@ -87,7 +87,7 @@ def test_a_run_that_asks_is_set_aside_and_says_what_to_type(cli: Cli, sent: Sent
     assert (done.code, done.out, sent()) == (codes.WAITING, "", [])
     run = cli("runs", "--json").json["runs"][0]["id"]
     summary, *told = done.err.splitlines()[-6:]
-    assert summary.startswith("1 call (1 asked) in ")
+    assert summary.startswith("ran       1 call (1 asked) in ")
     assert told == [
         "agentflow run: mail waits for 1 answer.",
         'asks: $1 send(to="a@x"): it asks before each call',
