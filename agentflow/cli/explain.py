@@ -7,7 +7,7 @@ from typing import Any
 from agentflow.cli import codes
 from agentflow.cli.accounts import stretch_dict
 from agentflow.cli.explained import Explained, Place
-from agentflow.cli.journals import file_of, reading, run_named
+from agentflow.cli.journals import file_of, reading
 from agentflow.cli.listing import described
 from agentflow.cli.output import print_json
 from agentflow.cli.screen import show
@@ -24,7 +24,7 @@ def command(options: Any) -> int:
     if not file_of(options).exists():
         raise DefinitionError(f"{file_of(options)}: no runs are kept there yet")
     with reading(options) as store:
-        row = run_named(store, options.run)
+        row = store.run(options.run)
         explained, damage = read_explained(store, row)
         if options.node is None:
             _tell_run(explained, row, damage, options)

@@ -11,7 +11,6 @@ from typing import Any
 from agentflow.cli.screen import Screen
 from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.journal.journal import Journal, default_path
-from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 from agentflow.settings import Settings
 
@@ -73,16 +72,6 @@ def reading(options: Any) -> Iterator[JournalStore]:
         yield store
     finally:
         store.close()
-
-
-def run_named(store: JournalStore, name: str) -> RunRow:
-    """The run of an id, or of how it begins; ``last`` is the newest.
-
-    Raises:
-        JournalError: There is none, or there are several.
-    """
-    newest = store.runs(limit=1) if name == "last" else ()
-    return newest[0] if newest else store.run(name)
 
 
 def words_for(action: str, run: str, options: Any, *more: str) -> str:

@@ -261,7 +261,7 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _add_run_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="its id, or how it begins")
+    parser.add_argument("run", metavar="RUN", help="its id, how it begins, or last")
 
 
 def _add_journal_option(parser: Any) -> None:

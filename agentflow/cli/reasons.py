@@ -13,7 +13,7 @@ from agentflow.cli.spans import Span, Speech, Step, Wait
 from agentflow.cli.timeline import Timeline
 
 PLACES = {
-    "tool": "a place among the calls of {tool} that may run at once was free",
+    "tool": "a place among the calls of {tool} was free",
     "run": "a place among the calls of its run was free",
 }
 """What a call that needed nothing more had waited for before it began."""
@@ -63,8 +63,9 @@ class Reasons:
         if actor is None or actor.span is None:
             return self._not_begun(step, step.spans.get(element) or step.spans.get(None))
         held = [wait for wait in actor.span.waits if wait.began <= actor.began + EXACT]
-        if asked := [wait for wait in actor.span.waits if wait.why == "answer" and wait.told]:
-            return Reason("answer", f"somebody had {asked[-1].told.partition(' (')[0]}")
+        before = [wait for wait in held if wait.began < actor.began - EXACT]
+        if before and before[-1].why == "answer":
+            return Reason("answer", f"it was {before[-1].told or 'asked about'}")
         if held and held[-1].why in PLACES:
             return Reason("place", _after_a_place(held[-1], step))
         need = self.causes.last_need(step, element, actor.began)
@@ -79,7 +80,7 @@ class Reasons:
         if begun is not None and begun.reason and begun.at + 0.05 >= speech.began:
             return Reason("round", f"round {begun.number} began: {begun.reason}")
         if before is None:
-            return Reason("start", "the run began")
+            return Reason("start", "at once")
         last = before.what.label
         if isinstance(before.what, Speech):
             return Reason("needed", f"the {last} was complete", (last,))
@@ -135,8 +136,7 @@ class Reasons:
         before = self.causes.latest(step.run, by, mine)
         if before is None:
             above = self.timeline.parent_of(step.run)
-            began = "the run" if above is None else above.label
-            return Reason("start", f"{began} began")
+            return Reason("start", "at once" if above is None else f"{above.label} began")
         label = before.what.label
         return Reason("program", f"the program called it, after {label} had ended", (label,))
 
@@ -183,6 +183,9 @@ def places_of(step: Step, causes: Causes, element: int | None = None) -> list[st
         found.append(f"{duration(hidden)} of it done while it was written")
     if retries := sum(wait.why == "retry" for span in spans for wait in span.waits):
         found.append(f"{retries + 1} attempts")
+    waits = [wait for span in spans for wait in span.waits if wait.began >= (span.began or 0.0)]
+    answers = [wait for wait in waits if wait.why == "answer" and wait.told]
+    found += [f"{wait.told} after {duration(wait.seconds)}" for wait in answers]
     found += dict.fromkeys(place_of(said) for said in causes.speeches_of(step))
     return found
 

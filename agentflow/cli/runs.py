@@ -12,7 +12,7 @@ from typing import Any
 
 from agentflow import clock
 from agentflow.cli import codes
-from agentflow.cli.journals import file_of, reading, run_named, words_for
+from agentflow.cli.journals import file_of, reading, words_for
 from agentflow.cli.kept import read_kept
 from agentflow.cli.listing import STATES, described, is_ask, table, told
 from agentflow.cli.output import counted, print_json
@@ -92,11 +92,17 @@ def _list(store: JournalStore, options: Any) -> int:
 
 
 def _show(store: JournalStore, options: Any, name: str) -> int:
-    row = _now(store, run_named(store, name))
+    row = _now(store, store.run(name))
     kept = read_kept(store, row)
     if options.json:
         calls = [call.as_dict() for call in kept.calls.values()]
-        told_of = {"sessions": kept.sessions, "calls": calls, "damage": kept.damage or None}
+        resume = {"resume": None} if row.state == "failed" and kept.denied else {}
+        told_of = {
+            **resume,
+            "sessions": kept.sessions,
+            "calls": calls,
+            "damage": kept.damage or None,
+        }
         print_json({"ok": not kept.damage, **_as_dict(row, options), **told_of})
     else:
         show("\n".join(told(row, kept, options)))

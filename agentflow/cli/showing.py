@@ -16,7 +16,7 @@ from agentflow.cli.failures import Calls, explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job
 from agentflow.cli.journals import words_for
-from agentflow.cli.listing import asks_of
+from agentflow.cli.listing import DENIED, asks_of
 from agentflow.cli.output import as_text, counted, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.rows import Row, heads
@@ -141,6 +141,8 @@ class Show:
             self._screen.insist(line)
         if resume is not None:
             self._screen.paragraph(f"to go on: {resume}")
+        elif isinstance(root_cause(error), ApprovalDenied):
+            self._screen.paragraph(DENIED)
         if self._options.json:
             asks = error.asks if isinstance(error, RunPaused) else ()
             told = {**failure_json(error, code, calls), "resume": resume, "asks": list(asks)}

@@ -135,8 +135,7 @@ def _waits(step: Step, span: Span) -> Iterator[Sentence]:
         if wait.why == "answer":
             yield Sentence(wait.began, "somebody was asked whether it may be made")
             if wait.told:
-                after = duration(wait.seconds)
-                yield Sentence(wait.ended, f"it was {wait.told}, after {after}")
+                yield Sentence(wait.ended, f"it was {wait.told}")
         elif wait.why == "retry":
             yield Sentence(
                 wait.began, f"{wait.told}; the next began {duration(wait.seconds)} later"

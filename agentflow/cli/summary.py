@@ -110,14 +110,14 @@ def _saved(tally: Tally, account: Account) -> Iterator[tuple[str, str, str]]:
         why: n for why, n in savings.reused.most_common() if why not in ("journal", "speculated")
     }
     guesses, before = counted(savings.started, "guess"), savings.reused["journal"]
-    reasons = listed([f"{n:,} {REASONS[why]}" for why, n in kept.items()]) if kept else ""
+    reasons = _reasons(kept)
     early = sum(step.writing for step in tally.timeline.steps.values())
     many = counted(len(tally.calls), "call")
     stopped = counted(parts.stopped, "reply").replace("replys", "replies")
     rows = (
         ("parallel", f"calls side by side, up to {account.gains.at_once} at once"),
         ("streaming", f"{early:,} of {many} begun while the model still wrote its plan"),
-        ("cache", f"{counted(sum(kept.values()), 'call')} not made again: {reasons}" if kept else ""),
+        ("cache", f"{counted(sum(kept.values()), 'call')} not made again{reasons}" if kept else ""),
         ("speculation", f"{savings.used:,} of {guesses} came true" if savings.used else ""),
         ("partial", _begun(parts.committed)),
         ("resume", f"{counted(before, 'call')} from the journal, not made again" if before else ""),
@@ -132,6 +132,13 @@ def _saved(tally: Tally, account: Account) -> Iterator[tuple[str, str, str]]:
         always = mechanism in ("cache", "speculation", "partial", "resume", "stopped")
         if text and (any(shown) or always):
             yield text, *shown
+
+
+def _reasons(kept: Mapping[str, int]) -> str:
+    """Why calls were not made, by how many."""
+    if len(kept) == 1:
+        return f", {REASONS[next(iter(kept))]}"
+    return f": {listed([f'{n:,} {REASONS[why]}' for why, n in kept.items()])}" if kept else ""
 
 
 def _begun(committed: int) -> str:

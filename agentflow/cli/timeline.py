@@ -221,7 +221,7 @@ class Timeline:
     def _settled(self, record: Record) -> None:
         span, at, kind = self._span(record), self.at(record), record["event"]
         if kind == "node_cancelled" and self._stopping:
-            span.status = "waiting"  # it is made when the run goes on
+            self._set_aside(span, at)
             return
         if "began" in record:
             span.began = max(0.0, record["began"] - (self._zero or 0.0))
@@ -239,6 +239,18 @@ class Timeline:
                 wait.ended = at
         told = record.get("reason", record.get("value"))
         span.told = message(record["error"]) if kind == "node_failed" else told
+
+    def _set_aside(self, span: Span, at: float) -> None:
+        """A call ended because its run did; it is made when the run goes on."""
+        asks = span.waits[-1:] if span.status == "asked" else []
+        for wait in asks:
+            wait.ended = at
+        span.status = "asked" if asks else "waiting"
+
+    def _idled(self, record: Record) -> None:
+        """The run only waited for an answer: that is no time of its own."""
+        self._zero = (self._zero or 0.0) + record["seconds"]
+        self.seconds = self.at(record)
 
     def _replied(self, record: Record) -> None:
         ended = self.at(record)
@@ -279,6 +291,7 @@ _REACTIONS: Mapping[str, Callable[[Timeline, Record], None]] = {
     "model_replied": Timeline._replied,
     "round_started": Timeline._round,
     "stopping": Timeline._stops,
+    "waited": Timeline._idled,
     **dict.fromkeys(ENDS, Timeline._settled),
 }
 
