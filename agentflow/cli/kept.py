@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow.cli.output import gist
-from agentflow.cli.spans import verdict
+from agentflow.cli.spans import answered
 from agentflow.errors import JournalError
 from agentflow.executor.answering import Ask
 from agentflow.executor.journal.rows import RunRow
@@ -249,11 +249,10 @@ class KeptRun:
         whole, step = _step_of(record["question"])
         if (call := self.calls.get(whole)) is None or (part := call.parts.get(step)) is None:
             return
-        part.answer = f"{verdict(record['verdict'])} by {record['by'] or 'somebody'}"
-        part.answer += f" ({record['why']})" if record.get("why") else ""
         if part.asked is not None:
             part.waited += record["at"] - part.asked
             part.asked = None
+        part.answer = answered(record)
         if part.status == "asked":
             _reopen(step, part)
 

@@ -89,13 +89,12 @@ class Reasons:
     def keeps_waiting(self, step: Step) -> Iterator[Step]:
         """The calls that began when this one had ended, the last of what they needed."""
         for other in self.timeline.of(step.run):
-            if step.number not in (*other.uses, *other.after):
-                continue
-            for actor in self.causes.actors_of(other):
-                need = self.causes.last_need(other, actor.element, actor.began)
-                if need is not None and need.what is step and need.ended + EXACT >= other.planned:
-                    yield other
-                    break
+            if step.number in (*other.uses, *other.after):
+                for actor in self.causes.actors_of(other):
+                    reason = self.of_step(other, actor.element)
+                    if reason.kind in ("needed", "after") and reason.of == (step.label,):
+                        yield other
+                        break
 
     def _actor(self, step: Step, element: int | None) -> Actor | None:
         """What was done for it first, or for the element."""
@@ -138,7 +137,7 @@ class Reasons:
             above = self.timeline.parent_of(step.run)
             return Reason("start", "at once" if above is None else f"{above.label} began")
         label = before.what.label
-        return Reason("program", f"the program called it, after {label} had ended", (label,))
+        return Reason("program", f"the program called it then; {label} had ended last", (label,))
 
     def _not_begun(self, step: Step, span: Span | None) -> Reason:
         status = "waiting" if span is None else span.status

@@ -226,6 +226,12 @@ def message(error: Any) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
 
 
+def answered(record: Record) -> str:
+    """Who said what to a question, and why."""
+    because = f" ({record['why']})" if record.get("why") else ""
+    return f"{verdict(record.get('verdict', ''))} by {record.get('by') or 'somebody'}{because}"
+
+
 def verdict(word: str) -> str:
     """What somebody said, as a verb."""
     return {"approve": "approved", "deny": "denied", "done": "said to be done"}.get(word, word)

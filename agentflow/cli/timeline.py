@@ -18,10 +18,10 @@ from agentflow.cli.spans import (
     Speech,
     Step,
     Wait,
+    answered,
     message,
     number_of,
     uses_of,
-    verdict,
 )
 
 ENDS = {
@@ -202,8 +202,7 @@ class Timeline:
         for wait in span.waits:
             if wait.why == "answer" and not wait.told:
                 wait.ended = max(wait.began, self.at(record))
-                because = f" ({record['why']})" if record.get("why") else ""
-                wait.told = f"{verdict(record['verdict'])} by {record['by'] or 'somebody'}{because}"
+                wait.told = answered(record)
 
     def _reused(self, record: Record) -> None:
         span = self._span(record)

@@ -127,6 +127,7 @@ def test_what_was_denied_fails_with_the_reason(cli: Cli, sent: Sent) -> None:
     assert (done.code, sent()) == (codes.FAILED, [])
     assert done.err.endswith(
         "agentflow resume: $1 send failed: send was not called: approval was denied: not today.\n"
+        "what was denied stays so: to be asked again, run it anew\n"
     )
 
 
