@@ -43,9 +43,10 @@ class Account:
         """Seconds of the critical path by kind."""
         return shares(self.path)
 
-    def links(self, least: float) -> list[Link]:
-        """The chain that took the time, without what took less than `least` seconds."""
-        return links(self.path, least)
+    @property
+    def links(self) -> list[Link]:
+        """The chain that took the time."""
+        return links(self.path)
 
     def as_dict(self) -> dict[str, Any]:
         """What was saved, wasted and waited for, as plain data."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from agentflow.cli.losses import Link, links
 from agentflow.cli.path import Stretch, critical_path
 from agentflow.cli.reasons import Reason, Reasons, place_of, places_of
 from agentflow.cli.spans import Speech, Step
@@ -57,10 +56,6 @@ class Explained:
         """Whether the run waited for it."""
         what = row.step if isinstance(row, Place) else row
         return id(what) in self._critical
-
-    def chain(self, least: float) -> list[Link]:
-        """The calls of the critical path that took so long at least."""
-        return links(self.path, least)
 
     def told(self, value: Any) -> Any:
         """A value as it is kept, large ones too."""

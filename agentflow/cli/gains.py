@@ -1,9 +1,9 @@
 """What a run saved against one call after another, and by what: no second is claimed twice.
 
 The measure is a run that makes every call itself, one after the other, when its plan is complete.
-Where several things go on at the same moment, all but one of them are saved: first what was begun
-on a guess or while its call was written, then what went on beside a plan that was still written,
-and the rest because calls go on side by side.
+What was done on a guess, or while its call was still written, is done beside what the run did then,
+whatever that was. Of everything else that goes on at the same moment all but one is saved: one
+where calls go on beside a plan that is still written, the rest because they go on side by side.
 """
 
 from __future__ import annotations
@@ -105,13 +105,8 @@ def _moments(works: Iterable[Work]) -> Iterator[tuple[float, Counter[str]]]:
 
 def _surplus(active: Counter[str]) -> Iterator[tuple[str, int]]:
     """Of what goes on at one moment, how much is saved by what."""
-    left = active.total() - 1
-    for kind, mechanism in (("guess", "speculation"), ("part", "partial")):
-        if number := min(left, active[kind]):
-            yield mechanism, number
-            left -= number
-    if left > 0 and active["plan"] and active["call"]:
-        yield "streaming", 1
-        left -= 1
-    if left > 0:
-        yield "parallel", left
+    yield "speculation", active["guess"]
+    yield "partial", active["part"]
+    beside = int(active["plan"] > 0 and active["call"] > 0)
+    yield "streaming", beside
+    yield "parallel", max(0, active["plan"] + active["call"] - 1 - beside)

@@ -94,8 +94,8 @@ class Link:
     seconds: float
 
 
-def links(path: Sequence[Stretch], least: float) -> list[Link]:
-    """The chain that took the time, in order, without what took less than `least` seconds."""
+def links(path: Sequence[Stretch]) -> list[Link]:
+    """The chain that took the time, in order."""
     found: list[Link] = []
     for stretch in path:
         if stretch.what is None:
@@ -104,4 +104,4 @@ def links(path: Sequence[Stretch], least: float) -> list[Link]:
             found[-1] = Link(stretch.what, found[-1].seconds + stretch.seconds)
         else:
             found.append(Link(stretch.what, stretch.seconds))
-    return [link for link in found if link.seconds >= least]
+    return found

@@ -10,6 +10,14 @@ from agentflow.cli.progress import costs
 from agentflow.cli.reasons import DURING, Reasons, place_of
 from agentflow.cli.spans import Span, Speech, Step
 
+FOUND = {
+    "memory": "in memory, from an equal call before",
+    "disk": "on disk, from an equal call before",
+    "speculated": "made on a guess, before it was asked for",
+    "journal": "in the journal, from before the run went on",
+}
+"""Where values were found of calls that were not begun, by the source that an event names."""
+
 
 class Sentence(NamedTuple):
     """Something that is said of a call.
@@ -96,7 +104,10 @@ def _happened(
     if span.began is None:
         yield Sentence(span.ended, why)
         return
-    yield Sentence(span.began, f"it began: {why}{_where(step)}")
+    found = span.source in FOUND
+    yield Sentence(
+        span.began, f"it was asked for: {why}" if found else f"it began: {why}{_where(step)}"
+    )
     yield from _early(span)
     yield from _waits(step, span)
     if span.ended is not None:
@@ -114,20 +125,11 @@ def _early(span: Span) -> Iterator[Sentence]:
     if span.hidden >= WORTH_TELLING:
         early = span.began - span.hidden
         yield Sentence(max(0.0, early), "it had begun already, while the model still wrote it")
-    if span.source == "speculated" and span.ended is not None:
-        by = max(0.0, span.ended - span.saved)
-        yield Sentence(by, "it had begun by then on a guess, before it was asked for")
+    took = f", which took {duration(span.saved)}" if span.saved else ""
+    if span.source == "shared":
+        yield Sentence(span.began, f"an equal call was under way, and gave its value{took}")
     elif span.source:
-        took = f", which took {duration(span.saved)} to make" if span.saved else ""
-        yield Sentence(span.began, f"its value was found: {_FOUND[span.source]}{took}")
-
-
-_FOUND = {
-    "memory": "in memory, from an equal call before",
-    "disk": "on disk, from an equal call before",
-    "shared": "an equal call was under way, and gave it",
-    "journal": "in the journal, from before the run went on",
-}
+        yield Sentence(span.began, f"its value was there: {FOUND[span.source]}{took}")
 
 
 def _waits(step: Step, span: Span) -> Iterator[Sentence]:

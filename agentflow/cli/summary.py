@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +36,8 @@ KINDS: Mapping[str, str] = {
 """What takes time on the critical path."""
 
 _LEAST = 0.02  # of the time: what took less is left out
-_LINKS = 6
+_LITTLE = 0.01  # of the time: what was saved of it is not worth a comparison
+_LINKS = 6  # of the chain, the longest
 
 
 def summary(tally: Tally, run: Run[Any], account: Account) -> Iterator[Row]:
@@ -89,7 +90,7 @@ def _calls(tally: Tally, account: Account) -> str:
     gains = account.gains
     saved = gains.sequential - gains.taken
     alone = f"; one after another it would have been {duration(gains.sequential)}"
-    return f"{calls} in {duration(tally.seconds)}{alone if saved >= WORTH_TELLING else ''}"
+    return f"{calls} in {duration(tally.seconds)}{alone if saved >= max(WORTH_TELLING, _LITTLE * gains.taken) else ''}"
 
 
 def _models(tally: Tally, account: Account) -> str:
@@ -116,7 +117,7 @@ def _saved(tally: Tally, account: Account) -> Iterator[tuple[str, str, str]]:
     stopped = counted(parts.stopped, "reply").replace("replys", "replies")
     rows = (
         ("parallel", f"calls side by side, up to {account.gains.at_once} at once"),
-        ("streaming", f"{early:,} of {many} begun while the model still wrote its plan"),
+        ("streaming", f"{early:,} of {many} begun while the model was still writing"),
         ("cache", f"{counted(sum(kept.values()), 'call')} not made again{reasons}" if kept else ""),
         ("speculation", f"{savings.used:,} of {guesses} came true" if savings.used else ""),
         ("partial", _begun(parts.committed)),
@@ -169,19 +170,24 @@ def _limited(tally: Tally, account: Account) -> Iterator[str]:
         yield listed(
             [f"{KINDS[kind]} {duration(spent)} ({spent / total:.0%})" for kind, spent in worth]
         )
-    chain = account.links(0.0)
-    if len(chain) > _LINKS:
-        chain = account.links(_LEAST * total)[-_LINKS:]
-    if chain:
-        yield " › ".join(map(_link, chain))
+    if sum(link.seconds for link in account.links) >= _LEAST * total:
+        yield _chain(account.links)
     if hedged := sum(call.hedged for call in tally.calls.values()):
         yield f"{counted(hedged, 'second attempt')} made beside a slow first one"
     if account.reached:
         yield f"{account.reached} was reached"
 
 
-def _link(link: Link) -> str:
-    return f"{link.what.label} {duration(link.seconds)}"
+def _chain(links: Sequence[Link]) -> str:
+    """What took the time, in order: of a long chain the longest links, where others are dots."""
+    least = sorted((link.seconds for link in links), reverse=True)[:_LINKS][-1]
+    told: list[str] = []
+    for link in links:
+        if link.seconds >= least:
+            told.append(f"{link.what.label} {duration(link.seconds)}")
+        elif told[-1:] != ["…"]:
+            told.append("…")
+    return " › ".join(told)
 
 
 def _undeclared(tally: Tally, run: Run[Any]) -> dict[str, list[Call]]:

@@ -367,7 +367,7 @@ def test_the_story_of_a_call_has_its_waits_and_its_model() -> None:
     step = explained.find("$3").step
     assert [one.text for one in story(explained.reasons, step, None, explained.told)][3:5] == [
         "it needed nothing more, and waited for a place",
-        "it began: a place among the calls of send was free, after 1.0 s; in the event loop",
+        "it was asked for: a place among the calls of send was free, after 1.0 s",
     ]
 
 

@@ -92,7 +92,7 @@ def test_everything_that_saved_or_wasted_something_has_a_row_of_its_own() -> Non
         "ran       3 calls in 6.0 s; one after another it would have been 12.0 s\n"
         "          1 model call, 200 + 20 tokens (50% of prompts cached), $0.0123\n"
         "saved      1.0 s          calls side by side, up to 2 at once\n"
-        "           2.0 s          3 of 3 calls begun while the model still wrote its plan\n"
+        "           2.0 s          3 of 3 calls begun while the model was still writing\n"
         "          ~2.5 s  ~$0.02  1 call not made again, from disk\n"
         "          500 ms          1 of 2 guesses came true\n"
         "                  $0.003  50 prompt tokens were cached\n"
