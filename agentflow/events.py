@@ -124,7 +124,7 @@ class NodeWaited(NodeEvent):
 
     `why` is ``tool`` (a place among the calls of its tool that may run at once), ``run`` (likewise
     of its run), ``rate`` (its turn, where so many a second may begin) or ``guest`` (optional work
-    had to leave its place). `NodeStarted` has come before it where the call had begun otherwise.
+    had to leave its place). Of the first two `NodeStarted` follows, of the others it has come.
     """
 
     why: str
@@ -220,7 +220,8 @@ class ModelReplied(Event):
 
     `pte` is what it cost the server, in tokens of prompt (see `prefill_equivalents`). Of a pool,
     `replica` names who answered, `moved` says why the session left the replica where it was
-    (``load``, ``room``, ``lost``), and `held` how many seconds the request waited in the pool.
+    (``load``, ``room``, ``lost``), and `held` how many seconds the request waited in the pool (of a
+    single backend: for one of its slots and its rate).
     With `warmed` it had a prompt computed ahead, and nobody reads its reply. `session` names the
     conversation it is of, and `saved` is by how many USD cached tokens made it cheaper.
     """

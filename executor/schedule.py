@@ -150,17 +150,21 @@ class Schedule:
             return
         for slot in starting:
             if self.status[slot] < RUNNING:
-                self._enqueue(slot, out)
+                self._enqueue(slot)
+        before = len(out)
         self._refill(out)
+        at_gates = {command.slot for command in out[before:] if type(command) is Parked}
+        for slot in starting:
+            if self.status[slot] is PARKED and slot not in at_gates:
+                out.append(Queued(slot))
 
     def widen(self) -> None:
         """Any number of calls may run at once."""
         self._free = 1 << 60
 
-    def _enqueue(self, slot: int, out: list[Command]) -> None:
+    def _enqueue(self, slot: int) -> None:
         """Wait for a place in the window."""
         self.status[slot] = PARKED
-        out.append(Queued(slot))
         heapq.heappush(self._queue, (-self.nodes[slot].rank, slot))
 
     def _admit(self, slot: int, out: list[Command]) -> None:
@@ -203,7 +207,8 @@ class Schedule:
             if self._free > 0:
                 self._admit(slot, out)
                 return
-            self._enqueue(slot, out)
+            self._enqueue(slot)
+            out.append(Queued(slot))
 
     def _enter(self, slot: int, out: list[Command]) -> None:
         """Another run made way at a gate; a call that cannot use the place passes it on."""
@@ -211,7 +216,8 @@ class Schedule:
             if self._free > 0:
                 self._admit(slot, out)
                 return
-            self._enqueue(slot, out)
+            self._enqueue(slot)
+            out.append(Queued(slot))
         self._offer(self._gates[slot], out)
 
     # Settling

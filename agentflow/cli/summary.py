@@ -29,7 +29,7 @@ KINDS: Mapping[str, str] = {
     "run": "a place among the calls of the run",
     "rate": "a tool's rate",
     "guest": "guesses to make room",
-    "held": "room at the replicas",
+    "held": "room at the model's servers",
     "answer": "answers",
     "retry": "pauses before another attempt",
 }

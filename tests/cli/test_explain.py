@@ -334,7 +334,7 @@ def test_the_table_has_a_line_for_each_call() -> None:
         "",
         (
             "* the run waited for these: calls 1.5 s (30%), the model 1.2 s (25%), a place among the "
-            "calls of a tool 1.0 s (20%), between calls 1.0 s (20%) and room at the replicas 250 ms (5%)"
+            "calls of a tool 1.0 s (20%), between calls 1.0 s (20%) and room at the model's servers 250 ms (5%)"
         ),
         "agentflow explain 8f2a-1 '$1' tells all of one call",
     ]

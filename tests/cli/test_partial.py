@@ -124,6 +124,14 @@ def test_the_summary_says_what_began_early_and_that_a_reply_was_stopped(ask: Cli
     assert stopped.endswith(" tokens of at most 2,048")
 
 
+def test_what_began_while_it_was_written_is_explained(cli: Cli, ask: Cli) -> None:
+    ask("-q")
+
+    nodes = cli("explain", "last", "--json").json["nodes"]
+
+    assert {node["why"]["kind"] for node in nodes} == {"writing"}
+
+
 def test_json_has_the_same_as_numbers(ask: Cli) -> None:
     data = ask("--json", "-q").json
 
