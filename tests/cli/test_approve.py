@@ -131,6 +131,27 @@ def test_what_was_denied_fails_with_the_reason(cli: Cli, sent: Sent) -> None:
     )
 
 
+def test_who_answered_is_shown_and_what_can_be_done_about_a_denial(cli: Cli) -> None:
+    run = cli("run", "ask.py:mail", "a@x", "b@x", "--json", "-q").json["run"]
+    cli("approve", run)
+    cli("resume", run, "-q")
+    cli("deny", "last", "--why", "not today")
+    cli("resume", "last", "-q")
+
+    shown = cli("runs", "show", "last")
+    data = cli("runs", "show", "last", "--json").json
+
+    first, second = data["calls"]
+    assert first["answers"][0].startswith("approved by ")
+    assert second["answers"][0].endswith("(not today)")
+    assert first["answers"][0] in shown.out and second["answers"][0] in shown.out
+    assert data["resume"] is None and "to go on" not in shown.out
+    assert shown.out.endswith(
+        "what was denied stays so: to be asked again, run it anew: "
+        "agentflow run ask.py:mail a@x b@x\n"
+    )
+
+
 def test_of_several_questions_one_is_named_or_all_are_answered(cli: Cli, sent: Sent) -> None:
     run = cli("run", "ask.py:both", "a@x", "b@x", "--json", "-q").json["run"]
 

@@ -124,6 +124,20 @@ def test_a_call_began_when_the_last_of_what_it_needs_had_ended(
     assert (nodes["$2"]["critical"], nodes["$2"]["status"]) == (True, "done")
 
 
+def test_a_call_that_uses_what_a_gather_gives_waits_for_what_that_gathers(
+    explained: Callable[..., dict[str, Record]], plan_file: Write
+) -> None:
+    nodes = explained(
+        plan_file(
+            "$1 = calculate('1')\n$2 = calculate('2')\n"
+            "$3 = gather($1, $2)\n$4 = calculate('${3[0]} + 1')\nreturn $4"
+        )
+    )
+
+    assert "$3" not in nodes
+    assert nodes["$4"]["why"]["text"].endswith(" had ended, the last of what it needs")
+
+
 def test_what_a_workflow_called_says_what_it_came_after(cli: Cli) -> None:
     cli("run", "flows.py:everything", "-q")
 
@@ -369,6 +383,17 @@ def test_the_story_of_a_call_has_its_waits_and_its_model() -> None:
         "it needed nothing more, and waited for a place",
         "it was asked for: a place among the calls of send was free, after 1.0 s",
     ]
+
+
+def test_time_in_which_a_run_only_waited_for_an_answer_is_left_out() -> None:
+    told = list(records(waits=True))
+    idle = {"event": "waited", "run": "8f2a-1", "at": 100.5, "seconds": 50.0}
+    later = [{**r, "at": r["at"] + 50.0} for r in told[3:]]
+    later = [{**r, "began": r["began"] + 50.0} if r.get("began", 0) > 100 else r for r in later]
+    explained = read(iter([*told[:3], idle, *later]))
+
+    assert explained.timeline.seconds == 5.0
+    assert explained.as_dict(explained.find("$2"))["ended"] == 3.0
 
 
 def test_of_an_older_journal_it_is_said_what_is_not_recorded(cli: Cli, journal: Path) -> None:

@@ -130,6 +130,8 @@ def test_what_began_while_it_was_written_is_explained(cli: Cli, ask: Cli) -> Non
     nodes = cli("explain", "last", "--json").json["nodes"]
 
     assert {node["why"]["kind"] for node in nodes} == {"writing"}
+    records = cli("runs", "export", "last", "-").out
+    assert records.count('"hidden":') == 2  # of both calls that went on from what had begun
 
 
 def test_json_has_the_same_as_numbers(ask: Cli) -> None:

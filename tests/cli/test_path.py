@@ -163,6 +163,23 @@ def test_a_call_that_waits_for_an_equal_one_does_no_work_of_its_own() -> None:
     assert (found.by["cache"], found.by["parallel"], found.sequential) == (2.0, 0.0, 4.0)
 
 
+def test_what_was_called_long_after_its_needs_had_ended_did_not_wait_for_them() -> None:
+    timeline = timeline_of(
+        told(
+            planned(0.0, "$1 = fetch(1)", "$2 = fetch(2)"),
+            made(0, 0.0, 1.0),
+            made(1, 0.0, 2.0),
+            planned(2.5, "$3 = fetch($1)", first=2),
+            made(2, 2.5, 3.0),
+        )
+    )
+    reasons = Reasons(timeline)
+
+    reason = reasons.of_step(timeline.steps["r", 2])
+    assert (reason.kind, reason.of) == ("program", ("$2 fetch",))
+    assert list(reasons.keeps_waiting(timeline.steps["r", 0])) == []
+
+
 @pytest.mark.parametrize(
     ("line", "uses", "after"),
     [
