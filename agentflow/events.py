@@ -50,6 +50,7 @@ __all__ = [
     "NodeReused",
     "NodeSkipped",
     "NodeStarted",
+    "NodeWaited",
     "PartialCommitted",
     "PartialEvent",
     "PartialRetracted",
@@ -95,16 +96,19 @@ class RunStarted(Event):
 class PlanExtended(Event):
     """Lines joined the plan: `nodes` are their plan ids, `lines` the notation.
 
-    Lines of a plan that a model wrote keep the ids it gave them.
+    Lines of a plan that a model wrote keep the ids it gave them; `writing` says that it was still
+    at it.
     """
 
     nodes: Sequence[int]
     lines: Sequence[str]
+    writing: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The event as plain data."""
         known = {"event": event_name(type(self)), "run": self.run, "at": self.at}
-        return {**known, "nodes": list(self.nodes), "lines": list(map(redact, self.lines))}
+        lines = list(map(redact, self.lines))
+        return {**known, "nodes": list(self.nodes), "lines": lines, "writing": self.writing}
 
 
 @dataclass(slots=True)
@@ -112,6 +116,19 @@ class NodeStarted(NodeEvent):
     """An attempt of a call began (attempts count from 1)."""
 
     attempt: int = 1
+
+
+@dataclass(slots=True)
+class NodeWaited(NodeEvent):
+    """A call that needed nothing more had waited for `seconds`.
+
+    `why` is ``tool`` (a place among the calls of its tool that may run at once), ``run`` (likewise
+    of its run), ``rate`` (its turn, where so many a second may begin) or ``guest`` (optional work
+    had to leave its place). Of the first two `NodeStarted` follows, of the others it has come.
+    """
+
+    why: str
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -203,8 +220,10 @@ class ModelReplied(Event):
 
     `pte` is what it cost the server, in tokens of prompt (see `prefill_equivalents`). Of a pool,
     `replica` names who answered, `moved` says why the session left the replica where it was
-    (``load``, ``room``, ``lost``), and `held` how many seconds the request waited in the pool.
-    With `warmed` it had a prompt computed ahead, and nobody reads its reply.
+    (``load``, ``room``, ``lost``), and `held` how many seconds the request waited in the pool (of a
+    single backend: for one of its slots and its rate).
+    With `warmed` it had a prompt computed ahead, and nobody reads its reply. `session` names the
+    conversation it is of, and `saved` is by how many USD cached tokens made it cheaper.
     """
 
     model: str
@@ -220,6 +239,8 @@ class ModelReplied(Event):
     moved: str = ""
     held: float = 0.0
     warmed: bool = False
+    session: str = ""
+    saved: str = "0"
 
 
 @dataclass(slots=True)

@@ -89,7 +89,7 @@ class Audience:
         else:
             self.tell(event)
 
-    def joined(self, plan: Plan, *, held: bool) -> None:
+    def joined(self, plan: Plan, *, held: bool, writing: bool) -> None:
         """Nodes joined the plan; of `held` ones nobody hears before `release`."""
         if held:
             self._held.update({index: [] for index, _ in plan.items()})
@@ -100,7 +100,7 @@ class Audience:
                 self._labels[index] = node.label
         ids = range(plan.base, plan.base + len(plan.nodes))
         lines = _Lines(plan, self._labels)
-        event = events.PlanExtended(self._run, self._loop.time(), ids, lines)
+        event = events.PlanExtended(self._run, self._loop.time(), ids, lines, writing)
         if held:
             self._held[plan.base].append(event)
         else:

@@ -102,7 +102,14 @@ class MakeRoom:
 
 @dataclass(slots=True)
 class Parked:
-    """The call in this slot could start, were there room for it."""
+    """The call in this slot could start, were there room for it at its gate."""
+
+    slot: int
+
+
+@dataclass(slots=True)
+class Queued:
+    """The call in this slot could start, were there room for it in the window of its run."""
 
     slot: int
 
@@ -129,5 +136,5 @@ class Wake:
     slot: int
 
 
-Command: TypeAlias = Start | MakeRoom | Parked | Settle | Stop | Wake
+Command: TypeAlias = Start | MakeRoom | Parked | Queued | Settle | Stop | Wake
 """A call that ran to its end gets no `Settle`: who reported it knows."""

@@ -25,6 +25,7 @@ from agentflow.executor.commands import (
     Happening,
     MakeRoom,
     Parked,
+    Queued,
     Settle,
     Start,
     Stop,
@@ -241,10 +242,14 @@ class Driver(Running):
     def _perform(self, command: Command) -> None:
         match command:
             case Settle(slot):
+                self._waiting.pop(slot, None)
                 if self.teller is not None:
                     self.teller.settled(slot)
                 self._notify(slot)
+            case Queued(slot):
+                self._waits(slot, "run")
             case Parked(slot):
+                self._waits(slot, "tool")
                 self._look_up(slot)
             case Stop(slot):
                 if not self._sparing:

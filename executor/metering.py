@@ -134,7 +134,7 @@ class MeteredModel:
         """A call that is really made: reserved before, settled after."""
         notes = self._run.notes
         bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
-        paid = _Attempts(self, bound)
+        paid = _Attempts(self, bound, _session(request))
         if notes is not None:
             notes.spent()
         self.asked, self.bound = request.max_tokens, self.reserved.usd
@@ -151,7 +151,7 @@ class MeteredModel:
 
         def say_so_far() -> None:
             if paid.sent:
-                self._tell(so_far(), self._usd(so_far()), began)
+                self._tell(so_far(), self._usd(so_far()), began, session=_session(request))
 
         self._so_far = so_far
         self._run.audience.last_words[say_so_far] = None
@@ -211,7 +211,8 @@ class MeteredModel:
         used, sent = _unanswered(request, bound), True
 
         def say_so_far() -> None:
-            self._tell(used, self._usd(used), began, reply, warmed=True)
+            session = _session(request)
+            self._tell(used, self._usd(used), began, reply, session=session, warmed=True)
 
         self._run.audience.last_words[say_so_far] = None
         try:
@@ -246,6 +247,7 @@ class MeteredModel:
         began: float,
         reply: Reply | None = None,
         *,
+        session: str,
         warmed: bool = False,
     ) -> None:
         if not self._run.watched:
@@ -255,6 +257,7 @@ class MeteredModel:
         replica, moved, held = ("", "", 0.0)
         if reply is not None:
             replica, moved, held = reply.replica, reply.moved, reply.held
+        saved = self._usd(replace(used, cached_tokens=None)) - usd
         self._run.emit(
             events.ModelReplied(
                 self._run.id,
@@ -270,6 +273,8 @@ class MeteredModel:
                 moved,
                 held,
                 warmed,
+                session,
+                str(saved),
             )
         )
 
@@ -280,6 +285,7 @@ class _Attempts:
     Args:
         model: Pays.
         bound: The most that one attempt may take.
+        session: The conversation it is of, or empty.
 
     Attributes:
         sent: Whether the attempt under way may cost something. It may from the beginning
@@ -289,10 +295,11 @@ class _Attempts:
         BudgetExceeded: One attempt does not fit.
     """
 
-    def __init__(self, model: MeteredModel, bound: Usage) -> None:
+    def __init__(self, model: MeteredModel, bound: Usage, session: str) -> None:
         self.sent = True
         self._model = model
         self._bound = bound
+        self._session = session
         self._began = now()
         self._reservation = self._reserve()
 
@@ -331,13 +338,17 @@ class _Attempts:
         usd = model._usd(used)
         self._reservation.settle(usd, _total(used))
         model._count(used, usd)
-        model._tell(used, usd, began, reply)
+        model._tell(used, usd, began, reply, session=self._session)
 
     def _reserve(self) -> Reservation:
         model, bound = self._model, self._bound
         reservation = model._run.ledger.reserve(model._usd(bound), _total(bound))
         model.reserved = reservation.amount
         return reservation
+
+
+def _session(request: ChatRequest) -> str:
+    return "" if request.session is None else request.session.id
 
 
 def _was_refused(error: Exception) -> bool:

@@ -26,14 +26,15 @@ class Place:
         self._turn: asyncio.Future[None] | None = None
         self._held = False
 
-    async def take(self) -> None:
-        """Wait for the place."""
+    async def take(self) -> bool:
+        """Wait for the place; whether that took any time."""
         if self._gate.room > 0 and not self._gate.queue:
             self.wake(0)
-            return
+            return False
         self._turn = asyncio.get_running_loop().create_future()
         self._gate.park(self._rank, self, 0)
         await self._turn
+        return True
 
     def leave(self) -> None:
         """Give the place back; it goes to the next in line."""

@@ -205,10 +205,14 @@ class Run(Ending[T]):
         contexts: dict[int, contextvars.Context] | None = None,
         *,
         held: bool = False,
+        writing: bool = False,
     ) -> None:
-        """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`."""
+        """Nodes join the run's plan and start; nobody hears of `held` ones before `commit`.
+
+        `writing` says that a model is still writing what they are of.
+        """
         self.naming.joined(plan.nodes)
-        self.audience.joined(plan, held=held)
+        self.audience.joined(plan, held=held, writing=writing)
         self.driver.extend(plan, contexts)
         if self.speculator is not None:
             self.speculator.soon()

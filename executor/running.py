@@ -69,6 +69,7 @@ class Running(Stopping):
         self.teller: Teller | None = None
         self.notes: Notes | None = None
         self._places: dict[int, Place] = {}  # of calls that take theirs late
+        self._waiting: dict[int, tuple[str, float]] = {}  # for what calls wait, and since when
         self.parts = Parts(self)
         self.afterwards = Afterwards(services)
 
@@ -92,6 +93,8 @@ class Running(Stopping):
             return
         if self.parts.waiting:
             self.parts.claim(slot, call)
+        if self._waiting:
+            self._waits(slot)
         if self.teller is not None and slot not in self._places:
             self.teller.started(slot, 1)
         if call.timeout is not None:
@@ -116,6 +119,15 @@ class Running(Stopping):
         if (found := self.answers.looked_up(slot, call)) is not None:
             self.parts.known(slot)
             self._inbox.append(Known(slot, found.value))
+
+    def _waits(self, slot: int, why: str = "") -> None:
+        """A call begins to wait for something else, or for nothing more: tell what it waited for."""
+        if self.teller is None:
+            return
+        if (waited := self._waiting.pop(slot, None)) is not None:
+            self.teller.waited(slot, waited[0], self.loop.time() - waited[1])
+        if why:
+            self._waiting[slot] = (why, self.loop.time())
 
     def _known(self, happening: Happening) -> None:
         self._inbox.append(happening)
@@ -146,7 +158,7 @@ class Running(Stopping):
                     self._report(slot, ended)
                     return
             if call.gate.leaving and not (self.answers and self.answers.coming(slot)):
-                await self.untimed(slot, call, call.gate.emptied())
+                await self.untimed(slot, call, call.gate.emptied(), "guest")
             if call.simple and slot not in self.parts.claimed:
                 watched = call.changes and notes is not None
                 site = Attempt(self, slot, 1, call) if call.wants_site or watched else None
@@ -171,7 +183,9 @@ class Running(Stopping):
         ended = ended or await self.inquiry.before(slot, call)
         if ended is None:
             if (place := self._places.get(slot)) is not None:
-                await place.take()
+                since = self.loop.time()
+                if await place.take() and self.teller is not None:
+                    self.teller.waited(slot, "tool", self.loop.time() - since)
                 if self.teller is not None:
                     self.teller.started(slot, 1)
             self._time(slot, call)
@@ -281,12 +295,15 @@ class Running(Stopping):
             if site is not None:
                 site.close()
 
-    async def untimed(self, slot: int, call: BoundCall, wait: Awaitable[object]) -> None:
-        """Wait for something in time that is not the call's own."""
+    async def untimed(self, slot: int, call: BoundCall, wait: Awaitable[object], why: str) -> None:
+        """Wait for something in time that is not the call's own; `why` is as in `NodeWaited`."""
         self.timers.stop(slot)
+        since = self.loop.time()
         if (attempt := self.entered.get(slot)) is not None and not attempt.over:
             del self.entered[slot]  # its part was of no use, and it is not called yet
         await wait
+        if self.teller is not None and self.loop.time() > since:
+            self.teller.waited(slot, why, self.loop.time() - since)
         if slot in self._tasks:  # else others wait for what it had begun
             self._time(slot, call)
 
@@ -296,7 +313,7 @@ class Running(Stopping):
         if self.deadline is not None:
             self.deadline.check_turn(wait, limiter, call)
         if wait > 0:
-            await self.untimed(slot, call, asyncio.sleep(wait))
+            await self.untimed(slot, call, asyncio.sleep(wait), "rate")
 
     async def in_turn(
         self, slot: int, call: BoundCall, limiter: RateLimiter, make: Callable[[], Awaitable[Any]]

@@ -22,6 +22,7 @@ from agentflow.executor.commands import (
     Command,
     MakeRoom,
     Parked,
+    Queued,
     Settle,
     Start,
     Status,
@@ -150,7 +151,12 @@ class Schedule:
         for slot in starting:
             if self.status[slot] < RUNNING:
                 self._enqueue(slot)
+        before = len(out)
         self._refill(out)
+        at_gates = {command.slot for command in out[before:] if type(command) is Parked}
+        for slot in starting:
+            if self.status[slot] is PARKED and slot not in at_gates:
+                out.append(Queued(slot))
 
     def widen(self) -> None:
         """Any number of calls may run at once."""
@@ -202,6 +208,7 @@ class Schedule:
                 self._admit(slot, out)
                 return
             self._enqueue(slot)
+            out.append(Queued(slot))
 
     def _enter(self, slot: int, out: list[Command]) -> None:
         """Another run made way at a gate; a call that cannot use the place passes it on."""
@@ -210,6 +217,7 @@ class Schedule:
                 self._admit(slot, out)
                 return
             self._enqueue(slot)
+            out.append(Queued(slot))
         self._offer(self._gates[slot], out)
 
     # Settling

@@ -41,6 +41,10 @@ class Teller:
         """An attempt began."""
         self._emit(events.NodeStarted(*self._call(slot), attempt))
 
+    def waited(self, slot: int, why: str, seconds: float) -> None:
+        """A call has waited, for a place or for its turn."""
+        self._emit(events.NodeWaited(*self._call(slot), why, seconds))
+
     def retrying(self, slot: int, attempt: int, delay: float, error: Exception) -> None:
         """An attempt failed, and another follows after `delay` seconds."""
         self._emit(events.NodeRetrying(*self._call(slot), attempt, delay, error))

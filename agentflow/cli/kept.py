@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow.cli.output import gist
+from agentflow.cli.spans import answered
 from agentflow.errors import JournalError
 from agentflow.executor.answering import Ask
 from agentflow.executor.journal.rows import RunRow
@@ -35,6 +36,8 @@ class _Part:
     told: str = ""
     question: str = ""
     asked: float | None = None  # since when somebody is asked
+    answer: str = ""  # who said what
+    denied: bool = False  # and it failed for that
     waited: float = 0.0  # seconds for an answer
 
 
@@ -79,6 +82,11 @@ class KeptCall:
         return next((part.told for part in self.parts.values() if part.told), "")
 
     @property
+    def answers(self) -> list[str]:
+        """Who said what of it, where somebody was asked."""
+        return list(dict.fromkeys(part.answer for part in self.parts.values() if part.answer))
+
+    @property
     def elements(self) -> int:
         """How many of its elements ended, if it is a map."""
         ended = _ENDED.values()
@@ -105,6 +113,7 @@ class KeptCall:
             "elements": self.elements,
             "usd": str(self.usd),
             "told": self.told,
+            "answers": self.answers,
         }
 
 
@@ -126,6 +135,8 @@ class KeptRun:
     damage: str = ""
     _finished: bool = False
     _stopping: bool = False
+    _blame: dict[str, list[str]] = field(default_factory=dict)  # by path of a run that failed
+    _path: str = ""  # of the outermost run
     _announced: set[str] = field(default_factory=set)  # in this session, and not in doubt before
     _steps: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -136,6 +147,9 @@ class KeptRun:
             self.sessions += 1
             self._stopping = False
             self._announced.clear()
+            self._blame.clear()
+            for part in (part for call in self.calls.values() for part in call.parts.values()):
+                part.asked, part.waited = None, 0.0  # the clock is another one
         elif kind == "plan_extended":
             self._planned(record)
         elif kind == "intent":
@@ -152,6 +166,8 @@ class KeptRun:
             self.calls[step].parts = {step: _Part("skipped", told=str(record["reason"]))}
         elif kind == "model_replied" and (step := self._step(record)) in self.calls:
             self.calls[step].usd += Decimal(record["usd"])
+        elif kind == "run_failed":
+            self._failed(record)
         elif kind == "run_finished":
             self._finished |= record["run"] == self.run
 
@@ -169,6 +185,26 @@ class KeptRun:
             if not call.parts and _MAP.search(call.line) and self._is_over(call.above):
                 call.parts[call.step] = _Part("done", told="0 elements")
         self.calls = {call.step: call for call in self._in_order()}
+
+    @property
+    def denied(self) -> bool:
+        """Whether it failed because somebody denied a call: going on, it would again."""
+        ahead, seen = list(self._blame.get(self._path, ())), set[str]()
+        while ahead:
+            step = ahead.pop()
+            call = self.calls.get(_step_of(step)[0])
+            if call is not None and step in call.parts and call.parts[step].denied:
+                return True
+            if step not in seen:
+                seen.add(step)
+                ahead += self._blame.get(step, ())
+        return False
+
+    def _failed(self, record: Record) -> None:
+        path = str(record.get("path", ""))
+        self._blame[path] = list(record.get("blame", ()))
+        if record["run"] == self.run:
+            self._path = path
 
     def _in_order(self) -> Iterator[KeptCall]:
         below: dict[str, dict[str, list[KeptCall]]] = {}
@@ -216,6 +252,7 @@ class KeptRun:
         if part.asked is not None:
             part.waited += record["at"] - part.asked
             part.asked = None
+        part.answer = answered(record)
         if part.status == "asked":
             _reopen(step, part)
 
@@ -231,6 +268,7 @@ class KeptRun:
         part.waited, part.status, part.told = 0.0, _ENDED[kind], ""
         if kind == "node_failed":
             part.told = str(record["error"]["message"])
+            part.denied = str(record["error"].get("type", "")).endswith(".ApprovalDenied")
         elif kind == "node_finished" and record["element"] is None:
             part.told = _told(record, blob)
 

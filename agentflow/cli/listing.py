@@ -19,6 +19,9 @@ from agentflow.errors import DefinitionError
 from agentflow.executor.answering import Ask, handle, place
 from agentflow.executor.journal.rows import RunRow
 
+DENIED = "what was denied stays so: to be asked again, run it anew"
+"""What is to be done about a run that failed because a call was denied."""
+
 STATES = ("running", "paused", "interrupted", "finished", "failed", "cancelled", "damaged")
 """What a run can be."""
 
@@ -77,7 +80,11 @@ def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
     if kept.damage:
         yield f"damaged: {kept.damage}"
     yield from asks_of(row.id, row.asks, options)
-    if row.state in ("paused", "interrupted", "failed", "cancelled"):
+    if row.state == "failed" and kept.denied:
+        begun = _begun(row)
+        command = f": agentflow run {shlex.join(begun.words)}" if begun is not None else ""
+        yield f"{DENIED}{command}"
+    elif row.state in ("paused", "interrupted", "failed", "cancelled"):
         yield f"to go on: {words_for('resume', row.id, options)}"
 
 
@@ -171,7 +178,8 @@ def _calls(kept: KeptRun) -> Iterator[str]:
         spent = duration(call.seconds) if call.status in ("done", "failed") else ""
         spent += f", {price(call.usd)}" if call.usd else ""
         elements = counted(call.elements, "element") if call.elements else ""
-        what = ", ".join(filter(None, [elements, _WORDS.get(call.status), call.told]))
+        words = [elements, _WORDS.get(call.status), *call.answers, call.told]
+        what = ", ".join(filter(None, words))
         padding = " " * (width - columns(name))
         yield f"{_MARKS[call.status]} {name}{padding}  {spent:>8}  {what}"
 

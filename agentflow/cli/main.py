@@ -16,6 +16,7 @@ from agentflow.cli.streams import redacting
 _MODULES = {
     "run": "run",
     "runs": "runs",
+    "explain": "explain",
     "resume": "resume",
     "approve": "approve",
     "deny": "approve",

@@ -48,7 +48,9 @@ def gist(value: Any, width: int = 60) -> str:
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun: ``1 call``, ``1,200 calls``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    if number == 1:
+        return f"{number:,} {noun}"
+    return f"{number:,} {noun}es" if noun.endswith("s") else f"{number:,} {noun}s"
 
 
 def size(count: int) -> str:

@@ -7,77 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from agentflow import __version__
+from agentflow.cli import descriptions
 from agentflow.cli.codes import MEANINGS
 from agentflow.settings import ROUTINGS
 
 _EPILOG = "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
-
-_RUN = """\
-Run a question, a plan or a workflow.
-
-TARGET is one of
-  "a question in quotes"     a model plans, the plan runs meanwhile, the answer is streamed
-  file.plan, any text file   a plan in the notation (- reads it from standard input)
-  module:name, file.py:name  a workflow or a tool, with its arguments: name=value or in order
-"""
-
-_PLAN = """\
-Show a plan without running it.
-
-TARGET is a plan file, - for standard input, or module:name (file.py:name) with its arguments.
-"""
-
-
-_RUNS = """\
-List the runs that are kept, and look after them.
-
-ACTION is nothing for a list, or one of
-  show RUN          its calls, with what they gave, took and cost; and what it asks
-  delete RUN        forget it
-  export RUN FILE   write it to a file of JSON lines (- is standard output)
-  prune             forget what ended long ago (--keep 7d), or takes too much (--max-size 100MB)
-  check             read everything, and say what is damaged
-"""
-
-_RESUME = """\
-Go on with a run that broke off, was paused, was cancelled or failed.
-
-Calls that have ended are not made again, what was spent counts, and what failed is tried again.
-It is run as it was then: in the same folder, with the same options.
-"""
-
-_APPROVE = """\
-Let a call be made that a run asks for.
-
-A run that is going on hears of it; one that rests goes on with 'agentflow resume RUN'.
-"""
-
-_DENY = """\
-Refuse a call that a run asks for: it fails, and is not made.
-"""
-
-_REPLAY = """\
-Run the decisions of a run again, on what its calls gave then: nothing is called.
-
-Says whether the program still does the same, and if not, which call is the first difference.
-"""
-
-_CACHE = """\
-Look after the results of tools that are kept on disk. Other processes may be using them.
-
-ACTION is one of
-  stats    how much is kept, by tool
-  clear    forget everything, in every process
-  export   every result as a line of JSON: key, tool, value, cost, expires
-"""
-
-_ESTIMATES = """\
-Show what runs have taught: how likely a model passes at a tool, how long it takes, how much it
-writes, and what that costs; of workflows, what a run that passed has cost.
-
-The agreement of a tool says how much the samples of one call have in common, from 0 (nothing) to 1
-(all pass or none does). What was seen 30 days ago counts half.
-"""
 
 
 class _Secret(argparse.Action):
@@ -116,6 +50,7 @@ def build() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_runs(commands)
+    _add_explain(commands)
     _add_resume(commands)
     _add_answers(commands)
     _add_replay(commands)
@@ -140,7 +75,10 @@ def _parser(make: Any, *args: Any, **kwargs: Any) -> argparse.ArgumentParser:
 
 def _add_run(commands: Any) -> None:
     parser = _parser(
-        commands.add_parser, "run", help="run a question, a plan or a workflow", description=_RUN
+        commands.add_parser,
+        "run",
+        help="run a question, a plan or a workflow",
+        description=descriptions.RUN,
     )
     _add_target(parser)
     _add_tool_options(parser)
@@ -170,7 +108,10 @@ def _add_run(commands: Any) -> None:
 
 def _add_runs(commands: Any) -> None:
     parser = _parser(
-        commands.add_parser, "runs", help="list the runs that are kept", description=_RUNS
+        commands.add_parser,
+        "runs",
+        help="list the runs that are kept",
+        description=descriptions.RUNS,
     )
     parser.add_argument("words", metavar="ACTION", nargs="*")
     group = parser.add_argument_group("which")
@@ -185,8 +126,22 @@ def _add_runs(commands: Any) -> None:
     _add_debug_options(parser)
 
 
+def _add_explain(commands: Any) -> None:
+    text = "say why calls began when they did, and where"
+    parser = _parser(commands.add_parser, "explain", help=text, description=descriptions.EXPLAIN)
+    parser.add_argument("run", metavar="RUN", help="its id, how it begins, or last")
+    parser.add_argument(
+        "node", metavar="CALL", nargs="?", help="one call: $3, $3[0], $1/$2, a tool"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _add_journal_option(parser)
+    _add_debug_options(parser)
+
+
 def _add_resume(commands: Any) -> None:
-    parser = _parser(commands.add_parser, "resume", help="go on with a run", description=_RESUME)
+    parser = _parser(
+        commands.add_parser, "resume", help="go on with a run", description=descriptions.RESUME
+    )
     _add_run_name(parser)
     group = parser.add_argument_group("what asks")
     group.add_argument("--yes", action="store_true", help="approve every call that asks")
@@ -210,8 +165,8 @@ def _add_resume(commands: Any) -> None:
 
 def _add_answers(commands: Any) -> None:
     for name, text, what in (
-        ("approve", "let a call be made that asks", _APPROVE),
-        ("deny", "refuse a call that asks", _DENY),
+        ("approve", "let a call be made that asks", descriptions.APPROVE),
+        ("deny", "refuse a call that asks", descriptions.DENY),
     ):
         parser = _parser(commands.add_parser, name, help=text, description=what)
         _add_run_name(parser)
@@ -228,7 +183,10 @@ def _add_answers(commands: Any) -> None:
 
 def _add_replay(commands: Any) -> None:
     parser = _parser(
-        commands.add_parser, "replay", help="decide again, calling nothing", description=_REPLAY
+        commands.add_parser,
+        "replay",
+        help="decide again, calling nothing",
+        description=descriptions.REPLAY,
     )
     parser.add_argument("run", metavar="RUN", help="a run, how its id begins, or an exported file")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -239,7 +197,10 @@ def _add_replay(commands: Any) -> None:
 
 def _add_plan(commands: Any) -> None:
     parser = _parser(
-        commands.add_parser, "plan", help="show a plan without running it", description=_PLAN
+        commands.add_parser,
+        "plan",
+        help="show a plan without running it",
+        description=descriptions.PLAN,
     )
     _add_target(parser)
     parser.add_argument(
@@ -267,7 +228,10 @@ def _add_tools(commands: Any) -> None:
 
 def _add_cache(commands: Any) -> None:
     parser = _parser(
-        commands.add_parser, "cache", help="look after what is kept on disk", description=_CACHE
+        commands.add_parser,
+        "cache",
+        help="look after what is kept on disk",
+        description=descriptions.CACHE,
     )
     parser.add_argument("action", metavar="ACTION", choices=("stats", "clear", "export"))
     parser.add_argument("--dir", metavar="DIR", help="where it is; otherwise AGENTFLOW_CACHE")
@@ -280,7 +244,7 @@ def _add_estimates(commands: Any) -> None:
         commands.add_parser,
         "estimates",
         help="show what runs have taught of models",
-        description=_ESTIMATES,
+        description=descriptions.ESTIMATES,
     )
     parser.add_argument("--file", metavar="FILE", help="where it is; otherwise AGENTFLOW_ESTIMATES")
     parser.add_argument("--prices", metavar="FILE", help="TOML or JSON: USD per million tokens")
@@ -297,7 +261,7 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _add_run_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="its id, or how it begins")
+    parser.add_argument("run", metavar="RUN", help="its id, how it begins, or last")
 
 
 def _add_journal_option(parser: Any) -> None:

@@ -10,6 +10,7 @@ from agentflow.cli.output import WORTH_TELLING, chance, counted, duration, gist
 from agentflow.cli.samples import DEFAULT
 from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
+from agentflow.cli.spans import verdict
 from agentflow.cli.tally import Call, Tally
 
 REDRAW = 0.1
@@ -42,7 +43,6 @@ _MARKS = {
     "blocked": ("■", "blocked", "yellow"),
     "missed": ("·", "missed", "dim"),
 }
-_VERDICTS = {"approve": "approved", "deny": "denied", "done": "said to be done"}
 _ASCII = dict(zip("✓✗↷↶↻∅≈·›»■▼▲", "+x--~0=.>>!!+", strict=True))
 
 
@@ -157,8 +157,7 @@ class Progress:
 
     def _answered(self, event: events.QuestionAnswered) -> None:
         why = f" ({event.why})" if event.why else ""
-        verdict = _VERDICTS.get(event.verdict, event.verdict)
-        told = f"{_place(event, self._tally)} {verdict} by {event.by}{why}"
+        told = f"{_place(event, self._tally)} {verdict(event.verdict)} by {event.by}{why}"
         self._say("answered", told, event.run)
 
     def _sampled(self, event: events.SampleStarted) -> None:

@@ -111,17 +111,20 @@ class Prompts:
         }
 
 
-def equivalents(prompts: Prompts) -> str:
-    """What prompts and replies cost the servers; empty if there were none."""
-    if not prompts.all.calls:
+def cached(prompts: Prompts) -> str:
+    """What share of prompts was cached, as it stands behind their tokens; empty if none was told."""
+    served = prompts.all
+    if not served.told:
         return ""
-    return f"{prompts.pte:,.0f} prefill token equivalents{_known(prompts.all)}"
+    untold = served.calls - served.told
+    rest = f"; of {counted(untold, 'call')} it is not known" if untold else ""
+    return f" ({served.share or 0.0:.0%} of prompts cached{rest})"
 
 
 def told(prompts: Prompts) -> Iterator[str]:
     """Where prompts were sent, and which lost what was cached of them."""
     if prompts.replicas:
-        yield "; ".join(_replicas(prompts))
+        yield "; ".join([*_replicas(prompts), f"{prompts.pte:,.0f} prefill token equivalents"])
     if prompts.broken:
         yield _broken(prompts.broken)
 
@@ -131,14 +134,6 @@ def _replica(served: Served, fares: ReplicaReport | None) -> dict[str, Any]:
     condition = None if fares is None else fares.condition
     error = None if fares is None else fares.error or None
     return {**served.as_dict(), "condition": condition, "error": error}
-
-
-def _known(served: Served) -> str:
-    unknown = served.calls - served.told
-    if not served.told:
-        return " (what was cached is not told, and counted as nothing)"
-    rest = f", of {counted(unknown, 'call')} not told and counted as nothing" if unknown else ""
-    return f" ({served.share or 0.0:.0%} of prompt tokens cached{rest})"
 
 
 def _replicas(prompts: Prompts) -> Iterator[str]:

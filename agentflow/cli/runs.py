@@ -96,7 +96,13 @@ def _show(store: JournalStore, options: Any, name: str) -> int:
     kept = read_kept(store, row)
     if options.json:
         calls = [call.as_dict() for call in kept.calls.values()]
-        told_of = {"sessions": kept.sessions, "calls": calls, "damage": kept.damage or None}
+        resume = {"resume": None} if row.state == "failed" and kept.denied else {}
+        told_of = {
+            **resume,
+            "sessions": kept.sessions,
+            "calls": calls,
+            "damage": kept.damage or None,
+        }
         print_json({"ok": not kept.damage, **_as_dict(row, options), **told_of})
     else:
         show("\n".join(told(row, kept, options)))

@@ -46,6 +46,7 @@ class Samples:
         passed: Those calls that have an answer, and the model it is from.
         why: For what reason how many samples were cancelled.
         saved: USD that were set aside for cancelled samples and came back.
+        lost: Seconds and USD of samples that were cancelled.
         decisions: How often it was decided what to begin.
         deciding: Seconds that took.
         at_start: The probability of success when the first run that decides began, or None.
@@ -59,6 +60,7 @@ class Samples:
     passed: dict[tuple[str, int, int | None], str] = field(default_factory=dict)
     why: Counter[str] = field(default_factory=Counter)
     saved: Decimal = Decimal(0)
+    lost: tuple[float, Decimal] = (0.0, Decimal(0))
     decisions: int = 0
     deciding: float = 0.0
     at_start: float | None = None
@@ -108,6 +110,7 @@ class Samples:
             self.passed.setdefault(place, event.model)
         elif event.outcome == "cancelled":
             self.why["another passed" if place in self.passed else event.why] += 1
+            self.lost = self.lost[0] + event.seconds, self.lost[1] + Decimal(event.usd)
         self.saved += Decimal(event.saved)
 
     def as_dict(self) -> dict[str, Any]:

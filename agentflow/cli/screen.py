@@ -80,6 +80,18 @@ class Screen:
         if not self._quiet:
             self.insist(text)
 
+    def row(self, head: str, text: str) -> None:
+        """Write text that stays, behind what stands in columns before it."""
+        if self._quiet:
+            return
+        first, *further = [clean(text if self.unicode else text.replace("›", ">"))]
+        if is_terminal(self._stream):
+            width = max(20, self.size.columns - 1 - columns(head))
+            first, *further = textwrap.wrap(first, width, break_long_words=False) or [""]
+        below = "".join(f"\n{' ' * columns(head)}{line}" for line in further)
+        self._last(f"{self.styled(head, 'bold')}{first}{below}".rstrip())
+        self.clear()
+
     def insist(self, text: str) -> None:
         """Write a paragraph, also when quiet."""
         self._last(self.wrapped(clean(text)))

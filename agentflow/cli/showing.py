@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.cli import codes
+from agentflow.cli.accounts import Account, account_of
 from agentflow.cli.answer import AnswerWriter
 from agentflow.cli.endpoint import FOOTER, Endpoint
 from agentflow.cli.failures import Calls, explained, failure_json
 from agentflow.cli.interrupts import Interrupts
 from agentflow.cli.jobs import Job
 from agentflow.cli.journals import words_for
-from agentflow.cli.listing import asks_of
+from agentflow.cli.listing import DENIED, asks_of
 from agentflow.cli.output import as_text, counted, print_json, stdout_is_terminal
 from agentflow.cli.progress import REDRAW, Progress
+from agentflow.cli.rows import Row, heads
 from agentflow.cli.screen import Screen, show
 from agentflow.cli.serving import replicas, unanswered, unwell
 from agentflow.cli.spending import passes, used
@@ -109,15 +111,15 @@ class Show:
         return readers
 
     def _succeeded(self, value: Any, run: Run[Any], answer: AnswerWriter) -> None:
-        shown = self._job.shown(value)
+        shown, account = self._job.shown(value), account_of(self._tally, run)
         if self._options.json:
             key = "answer" if self._job.streams else "result"
-            print_json({"ok": True, key: shown, "error": None, **self._account(run)})
+            print_json({"ok": True, key: shown, "error": None, **self._account(run, account)})
         elif self._job.streams and not self._options.events:
             answer.finish(shown, self._footer())
         elif not self._options.events:
             show(as_text(shown))
-        self._sum_up(run)
+        self._sum_up(run, account)
 
     def _footer(self) -> str:
         if not self._endpoint.stand_in:
@@ -125,6 +127,7 @@ class Show:
         return self._screen.wrapped(FOOTER) if stdout_is_terminal() else FOOTER
 
     def _failed(self, error: RunError, run: Run[Any], code: int) -> None:
+        account = account_of(self._tally, run, error)
         calls = {c.node: c for c in self._tally.calls.values() if c.run == run.id}
         if self._options.debug and error.__cause__ is not None:
             import traceback
@@ -132,16 +135,18 @@ class Show:
             self._screen.paragraph("".join(traceback.format_exception(error.__cause__)).rstrip())
         for line in finished(self._tally, error.results, run.id):
             self._screen.line(line)
-        self._sum_up(run)
+        self._sum_up(run, account)
         resume = self._resume(run, error)
         for line in self._told(error, run, calls):
             self._screen.insist(line)
         if resume is not None:
             self._screen.paragraph(f"to go on: {resume}")
+        elif isinstance(root_cause(error), ApprovalDenied):
+            self._screen.paragraph(DENIED)
         if self._options.json:
             asks = error.asks if isinstance(error, RunPaused) else ()
             told = {**failure_json(error, code, calls), "resume": resume, "asks": list(asks)}
-            print_json({**told, **self._account(run)})
+            print_json({**told, **self._account(run, account)})
 
     def _told(self, error: RunError, run: Run[Any], calls: Calls) -> Iterator[str]:
         if isinstance(error, RunPaused):
@@ -156,7 +161,7 @@ class Show:
             return None  # it is not kept, or would end in the same way again
         return words_for("resume", run.id, self._options)
 
-    def _account(self, run: Run[Any]) -> dict[str, Any]:
+    def _account(self, run: Run[Any], account: Account) -> dict[str, Any]:
         """What the JSON of a run says besides how it ended."""
         return {
             "run": run.id,
@@ -170,12 +175,15 @@ class Show:
             "passes": passes(run),
             **self._tally.savings.as_dict(),
             "partial": self._tally.parts.as_dict(),
+            **account.as_dict(),
             "calls": [call.as_dict() for call in self._tally.calls.values()],
         }
 
-    def _sum_up(self, run: Run[Any]) -> None:
-        for line in (*summary(self._tally, run), *unwell(self._replicas)):
-            self._screen.paragraph(line)
+    def _sum_up(self, run: Run[Any], account: Account) -> None:
+        rows = list(summary(self._tally, run, account))
+        rows += [Row("replicas", line) for line in unwell(self._replicas)]
+        for head, text in heads(rows):
+            self._screen.row(head, text)
         if run.unfinished:
             names = ", ".join(run.unfinished)
             self._screen.paragraph(f"still being cleaned up: {names}")

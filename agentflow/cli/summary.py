@@ -1,16 +1,19 @@
-"""What a run came to: counts, times, tokens, and which tools declare nothing."""
+"""What a run came to, in a few rows: what ran, what was saved, what was wasted, what limited it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
+from agentflow.cli.accounts import Account
 from agentflow.cli.list_tools import UNDECLARED, advice
+from agentflow.cli.losses import Link, Loss
 from agentflow.cli.output import WORTH_TELLING, counted, duration, gist, listed
-from agentflow.cli.parts import Parts
 from agentflow.cli.progress import costs
-from agentflow.cli.prompts import equivalents, told
-from agentflow.cli.savings import REASONS, Savings
+from agentflow.cli.prompts import cached, told
+from agentflow.cli.rows import Row, amounts
+from agentflow.cli.savings import REASONS
 from agentflow.cli.spending import likely, repeated, tried, within
 from agentflow.cli.tally import Call, Tally
 from agentflow.executor.run import Run
@@ -18,27 +21,49 @@ from agentflow.workflows import Workflow
 
 _RESULTS = 20
 
+KINDS: Mapping[str, str] = {
+    "model": "the model",
+    "call": "calls",
+    "own": "between calls",
+    "tool": "a place among the calls of a tool",
+    "run": "a place among the calls of the run",
+    "rate": "a tool's rate",
+    "guest": "guesses to make room",
+    "held": "room at the model's servers",
+    "answer": "answers",
+    "retry": "pauses before another attempt",
+}
+"""What takes time on the critical path."""
 
-def summary(tally: Tally, run: Run[Any]) -> Iterator[str]:
-    """The lines at the end of a run."""
-    said = (_calls(tally, run), _models(tally), equivalents(tally.prompts))
-    yield "; ".join(filter(None, said))
-    yield from told(tally.prompts)
-    yield from _reused(tally.savings)
-    yield from _guessed(tally.savings)
-    yield from _begun(tally.parts)
-    yield from _stopped(tally.parts)
-    yield from _hedged(tally)
-    yield from tried(tally)
-    yield from within(tally, run.ledger)
-    yield from likely(tally.samples)
-    yield from repeated(run)
+_LEAST = 0.02  # of the time: what took less is left out
+_LITTLE = 0.01  # of the time: what was saved of it is not worth a comparison
+_LINKS = 6  # of the chain, the longest
+
+
+def summary(tally: Tally, run: Run[Any], account: Account) -> Iterator[Row]:
+    """The rows at the end of a run."""
+    yield from outcome(tally, account)
+    yield from (
+        Row("limits", text) for text in (*within(tally, run.ledger), *likely(tally.samples))
+    )
+    yield from (Row("passes", text) for text in repeated(run))
     for name, calls in _undeclared(tally, run).items():
         spent = sum(call.seconds for call in calls)
-        yield (
-            f"{name} declares no effect ({counted(len(calls), 'call')}, {duration(spent)}): "
-            f"{UNDECLARED}{advice(run.tools[name])}"
-        )
+        many = counted(len(calls), "call")
+        declares = f"{name} declares no effect ({many}, {duration(spent)})"
+        yield Row("note", f"{declares}: {UNDECLARED}{advice(run.tools[name])}")
+
+
+def outcome(tally: Tally, account: Account) -> Iterator[Row]:
+    """What ran, what was saved and wasted, and what took the time."""
+    yield Row("ran", _calls(tally, account))
+    if models := _models(tally, account):
+        yield Row("ran", models)
+    yield from (Row("saved", *row) for row in _saved(tally, account))
+    yield from (Row("wasted", *_lost(loss, tally)) for loss in account.losses)
+    yield from (Row("limited", text) for text in _limited(tally, account))
+    yield from (Row("samples", text) for text in tried(tally))
+    yield from (Row("prompts", text) for text in told(tally.prompts))
 
 
 def finished(tally: Tally, results: dict[int, Any], run: str) -> Iterator[str]:
@@ -53,90 +78,116 @@ def finished(tally: Tally, results: dict[int, Any], run: str) -> Iterator[str]:
         yield f"  and {len(results) - _RESULTS:,} more; --json prints all of them"
 
 
-def critical_path(tally: Tally, run: Run[Any]) -> float:
-    """Seconds of the longest chain of calls that waited for each other."""
-    state = run.driver.state
-    longest: dict[int, float] = {}
-    for node, slot in enumerate(state.slots):
-        before = max((longest[dep] for dep in state.nodes[slot].waits_for()), default=0.0)
-        call = tally.calls.get((run.id, node))
-        longest[node] = before + (call.seconds if call else 0.0)
-    return max(longest.values(), default=0.0)
-
-
-def _calls(tally: Tally, run: Run[Any]) -> str:
+def _calls(tally: Tally, account: Account) -> str:
     total = len(tally.calls)
-    if not total:
-        return f"no calls, {duration(tally.seconds)}"
     others = [
         f"{number:,} {status}"
         for status in ("failed", "skipped", "cancelled", "asked")
         if (number := tally.count(status))
     ]
     besides = f" ({listed(others)})" if others else ""
-    longest = f", the longest chain {duration(critical_path(tally, run))}" if total > 1 else ""
-    return f"{counted(total, 'call')}{besides} in {duration(tally.seconds)}{longest}"
+    calls = f"{counted(total, 'call') if total else 'no calls'}{besides}"
+    gains = account.gains
+    saved = gains.sequential - gains.taken
+    alone = f"; one after another it would have been {duration(gains.sequential)}"
+    return f"{calls} in {duration(tally.seconds)}{alone if saved >= max(WORTH_TELLING, _LITTLE * gains.taken) else ''}"
 
 
-def _models(tally: Tally) -> str:
+def _models(tally: Tally, account: Account) -> str:
     if not tally.models:
-        return ""
+        return costs(account.usd).removeprefix(", ")
     usage = tally.usage()
     about = "about " if usage["estimated"] else ""
     tokens = f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens"
     calls = counted(usage["model_calls"], "model call")
-    return f"{calls}, {about}{tokens}{costs(usage['usd'])}"
+    return f"{calls}, {about}{tokens}{cached(tally.prompts)}{costs(account.usd)}"
 
 
-def _reused(savings: Savings) -> Iterator[str]:
-    if not (reused := savings.reused.total()):
+def _saved(tally: Tally, account: Account) -> Iterator[tuple[str, str, str]]:
+    """What each mechanism saved: in words, seconds and dollars."""
+    by, usd, none = account.gains.by, account.usd_saved, Decimal(0)
+    savings, parts = tally.savings, tally.parts
+    kept = {
+        why: n for why, n in savings.reused.most_common() if why not in ("journal", "speculated")
+    }
+    guesses, before = counted(savings.started, "guess"), savings.reused["journal"]
+    reasons = _reasons(kept)
+    early = sum(step.writing for step in tally.timeline.steps.values())
+    many = counted(len(tally.calls), "call")
+    stopped = counted(parts.stopped, "reply").replace("replys", "replies")
+    rows = (
+        ("parallel", f"calls side by side, up to {account.gains.at_once} at once"),
+        ("streaming", f"{early:,} of {many} begun while the model was still writing"),
+        ("cache", f"{counted(sum(kept.values()), 'call')} not made again{reasons}" if kept else ""),
+        ("speculation", f"{savings.used:,} of {guesses} came true" if savings.used else ""),
+        ("partial", _begun(parts.committed)),
+        ("resume", f"{counted(before, 'call')} from the journal, not made again" if before else ""),
+        ("prompts", f"{tally.prompts.all.cached:,} prompt tokens were cached"),
+        ("samples", "samples not finished, once another had passed"),
+        ("stopped", f"{stopped} stopped early, after {parts.tokens:,} tokens of at most "
+         f"{parts.tokens + parts.spared:,}" if parts.stopped else ""),
+    )  # fmt: skip
+    for mechanism, text in rows:
+        guessed = mechanism in ("cache", "resume", "samples")
+        shown = amounts(by.get(mechanism, 0.0), usd.get(mechanism, none), about=guessed)
+        always = mechanism in ("cache", "speculation", "partial", "resume", "stopped")
+        if text and (any(shown) or always):
+            yield text, *shown
+
+
+def _reasons(kept: Mapping[str, int]) -> str:
+    """Why calls were not made, by how many."""
+    if len(kept) == 1:
+        return f", {REASONS[next(iter(kept))]}"
+    return f": {listed([f'{n:,} {REASONS[why]}' for why, n in kept.items()])}" if kept else ""
+
+
+def _begun(committed: int) -> str:
+    if not committed:
+        return ""
+    it = "it was" if committed == 1 else "they were"
+    return f"{counted(committed, 'call')} begun before {it} written to the end"
+
+
+def _lost(loss: Loss, tally: Tally) -> tuple[str, str, str]:
+    texts = {
+        "speculation": f"{loss.number:,} of {counted(tally.savings.started, 'guess')} not used",
+        "partial": f"{counted(loss.number, 'call')} begun while written, and not made so",
+        "samples": f"{counted(loss.number, 'sample')} cancelled under way",
+        "retries": f"{counted(loss.number, 'attempt')} that failed, and the pauses after",
+        "prewarm": f"{counted(loss.number, 'prompt')} computed ahead, and not asked for",
+    }
+    return texts[loss.kind], *amounts(loss.seconds, loss.usd)
+
+
+def _limited(tally: Tally, account: Account) -> Iterator[str]:
+    """What took the time, and the chain of it."""
+    total = account.gains.taken
+    if len(tally.calls) + len(tally.models) < 2 or total < WORTH_TELLING:
         return
-    total = savings.made + reused
-    reasons = [f"{count:,} {REASONS[why]}" for why, count in savings.reused.most_common()]
-    saved = f"; {duration(savings.seconds)} saved" if savings.seconds >= WORTH_TELLING else ""
-    yield (
-        f"{reused:,} of {counted(total, 'call')} reused ({reused / total:.0%}): "
-        f"{listed(reasons)}{saved}"
-    )
-
-
-def _guessed(savings: Savings) -> Iterator[str]:
-    if not savings.started:
-        return
-    saved = f" ({duration(savings.seconds_early)} saved)" if savings.used else ""
-    work = f"{duration(savings.seconds_wasted)} of work{costs(savings.usd_wasted)}"
-    spent = f" ({work})" if savings.wasted else ""
-    yield (
-        f"{counted(savings.started, 'call')} started on a guess: "
-        f"{savings.used:,} used{saved}, {savings.wasted:,} in vain{spent}"
-    )
-
-
-def _begun(parts: Parts) -> Iterator[str]:
-    if not parts.began:
-        return
-    hidden = parts.seconds_hidden
-    shown = duration(hidden) if hidden >= WORTH_TELLING else "nothing"
-    spent = f" (under way for {duration(parts.seconds_wasted)})" if parts.retracted else ""
-    yield (
-        f"{counted(parts.began, 'call')} began while the model wrote "
-        f"{'it' if parts.began == 1 else 'them'}: {shown} hidden, {parts.retracted:,} in vain{spent}"
-    )
-
-
-def _stopped(parts: Parts) -> Iterator[str]:
-    if not parts.stopped:
-        return
-    replies = "a reply was" if parts.stopped == 1 else f"{parts.stopped:,} replies were"
-    yield (
-        f"{replies} stopped early, after {parts.tokens:,} tokens "
-        f"of at most {parts.tokens + parts.spared:,}"
-    )
-
-
-def _hedged(tally: Tally) -> Iterator[str]:
+    worth = [(k, s) for k, s in account.shares.most_common() if s >= _LEAST * total]
+    if worth:
+        yield listed(
+            [f"{KINDS[kind]} {duration(spent)} ({spent / total:.0%})" for kind, spent in worth]
+        )
+    if sum(link.seconds for link in account.links) >= _LEAST * total:
+        yield _chain(account.links)
     if hedged := sum(call.hedged for call in tally.calls.values()):
         yield f"{counted(hedged, 'second attempt')} made beside a slow first one"
+    if account.reached:
+        yield f"{account.reached} was reached"
+
+
+def _chain(links: Sequence[Link]) -> str:
+    """What took the time, in order: of a long chain the longest links, where others are dots."""
+    least = sorted((link.seconds for link in links), reverse=True)[:_LINKS][-1]
+    told: list[str] = []
+    for link in links:
+        if link.seconds >= least:
+            told.append(f"{link.what.label} {duration(link.seconds)}")
+        elif told[-1:] != ["…"]:
+            told.append("…")
+    return " › ".join(told)
 
 
 def _undeclared(tally: Tally, run: Run[Any]) -> dict[str, list[Call]]:

@@ -14,6 +14,7 @@ from agentflow.cli.parts import Parts
 from agentflow.cli.prompts import Prompts
 from agentflow.cli.samples import Samples
 from agentflow.cli.savings import Savings
+from agentflow.cli.timeline import Timeline, record_of
 
 ENDED: Mapping[type[events.Event], str] = {
     events.NodeFinished: "done",
@@ -119,6 +120,7 @@ class Tally:
         parts: What was done while a model still wrote.
         samples: What several models tried.
         prompts: What prompts cost, and where they were sent.
+        timeline: When everything began and ended.
         began: When the first run began, on the loop's clock.
         ended: When the last event came.
     """
@@ -130,6 +132,7 @@ class Tally:
     parts: Parts = field(default_factory=Parts)
     samples: Samples = field(default_factory=Samples)
     prompts: Prompts = field(default_factory=Prompts)
+    timeline: Timeline = field(default_factory=Timeline)
     began: float = 0.0
     ended: float = 0.0
 
@@ -140,6 +143,8 @@ class Tally:
         self.parts.take(event)
         self.samples.take(event)
         self.prompts.take(event)
+        if (record := record_of(event)) is not None:
+            self.timeline.take(record)
         if isinstance(event, events.TERMINAL):
             self._over(event)
         if (reaction := _REACTIONS.get(type(event))) is not None:

@@ -138,7 +138,7 @@ class Book:
         number = 1 if self.recall is None else self.recall.history.sessions + 1
         self.update(**columns, state="running")
         session = {"n": number, "again": again, "wall": clock.wall(), "at": self._loop.time()}
-        self.write({"event": "session", **session})
+        self.write({"event": "session", **session, "waits": True})  # what calls wait for is told
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record; of one that is too large only what it is."""

@@ -57,9 +57,13 @@ class Notes:
         self._named: set[int] = set()  # calls that somebody cancelled by name
         self._recalled: set[Place] = set()  # calls whose end was written down before
         self._uncalled: set[Place] = set()  # calls that may write and ended before they did
+        self._besides: dict[Place, str] = {}  # what else the records of their ends say
+        self._gathers: list[str] = []  # lines of joins, until a call joins the plan
         self._take: dict[type, Callable[[Any], None]] = {
             events.PlanExtended: self._extended,
             events.NodeStarted: self._started,
+            events.NodeWaited: self._waited,
+            events.PartialCommitted: self._adopted,
             events.NodeFinished: self._finished,
             events.NodeFailed: self._lost,
             events.NodeCancelled: self._lost,
@@ -95,29 +99,47 @@ class Notes:
     def _extended(self, event: events.PlanExtended) -> None:
         naming, recall, new = self._run.naming, self.recall, []
         for node, line in zip(event.nodes, event.lines, strict=True):
-            if naming.nodes[node].tool != GATHER:
-                step = naming.step(node)
-                if recall is None or not recall.has(step) or self.book.again:
-                    new.append((node, step, line[:LINE]))
+            if naming.nodes[node].tool == GATHER:
+                self._gathers.append(line[:LINE])
+                continue
+            step = naming.step(node)
+            if recall is None or not recall.has(step) or self.book.again:
+                new.append((node, step, line[:LINE]))
         if not new:
             return
-        write = partial(self._write_extended, event.at, new)
+        write = partial(self._write_extended, event, new)
         if recall is None or self.book.again:
             write()
         else:
             recall.added(new[0][2], write)
 
-    def _write_extended(self, at: float, made: list[tuple[int, str, str]]) -> None:
+    def _write_extended(self, event: events.PlanExtended, made: list[tuple[int, str, str]]) -> None:
         nodes, steps, lines = zip(*made, strict=True)
         data: dict[str, Any] = {"nodes": nodes, "steps": steps, "lines": lines}
         calls, tool = self._run.naming.nodes, self._run.tool
-        if runs := [step for node, step, _ in made if tool(calls[node].tool).nests]:
-            data["runs"] = runs
+        for node, step, _ in made:
+            called = tool(calls[node].tool)
+            if called.nests:
+                data.setdefault("runs", []).append(step)
+            elif called.kind == "thread":
+                data.setdefault("threads", []).append(node)
+        if event.writing:
+            data["writing"] = True
+        if self._gathers:
+            data["gathers"], self._gathers = self._gathers, []
         rest = plain_json(data)[1:]
-        self.book.write_text(f'{{"event":"plan_extended",{self._head}{at:.6f},{rest}')
+        self.book.write_text(f'{{"event":"plan_extended",{self._head}{event.at:.6f},{rest}')
 
     def _started(self, event: events.NodeStarted) -> None:
         self._begun.setdefault((event.node, event.element), event.at)
+
+    def _waited(self, event: events.NodeWaited) -> None:
+        place = event.node, event.element
+        waited = f'"waited_{event.why}":{event.seconds:.6f},'
+        self._besides[place] = self._besides.get(place, "") + waited
+
+    def _adopted(self, event: events.PartialCommitted) -> None:
+        self._besides[event.node, None] = f'"hidden":{event.hidden:.6f},'
 
     def _finished(self, event: events.NodeFinished) -> None:
         place, state = (event.node, event.element), self._run.driver.state
@@ -153,6 +175,8 @@ class Notes:
         if self._uncalled and (node, element) in self._uncalled:
             self._uncalled.remove((node, element))
             kept = f'"called":false,{kept}'
+        if self._besides:
+            kept = self._besides.pop((node, element), "") + kept
         if self.recall is not None:
             self.recall.passed(step)
         self.book.write_text(

@@ -121,13 +121,15 @@ class JournalStore:
         """One run.
 
         Args:
-            name: Its id, or the beginning of its id if no other begins so.
+            name: Its id, the beginning of its id if no other begins so, or ``last``: the newest.
 
         Raises:
             JournalError: There is none, or there are several.
         """
         with self._file.read() as db:
             found = db.execute(f"{_SELECT} WHERE id = ?", (name,)).fetchall()
+            if not found and name == "last":
+                found = db.execute(f"{_SELECT} ORDER BY number DESC LIMIT 1").fetchall()
             if not found:
                 like = "WHERE substr(id, 1, ?) = ? ORDER BY number DESC LIMIT 6"
                 beginning = (len(name), name)

@@ -160,7 +160,8 @@ class Reply:
         replica: Name of the replica of a pool that answered; empty for a single backend.
         moved: Why its session left the replica where it was: ``load``, ``room`` or ``lost``;
             empty if it did not.
-        held: Seconds that it waited in the pool before it was sent anywhere.
+        held: Seconds that it waited in the pool before it was sent anywhere; of a single backend,
+            for one of its slots and its rate.
     """
 
     text: str

@@ -113,11 +113,13 @@ class OpenAIBackend:
             BackendError: No attempt gave a piece; iterating raises what goes wrong later.
         """
         holding()
+        since = now()
         async with self._slots:
             reserved = await self._turns.take(request)
-            stream = None
+            held, stream = now() - since, None
             try:
                 stream = await self._begin(request, now() if started is None else started, attempts)
+                stream.held = held
                 yield stream
             finally:
                 try:

@@ -59,6 +59,7 @@ class OpenAIStream:
     Attributes:
         alive_at: When the server sent something last, on the loop's clock.
         asked: Since when somebody waits for it to send more; None if nobody does.
+        held: Seconds for which it waited before it was sent, for a slot and its rate.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class OpenAIStream:
         self._first_at: float | None = None
         self.alive_at = started
         self.asked: float | None = None
+        self.held = 0.0
         self._on_end: Callable[[BackendError | None], object] | None = None
         self._broken: BackendError | None = None
         self._watch = Watch()
@@ -226,7 +228,7 @@ class OpenAIStream:
         usage = self._collected.usage()
         self._ready.append(usage)
         self._reply = self._collected.reply(usage, self._price(usage), self._attempt)
-        self._reply.seconds = now() - self._started
+        self._reply.seconds, self._reply.held = now() - self._started, self.held
         if self._first_at is not None:
             self._reply.first_token_seconds = self._first_at - self._started
 

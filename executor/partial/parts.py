@@ -117,7 +117,7 @@ class Parts:
                 ask.ahead = part.hidden
             return await part.adopt(state.where(slot)[0], state.place(slot), args, kwargs, site)
         part.retract(trouble)
-        await self._calls.untimed(slot, call, part.ended())
+        await self._calls.untimed(slot, call, part.ended(), "guest")
         make = partial(call.make, args, kwargs, site)
         if part.called and call.limiter is not None:  # its turn went to what was of no use
             return await self._calls.in_turn(slot, call, call.limiter, make)

@@ -75,11 +75,14 @@ class Workbench:
         """Whether calls begin while they are written, and a reply is stopped at a mistake."""
         return self._run.begins_early
 
-    def add(self, node: Node, part: Part | None = None) -> int:
-        """Start a call, which goes on from its part if it has one; the id of its node."""
+    def add(self, node: Node, part: Part | None = None, *, writing: bool) -> int:
+        """Start a call, which goes on from its part if it has one; the id of its node.
+
+        `writing` says that the model is still writing the reply it is of.
+        """
         index = self.builder.add(node)
         self.expect(index, part)
-        self.flush()
+        self.flush(writing=writing)
         return index
 
     def expect(self, node: int, part: Part | None) -> None:
@@ -93,11 +96,11 @@ class Workbench:
             parts.waiting[node] = part
             self._expected.append(node)
 
-    def flush(self, *, held: bool = False) -> None:
+    def flush(self, *, held: bool = False, writing: bool) -> None:
         """Start what was added to the builder; nobody hears of `held` calls before `commit`."""
         plan = self.builder.cut()
         if plan.nodes:
-            self._run.extend(plan, held=held)
+            self._run.extend(plan, held=held, writing=writing)
         while self._expected:
             self._run.driver.parts.watch(self._run.driver, self._expected.pop())
 

@@ -284,7 +284,8 @@ class _Turn:
             self._deferral.note(node.tool, (), kwargs)
             self._deferred[place] = node
         else:
-            self._nodes[place] = self._bench.add(node, self._decoding.part(place))
+            writing = self._finish is None
+            self._nodes[place] = self._bench.add(node, self._decoding.part(place), writing=writing)
 
     def _node(self, place: int) -> Node:
         """A call as a node.
@@ -323,7 +324,8 @@ class _Turn:
                 self._refused[place] = NOT_ACCEPTED
                 self._decoding.retract(place, Why.NOT_MADE)
             else:
-                self._nodes[place] = self._bench.add(node, self._decoding.part(place))
+                part = self._decoding.part(place)
+                self._nodes[place] = self._bench.add(node, part, writing=False)
 
 
 def _as_json(arguments: Mapping[Key, Any]) -> str:

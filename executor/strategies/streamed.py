@@ -1,8 +1,8 @@
 """Runs a plan while a model writes it.
 
-At a call's closing bracket calls that only read start; a line commits at its newline, the
-next call or the end. Writes and undeclared calls wait until the plan has been read to its
-end (``commit="line"`` starts them at their own). `docs/semantics.md` says why.
+At a call's closing bracket calls that only read start; a line commits at its newline, the next call
+or the end. Writes and undeclared calls wait until the plan has been read to its end (with
+``commit="line"`` of their own). `docs/semantics.md` says why.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ class PlanStream:
         self._deferred: dict[int, Line] = {}
         self._held: int | None = None  # a line that was started and is not committed yet
         self._texts: list[str] = []
-        self.plan = StreamedPlan()
-        self.ids = self._lowering.ids
+        self.plan, self.ids = StreamedPlan(), self._lowering.ids
 
     @property
     def only_reads(self) -> bool:
@@ -103,10 +102,11 @@ class PlanStream:
             PlanError: The plan cannot be read, or cannot be run.
         """
         self._texts.append(text)
-        ended = self._take(self._reader.feed(text))
-        if self._reader.error is not None and not ended:
+        if self._take(self._reader.feed(text)):
+            return True
+        if self._reader.error is not None:
             raise self._reader.error
-        return ended
+        return False
 
     def finish(self) -> None:
         """The text has ended, and the plan with it.
@@ -125,8 +125,7 @@ class PlanStream:
         if self._held is not None:
             self._retract(self._held)
         self.decoding.close()
-        self.plan.text = "".join(self._texts)
-        self.plan.error = error
+        self.plan.text, self.plan.error = "".join(self._texts), error
         return self.plan
 
     def _take(self, found: list[ReadEvent]) -> bool:
@@ -134,6 +133,7 @@ class PlanStream:
         if not found:
             return False
         committed = {event.line.id for event in found if isinstance(event, LineClosed)}
+        writing = not any(isinstance(event, Ended) for event in found)
         try:
             for event in found:
                 if isinstance(event, CallOpened):
@@ -148,11 +148,11 @@ class PlanStream:
                 elif isinstance(event, Ended):
                     self._end(event)
                     return True
-            self._bench.flush()
+            self._bench.flush(writing=True)
             self.decoding.advance()  # with all earlier calls known to the run
             return False
         finally:
-            self._bench.flush()
+            self._bench.flush(writing=writing)
 
     def _follow(self, event: ArgumentOpened | ArgumentGrew | ArgumentClosed) -> None:
         """Part of an argument was read.
@@ -180,10 +180,10 @@ class PlanStream:
         # A gather is no work, and one that is taken back would drop what it waits for.
         early = line.tool != GATHER and self._bench.effect(line.tool).starts_early
         if early and line.id not in committed and not self._waits(line):
-            self._bench.flush()
+            self._bench.flush(writing=True)
             self._held = line.id
             self._lower(line)
-            self._bench.flush(held=True)
+            self._bench.flush(held=True, writing=True)
 
     def _commit(self, line: Line) -> None:
         """The line is complete: its guard and its policy are known."""

@@ -87,7 +87,7 @@ def test_a_run_that_asks_is_set_aside_and_says_what_to_type(cli: Cli, sent: Sent
     assert (done.code, done.out, sent()) == (codes.WAITING, "", [])
     run = cli("runs", "--json").json["runs"][0]["id"]
     summary, *told = done.err.splitlines()[-6:]
-    assert summary.startswith("1 call (1 asked) in ")
+    assert summary.startswith("ran       1 call (1 asked) in ")
     assert told == [
         "agentflow run: mail waits for 1 answer.",
         'asks: $1 send(to="a@x"): it asks before each call',
@@ -127,6 +127,28 @@ def test_what_was_denied_fails_with_the_reason(cli: Cli, sent: Sent) -> None:
     assert (done.code, sent()) == (codes.FAILED, [])
     assert done.err.endswith(
         "agentflow resume: $1 send failed: send was not called: approval was denied: not today.\n"
+        "what was denied stays so: to be asked again, run it anew\n"
+    )
+
+
+def test_who_answered_is_shown_and_what_can_be_done_about_a_denial(cli: Cli) -> None:
+    run = cli("run", "ask.py:mail", "a@x", "b@x", "--json", "-q").json["run"]
+    cli("approve", run)
+    cli("resume", run, "-q")
+    cli("deny", "last", "--why", "not today")
+    cli("resume", "last", "-q")
+
+    shown = cli("runs", "show", "last")
+    data = cli("runs", "show", "last", "--json").json
+
+    first, second = data["calls"]
+    assert first["answers"][0].startswith("approved by ")
+    assert second["answers"][0].endswith("(not today)")
+    assert first["answers"][0] in shown.out and second["answers"][0] in shown.out
+    assert data["resume"] is None and "to go on" not in shown.out
+    assert shown.out.endswith(
+        "what was denied stays so: to be asked again, run it anew: "
+        "agentflow run ask.py:mail a@x b@x\n"
     )
 
 

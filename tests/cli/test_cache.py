@@ -202,7 +202,7 @@ def test_a_run_says_what_it_did_not_have_to_do(cli: Cli) -> None:
     done = cli("run", "flow.py:thrice", "5")
 
     assert done.out == "63\n"
-    assert "2 of 4 calls reused (50%): 2 from memory" in done.err
+    assert "  2 calls not made again, from memory\n" in done.err
     assert "done      $2 looked_up" in done.err
     assert "(2 elements)" in done.err and ", 1 reused: 2 items" in done.err
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from decimal import Decimal
 
 import pytest
 
@@ -14,7 +13,6 @@ from agentflow.cli.output import duration, gist
 from agentflow.cli.progress import Progress, price
 from agentflow.cli.savings import Savings
 from agentflow.cli.screen import Screen
-from agentflow.cli.summary import _guessed
 from agentflow.cli.tally import Tally
 
 Show = Callable[..., list[str]]
@@ -179,17 +177,6 @@ def counted(*happened: events.Event) -> Savings:
     for event in happened:
         tally.take(event)
     return tally.savings
-
-
-def test_guesses_are_told_with_what_they_saved_and_cost() -> None:
-    savings = Savings(started=3, used=2, wasted=1, seconds_early=1.5, seconds_wasted=0.3)
-
-    assert list(_guessed(savings)) == [
-        "3 calls started on a guess: 2 used (1.5 s saved), 1 in vain (300 ms of work)"
-    ]
-    savings.usd_wasted = Decimal("0.0020")
-    assert next(_guessed(savings)).endswith("1 in vain (300 ms of work, $0.002)")
-    assert list(_guessed(Savings(made=5))) == []
 
 
 def test_what_is_not_told_to_have_ended_is_cancelled_with_its_run() -> None:

@@ -30,8 +30,8 @@ def test_the_answer_is_streamed_to_standard_output(cli: Cli, serve: Serve) -> No
     assert "round     plan 1\n" in done.err
     assert "round     join 1\n" in done.err
     assert "model     scripted " in done.err
-    assert "1 call in " in done.err.splitlines()[-1]
-    assert "2 model calls, " in done.err.splitlines()[-1]
+    assert "\nran       1 call in " in done.err
+    assert "\n          2 model calls, " in done.err
 
 
 def test_react_answers_too(cli: Cli, serve: Serve) -> None:

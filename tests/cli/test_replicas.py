@@ -11,7 +11,7 @@ import pytest
 
 from agentflow import events
 from agentflow.cli import codes
-from agentflow.cli.prompts import Prompts, equivalents, told
+from agentflow.cli.prompts import Prompts, cached, told
 from agentflow.cli.tally import Tally
 from agentflow.testing import Call, Fault, ModelledReplica, ScriptedServer, Serving
 from agentflow.testing.replies import Reply, Usage
@@ -48,7 +48,8 @@ def test_a_question_goes_to_one_of_several_endpoints_and_stays(cli: Cli, serve: 
     used = one if one.requests else two
     place = used.base_url.removeprefix("http://").removesuffix("/v1")
     assert f"1 replica: {place} 2 calls, 48% of prompt tokens cached" in done.err
-    assert "1,131 prefill token equivalents (48% of prompt tokens cached)" in done.err
+    assert "; 1,131 prefill token equivalents\n" in done.err
+    assert "2 model calls, 2,100 + 15 tokens (48% of prompts cached)" in done.err
 
 
 def test_a_run_says_what_its_prompts_came_to(cli: Cli, serve: Serve) -> None:
@@ -153,12 +154,10 @@ def test_what_was_moved_and_held_is_told_with_the_reasons() -> None:
 
     assert "; ".join(told(prompts)) == (
         "2 replicas: a:1 1 call, 0% of prompt tokens cached; "
-        "b:1 3 calls, 25% of prompt tokens cached; 3 moved (load 2 and lost 1); held 400 ms"
+        "b:1 3 calls, 25% of prompt tokens cached; 3 moved (load 2 and lost 1); held 400 ms; "
+        "408 prefill token equivalents"
     )
-    assert equivalents(prompts) == (
-        "408 prefill token equivalents "
-        "(17% of prompt tokens cached, of 1 call not told and counted as nothing)"
-    )
+    assert cached(prompts) == " (17% of prompts cached; of 1 call it is not known)"
     assert prompts.as_dict()["moved"] == {"load": 2, "lost": 1}
 
 
@@ -174,8 +173,8 @@ def test_prompts_that_were_computed_ahead_cost_something_and_answer_nothing() ->
 
 def test_a_server_that_says_it_cached_more_than_there_was_is_not_believed() -> None:
     prompts = Prompts()
-    for cached in (10**9, -5):
-        prompts.take(replied(cached_tokens=cached))
+    for told_of in (10**9, -5):
+        prompts.take(replied(cached_tokens=told_of))
     assert (prompts.all.cached, prompts.all.share) == (100, 0.5)
 
 
@@ -184,7 +183,7 @@ def test_a_backend_that_does_not_say_what_it_cached_is_said_not_to() -> None:
     prompts.take(replied(cached_tokens=None))
 
     assert list(told(prompts)) == []
-    assert equivalents(prompts).endswith("(what was cached is not told, and counted as nothing)")
+    assert cached(prompts) == ""
 
 
 def test_a_prefix_that_broke_is_told_with_what_stood_there() -> None:

@@ -148,7 +148,7 @@ def test_a_run_whose_process_died_goes_on_from_any_folder(
     assert (resumed.code, resumed.out) == (codes.OK, '[\n  "TEA",\n  "bought tea"\n]\n')
     assert done() == ["look tea", "buy tea", "buy tea"]
     assert "done      $1 look" in resumed.err and ", from the journal: " in resumed.err
-    assert "1 of 2 calls reused (50%): 1 from the journal" in resumed.err
+    assert "  1 call from the journal, not made again\n" in resumed.err
     again = cli("resume", run)
     assert (again.code, "has finished" in again.err) == (codes.FAILED, True)
 

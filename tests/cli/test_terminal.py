@@ -93,7 +93,7 @@ def test_a_terminal_is_left_with_the_lines_that_stay(project: Path) -> None:
     assert sorted(line.rpartition(" ")[2] for line in lines[2:4]) == ["0", "2"]
     assert all(line.startswith("✓ $") for line in lines[2:4])
     assert lines[4] == "2"
-    assert lines[5].startswith("2 calls in ")
+    assert lines[5].startswith("ran       2 calls in ")
     assert "\x1b[32m✓\x1b[0m" in written
 
 
@@ -126,7 +126,7 @@ def test_the_answer_stands_between_the_progress_and_the_summary(project: Path) -
     assert lines[answer - 1] == ""
     assert lines[answer + 1] == ""
     assert lines[answer + 2].startswith("(The model is a rule-based stand-in")
-    assert "2 model calls" in " ".join(lines[-3:])
+    assert "2 model calls" in " ".join(lines[answer + 3 :])
 
 
 def test_what_is_logged_has_the_ids_of_run_and_node(cli: Cli, project: Path) -> None:

@@ -18,6 +18,7 @@ from agentflow.executor.commands import (
     Happening,
     MakeRoom,
     Parked,
+    Queued,
     Settle,
     Start,
     Status,
@@ -141,6 +142,8 @@ class Machine:
                 return f"wake {slot}"
             case Parked(slot):
                 return f"park {slot}"
+            case Queued(slot):
+                return f"queue {slot}"
             case MakeRoom():
                 return "make room"
 

@@ -260,6 +260,7 @@ async def test_no_more_calls_are_in_flight_than_allowed(wire: Any, backend: Any)
 
     assert in_flight == 2
     assert [call.result().text for call in calls] == ["Hello"] * 5
+    assert [call.result().held > 0 for call in calls] == [False, False, True, True, True]
 
 
 async def test_a_hundred_and_fifty_streams_at_once_do_not_wait_for_connections(
