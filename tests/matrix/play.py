@@ -18,6 +18,7 @@ from tests.chaos.endpoint import Author
 from tests.chaos.faults import Fate
 from tests.chaos.guests import Whims
 from tests.chaos.laws import IN_TIME, Audit, check_left, watching
+from tests.matrix.bills import Bills
 from tests.matrix.breaking import Remains, copied
 from tests.matrix.cases import AMPLE, Case, Pass
 from tests.matrix.covering import PLAIN, Row
@@ -26,6 +27,9 @@ from tests.matrix.record import Record, Stenographer, Watched, encoded, failure
 from tests.matrix.servers import Servers
 from tests.matrix.stage import flow, prompted
 from tests.matrix.world import State, World, tools
+
+SOON = (0.0001, 0.003, 0.02, 0.3)
+"""Seconds after an event at which a process dies: what it writes is on its way then, or there."""
 
 ALLOCATORS: dict[str, Any] = {"cheapest": CheapestFirst, "monte carlo": lambda: MonteCarlo(64)}
 
@@ -37,23 +41,26 @@ class Setting:
     Attributes:
         case: What a seed has decided.
         row: What is switched on.
-        at: The event at which the process dies; 0 for none.
+        calm: Nothing goes wrong at its servers.
+        at: The event soon after which the process dies; 0 for none.
         caching: How results of tools are kept, if they are.
     """
 
     case: Case
     row: Row = PLAIN
+    calm: bool = False
     at: int = 0
     caching: type[Caching] = Caching
 
     def play(self) -> Record:
         """Play it: what came of it, and of what went on after it was broken off."""
         with TemporaryDirectory() as name:
-            player = Player(self, Path(name) / "first")
+            fate = Fate(self.case.seed, "calm" if self.calm else "bearable")
+            player = Player(self, Path(name) / "first", fate)
             record = perform(player)
             if player.remains is None or record.wrong:
                 return record
-            return perform(Player(self, player.remains.folder, player.remains))
+            return perform(Player(self, player.remains.folder, fate, player.remains))
 
 
 def perform(player: Player) -> Record:
@@ -74,6 +81,7 @@ class Player:
     Args:
         setting: Which.
         folder: Where the engine keeps its files.
+        fate: What happens to requests.
         before: What a process has left that died, to be gone on with.
 
     Attributes:
@@ -82,18 +90,20 @@ class Player:
         remains: What is left, if the process died.
     """
 
-    def __init__(self, setting: Setting, folder: Path, before: Remains | None = None) -> None:
-        self._setting, self._folder, self._before = setting, folder, before
-        case, row = setting.case, setting.row
-        self._chance = random.Random(f"{case.seed} {row} {before is not None}")
-        self._fate = Fate(case.seed, "calm" if row == PLAIN else "bearable")
-        self.world = World(self._chance, State() if before is None else before.state)
+    def __init__(
+        self, setting: Setting, folder: Path, fate: Fate, before: Remains | None = None
+    ) -> None:
+        self._setting, self._folder, self._fate, self._before = setting, folder, fate, before
+        mood = f"{setting.case.seed} {setting.row} {setting.calm} {before is not None}"
+        self._chance = random.Random(mood)
+        self.world = World(mood, State() if before is None else before.state)
         self.record = Record(state=self.world.state, wrong=self.world.wrong)
         if before is not None:
             self.record.results |= before.results
             self.record.calls |= before.calls
         self.audit = Audit(self.world)
         self.remains: Remains | None = None
+        self._death: asyncio.TimerHandle | None = None
         self._ids: dict[str, str] = {}
         self._lanes: list[asyncio.Task[None]] = []
 
@@ -106,11 +116,14 @@ class Player:
         watching(engine, self.audit)
         self._notes = Stenographer(engine, self.record.calls)
         engine.subscribe(self._notes)
+        self._bills = Bills(engine)
         if self._setting.at and self._before is None:
             engine.subscribe(self._befall)
         servers.decay(self._chance)
         self._lanes = [asyncio.ensure_future(self._lane(lane)) for lane in case.lanes]
         ends = await asyncio.gather(*self._lanes, return_exceptions=True)
+        if self._death is not None:
+            self._death.cancel()
         left = await engine.aclose()
         self.world.wrong += await servers.aclose()
         if self.remains is None:
@@ -211,12 +224,15 @@ class Player:
     # Dying
 
     def _befall(self, _event: events.Event) -> None:
-        """The process dies at some event: what it does from then on nobody sees."""
-        if self.remains is not None or self.audit.seen < self._setting.at:
-            return
-        folder = self._folder.with_name("second")
+        """At some event it becomes certain that the process dies."""
+        if self._death is None and self.audit.seen >= self._setting.at:
+            loop = asyncio.get_running_loop()
+            self._death = loop.call_later(self._chance.choice(SOON), self._die)
+
+    def _die(self) -> None:
+        """What the process has done is there; what it does from now on nobody sees."""
+        folder, record = self._folder.with_name("second"), self.record
         copied(self._folder, folder)
-        record = self.record
         self.remains = Remains(
             folder, dict(self._ids), dict(record.results), dict(record.calls), record.state.copy()
         )
@@ -229,8 +245,8 @@ class Player:
         wrong, spent = self.world.wrong, self.engine.ledger.spent
         self.audit.check_ended()
         check_left(self.world, left, stubborn=False)
-        if servers.cost() > spent.usd:
-            wrong.append(f"{servers.cost()} USD were served, and {spent.usd} are in the books")
+        if self._before is None:
+            wrong += self._bills.compared(servers.exchanges, spent)
         wrong += [
             f"{what} was made {n} times" for what, n in self.record.state.wrote.items() if n > 1
         ]

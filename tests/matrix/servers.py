@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import suppress
-from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -89,10 +87,6 @@ class Servers:
         for replica in self._hosts.replicas.values():
             yield from replica.requests
 
-    def cost(self) -> Decimal:
-        """USD of all that was sent."""
-        return sum(map(_cost, self.exchanges), Decimal(0))
-
     async def aclose(self) -> list[str]:
         """Close everything; what was under way still."""
         if self._dying is not None:
@@ -115,14 +109,3 @@ async def _die(replica: ModelledReplica, after: float, back: float | None) -> No
     if back is not None:
         await asyncio.sleep(back)
         await replica.restart()
-
-
-def _cost(exchange: Exchange) -> Decimal:
-    """USD of one exchange, as far as usage was sent."""
-    price = PRICES.require(str(exchange.body.get("model")))
-    for line in b"".join(data for _, data in exchange.sent).splitlines():
-        if line.startswith(b"data: {"):
-            with suppress(ValueError):
-                if usage := json.loads(line[6:]).get("usage"):
-                    return price.cost(usage["prompt_tokens"], usage["completion_tokens"])
-    return Decimal(0)

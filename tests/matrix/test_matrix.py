@@ -16,7 +16,7 @@ from tests.matrix.play import Setting
 def differences(seed: int, tally: Counter[str], *rows: Row) -> list[str]:
     """What is wrong in any configuration, or not as it is with all switched off."""
     setting = Setting(Case.draw(seed))
-    plain = setting.play()
+    plain = replace(setting, calm=True).play()
     found = [f"with {PLAIN}:\n{what}" for what in plain.wrong]
     for row in rows:
         at = 0

@@ -70,7 +70,7 @@ class World:
     """What tools work on.
 
     Args:
-        chance: Decides how long calls take.
+        mood: Decides how long calls take.
         state: What is there already.
 
     Attributes:
@@ -78,40 +78,41 @@ class World:
         wrong: What happened that never may.
         paid: USD that attempts with a price have cost.
         open: Warm-ups that are not cleaned up.
-        calls: How often each tool was called.
     """
 
-    def __init__(self, chance: random.Random, state: State) -> None:
+    def __init__(self, mood: str, state: State) -> None:
         self.state = state
         self.wrong: list[str] = []
         self.paid = Decimal(0)
         self.open = 0
-        self.calls: Counter[str] = Counter()
-        self._chance = chance
+        self._mood = mood
+        self._passed: Counter[Any] = Counter()
         self._attempts: Counter[Any] = Counter()
         WORLD.set(self)
 
-    async def passes(self) -> None:
-        """Some time passes."""
-        await asyncio.sleep(self._chance.choice((0, 0, 0.01, 0.1, 0.5, 2)))
+    async def passes(self, *what: Any) -> None:
+        """Some time passes; for the same work as often, the same."""
+        self._passed[what] += 1
+        chance = random.Random(f"{self._mood} {what} {self._passed[what]}")
+        await asyncio.sleep(chance.choice((0, 0, 0.01, 0.1, 0.5, 2)))
 
     async def read(self, area: str, key: str) -> int:
         """A number."""
-        await self.passes()
+        await self.passes(area, key)
         number = self.state.leaves[area, key]
-        await self.passes()
+        await self.passes(area, key)
         return number
 
     async def write(
         self, ctx: Context, what: tuple[str, ...], change: Callable[[], Any], *, once: bool = False
     ) -> Any:
         """Change something, once for each idempotency key if the tool says so."""
-        await self.passes()
+        await self.passes(what)
         made = self.state.made
         if not (once and ctx.idempotency_key in made):
             self.state.wrote[what] += 1
             made[ctx.idempotency_key] = change()
-        await self.passes()
+        await self.passes(what)
         return made[ctx.idempotency_key]
 
     def flawed(self, *call: Any) -> bool:
@@ -167,7 +168,7 @@ async def dump(area: str, style: Stream[str] = "", *, lead: Warm[str]) -> list[A
 async def flaky(area: str, key: str) -> int:
     """A leaf, at the third attempt."""
     if world().flawed("flaky", area, key):
-        await world().passes()
+        await world().passes("flaky", area, key)
         raise Flaw("not now")
     return await world().read(area, key)
 
@@ -188,28 +189,28 @@ async def risky(area: str, key: str) -> int:
 
 async def shout(text: str) -> str:
     """In capitals."""
-    await world().passes()
+    await world().passes(text)
     return text.upper()
 
 
 async def double(n: int) -> int:
     """Twice."""
     world().paid += PRICE
-    await world().passes()
+    await world().passes("double", n)
     return 2 * n
 
 
 async def upto(n: int) -> AsyncIterator[int]:
     """The numbers below one."""
     for number in range(n):
-        await world().passes()
+        await world().passes("upto", n)
         yield number
 
 
 async def times(text: Stream[str], n: Late[int]) -> str:
     """A text, some times."""
     whole = await text.whole()
-    await world().passes()
+    await world().passes(whole)
     return whole * await n
 
 
@@ -225,10 +226,10 @@ async def put(
     area: str, key: str, tag: str, n: int, memo: Late[str], *, ctx: Context, commit: Commit
 ) -> str:
     """Change a leaf."""
-    await world().passes()
+    await world().passes(tag)
     await commit()
     said = await memo
-    await world().passes()
+    await world().passes(tag)
     what = ("put", area, key, tag, f"{n}", said)
     made: str = await world().write(ctx, what, lambda: world().set(area, key, n))
     return made
@@ -259,7 +260,7 @@ async def half(area: str, key: str, tag: str, *, ctx: Context) -> None:
 
 async def refuse(area: str, key: str, tag: str) -> None:
     """Change nothing, and fail."""
-    await world().passes()
+    await world().passes(tag)
     raise Refused(f"{key} stays as it is")
 
 
@@ -283,7 +284,7 @@ async def session() -> AsyncIterator[str]:
     """Something that has to be closed."""
     world().open += 1
     try:
-        await world().passes()
+        await world().passes("session")
         yield "session"
     finally:
         world().open -= 1
@@ -291,7 +292,7 @@ async def session() -> AsyncIterator[str]:
 
 async def glance(style: Stream[str]) -> str:
     """How a text begins."""
-    await world().passes()
+    await world().passes("glance")
     return (await style.whole())[:1]
 
 
