@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentflow.testing.chat import Exchange
 from tests.matrix.world import State
 
 
@@ -21,6 +22,8 @@ class Remains:
         results: What came of those that had ended, by pass.
         calls: The calls that had ended.
         state: Of the environment.
+        exchanges: With all servers.
+        written: When what has been written down by now had come.
     """
 
     folder: Path
@@ -28,6 +31,8 @@ class Remains:
     results: dict[str, str]
     calls: dict[str, str]
     state: State
+    exchanges: list[Exchange]
+    written: float
 
 
 def copied(folder: Path, to: Path) -> None:

@@ -18,7 +18,7 @@ from tests.chaos.endpoint import Author
 from tests.chaos.faults import Fate
 from tests.chaos.guests import Whims
 from tests.chaos.laws import IN_TIME, Audit, check_left, watching
-from tests.matrix.bills import Bills
+from tests.matrix.bills import Bills, asked_again
 from tests.matrix.breaking import Remains, copied
 from tests.matrix.cases import AMPLE, Case, Pass
 from tests.matrix.covering import PLAIN, Row
@@ -30,6 +30,9 @@ from tests.matrix.world import State, World, tools
 
 SOON = (0.0001, 0.003, 0.02, 0.3)
 """Seconds after an event at which a process dies: what it writes is on its way then, or there."""
+
+BEHIND = 0.05
+"""Seconds within which what has come is written down."""
 
 ALLOCATORS: dict[str, Any] = {"cheapest": CheapestFirst, "monte carlo": lambda: MonteCarlo(64)}
 
@@ -111,7 +114,8 @@ class Player:
         """Everything, from the first run to the last check."""
         asyncio.get_running_loop().set_exception_handler(self._complain)
         case = self._setting.case
-        servers = Servers(self._setting.row, Author(case.programs, prompted), self._fate)
+        author = Author(case.programs, prompted)
+        self._servers = servers = Servers(self._setting.row, author, self._fate)
         self.engine = engine = self._make(servers)
         watching(engine, self.audit)
         self._notes = Stenographer(engine, self.record.calls)
@@ -234,7 +238,13 @@ class Player:
         folder, record = self._folder.with_name("second"), self.record
         copied(self._folder, folder)
         self.remains = Remains(
-            folder, dict(self._ids), dict(record.results), dict(record.calls), record.state.copy()
+            folder,
+            dict(self._ids),
+            dict(record.results),
+            dict(record.calls),
+            record.state.copy(),
+            list(self._servers.exchanges),
+            now() - BEHIND,
         )
         for lane in self._lanes:
             lane.cancel()
@@ -246,7 +256,10 @@ class Player:
         self.audit.check_ended()
         check_left(self.world, left, stubborn=False)
         if self._before is None:
-            wrong += self._bills.compared(servers.exchanges, spent)
+            paid = self.world.paid if self._setting.row.speculation == "off" else None
+            wrong += self._bills.compared(servers.exchanges, spent, paid)
+        else:
+            wrong += asked_again(self._before.exchanges, servers.exchanges, self._before.written)
         wrong += [
             f"{what} was made {n} times" for what, n in self.record.state.wrote.items() if n > 1
         ]

@@ -26,9 +26,11 @@ WRITES = ("put", "wipe", "again", "half", "refuse", "poke")
 FAIL = ("risky", "half", "refuse")
 """Calls that may fail: which calls beside them have ended by then is a matter of time."""
 
-KINDS: Sequence[Kind] = ("workflow", "workflow", "workflow", "plan", "plan task", "react task")
+KINDS: Sequence[Kind] = (
+    "workflow", "workflow", "plan", "plan task", "react task", "react task",
+)  # fmt: skip
 
-WORDS = ("x", "yes\nand no", "ü\u20ac and more", "a text of some length " * 3)
+WORDS = ("x", " Yes\nand NO ", "ü\u20ac and more", "a text of some length " * 3)
 
 
 class Weaver(Maker):
@@ -103,6 +105,10 @@ class Weaver(Maker):
         if chance.random() < 0.1:
             return (self.poke(chance.choice(AREAS)),)
         calls = [self.call(AREAS) for _ in range(chance.randrange(1, 5))]
+        if chance.random() < 0.5:  # a read that could begin before the write that it comes after
+            area, key, hint = chance.choice(AREAS), chance.choice(KEYS), WORDS[-1]
+            calls.append(self.write(area, key, ("put", "wipe")))
+            calls.append(Call("peek", {"area": area, "key": key, "hint": hint}))
         if chance.random() < 0.1:
             calls.append(Call("double", {"n": 13}))
         return tuple(calls)

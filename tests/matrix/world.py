@@ -14,7 +14,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from agentflow import Commit, Context, Done, Late, NotDone, Stream, Tool, Warm, tool
 
@@ -25,6 +27,8 @@ FLAWS = 2
 """Attempts of a tool that is flawed, which fail; it has more."""
 
 WORLD: ContextVar[World] = ContextVar("world")
+
+Lower = Annotated[str, pydantic.StringConstraints(to_lower=True, strip_whitespace=True)]
 
 LEAF, AREA = "tree/{area}/{key}", "tree/{area}"
 
@@ -207,7 +211,7 @@ async def upto(n: int) -> AsyncIterator[int]:
         yield number
 
 
-async def times(text: Stream[str], n: Late[int]) -> str:
+async def times(text: Stream[Lower], n: Late[int]) -> str:
     """A text, some times."""
     whole = await text.whole()
     await world().passes(whole)
