@@ -118,7 +118,7 @@ class Player:
         self._servers = servers = Servers(self._setting.row, author, self._fate)
         self.engine = engine = self._make(servers)
         watching(engine, self.audit)
-        self._notes = Stenographer(engine, self.record.calls)
+        self._notes = Stenographer(engine, self.record)
         engine.subscribe(self._notes)
         self._bills = Bills(engine)
         if self._setting.at and self._before is None:
@@ -267,3 +267,4 @@ class Player:
             wrong.append(f"{self.world.open} warm-ups are not cleaned up")
         self.record.heard = self.audit.seen
         self.record.used = dict(self.audit.kinds)
+        self.record.used["went on"] = self._before is not None

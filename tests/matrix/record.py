@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ class Record:
     Attributes:
         results: By pass, what it gave, or how it failed.
         calls: By pass and step, how each committed call ended, and what it gave, encoded.
+        lines: By pass and step, where the line of a call stands; for who reads a difference.
         state: Of the environment.
         wrong: What must not be, in any configuration.
         heard: How many events there were.
@@ -30,6 +31,7 @@ class Record:
 
     results: dict[str, str] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, tuple[Sequence[str], int]] = field(default_factory=dict)
     state: State = field(default_factory=State)
     wrong: list[str] = field(default_factory=list)
     heard: int = 0
@@ -38,10 +40,18 @@ class Record:
     def differences(self, plain: Record) -> Iterator[str]:
         """Where it is not what came of it with all switched off."""
         yield from _differing("the result of", self.results, plain.results)
-        yield from _differing("the call", self.calls, plain.calls)
+        for what in _differing("the call", self.calls, plain.calls):
+            yield "".join([what, *self._line(what), *plain._line(what)])
         leaves, wrote = self.state.leaves, self.state.wrote
         yield from _differing("the leaf", +leaves, +plain.state.leaves)
         yield from _differing("how often was made the write", wrote, plain.state.wrote)
+
+    def _line(self, what: str) -> Iterator[str]:
+        """The line of the call that a difference is about."""
+        key = what.partition(":\n")[0].removeprefix("the call ")
+        if key in self.lines:
+            lines, place = self.lines[key]
+            yield f"\n  as {lines[place]}"
 
 
 def _differing(what: str, here: Mapping[Any, Any], plain: Mapping[Any, Any]) -> Iterator[str]:
@@ -72,21 +82,25 @@ class Stenographer:
 
     Args:
         engine: Says which steps they are.
-        calls: Where they are written, by pass and step.
+        record: Where they are written.
 
     Attributes:
         owners: Passes by the id of their run; nested runs are of the pass of their parent.
     """
 
-    def __init__(self, engine: Watched, calls: dict[str, str]) -> None:
+    def __init__(self, engine: Watched, record: Record) -> None:
         self._engine = engine
-        self._calls = calls
+        self._record = record
+        self._joined: dict[tuple[str, int], tuple[Sequence[str], int]] = {}
         self.owners: dict[str, str] = {}
 
     def __call__(self, event: events.Event) -> None:
         """Take one event."""
         if isinstance(event, events.RunStarted) and event.parent is not None:
             self.owners[event.run] = self.owners[event.parent]
+        elif isinstance(event, events.PlanExtended):
+            for place, node in enumerate(event.nodes):
+                self._joined[event.run, node] = event.lines, place
         elif isinstance(event, events.NodeFinished):
             self._note(event, f"gave {encoded(event.value)}")
         elif isinstance(event, events.NodeFailed):
@@ -96,7 +110,10 @@ class Stenographer:
 
     def _note(self, event: events.NodeEvent, how: str) -> None:
         step = self._engine.namings[event.run].step(event.node, event.element)
-        self._calls[f"{self.owners[event.run]} {step}"] = how
+        key = f"{self.owners[event.run]} {step}"
+        self._record.calls[key] = how
+        if line := self._joined.get((event.run, event.node)):
+            self._record.lines[key] = line
 
 
 def encoded(value: Any) -> str:

@@ -305,7 +305,7 @@ def tools() -> dict[str, Tool[..., Any]]:
     """All tools by name: they are made once, and work on the world of their context."""
     flawed: dict[str, Any] = {"retries": FLAWS, "backoff": 0.1}
     leaf: dict[str, Any] = {"writes": LEAF}
-    made = [
+    made: list[Tool[..., Any]] = [
         tool(reads=LEAF, ttl="1h")(get),
         tool(reads=LEAF)(peek),
         tool(reads=AREA, ttl="1h", limit=2)(dump),
