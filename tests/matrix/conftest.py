@@ -9,10 +9,10 @@ import pytest
 from tests.seeds import add_options, leaving_nothing, parametrize
 
 SEEDS = 500
-BATCH = 25
+BATCH = 10
 
 PATIENCE = 240
-"""Seconds that a batch may take; one takes about four."""
+"""Seconds that a batch may take; one takes about two."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
