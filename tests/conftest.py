@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from agentflow.testing import VirtualLoop
+
+ROOT = str(Path(__file__).parents[1])
+
+if ROOT not in sys.path:  # tests that play random cases share modules
+    sys.path.append(ROOT)
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
@@ -47,7 +47,7 @@ class Endpoint(LocalServer):
     def __init__(self, programs: dict[str, Program], fate: Fate) -> None:
         app = ChatApp(self._answer, AtPace(PACE), ("tiny", "small", "large"))
         super().__init__(app, self._serve, 0)
-        self._programs = programs
+        self._author = Author(programs)
         self._fate = fate
         self._chat = app
 
@@ -62,27 +62,42 @@ class Endpoint(LocalServer):
         await self._chat.handle(request, sender)
 
     def _answer(self, call: ChatCall) -> Answer:
-        pieces = self._pieces(call)
-        digest = blake2b(repr(call.body["messages"]).encode(), digest_size=8).hexdigest()
+        pieces = self._author.pieces(call)
+        digest = digested(repr(call.body["messages"]))
         fault, chance = self._fate.of_model(f"{call.body.get('model')} {digest}")
         return Reply(*pieces) if fault is None else broken(fault, pieces, chance)
 
-    def _pieces(self, call: ChatCall) -> list[Piece]:
+
+class Author:
+    """Says what programs have models say: the same to the same conversation.
+
+    Args:
+        programs: By the name of the pass.
+        prompted: Answers prompts: given what was asked, and the name of the model.
+    """
+
+    def __init__(
+        self, programs: Mapping[str, Program], prompted: Callable[[str, str], str] | None = None
+    ) -> None:
+        self._programs = programs
+        self._prompted = prompted or _to_a_prompt
+
+    def pieces(self, call: ChatCall) -> list[Piece]:
         """What the model says."""
         system, asked = call.said_by("system"), call.said_by("user")
-        found = re.search(r"\btask (p\d+)", asked)
+        found = re.search(r"\btask (p[\d-]+)", asked)
         if not system or found is None:
-            return [_to_a_prompt(asked, str(call.body.get("model")))]
+            return [self._prompted(asked, str(call.body.get("model")))]
         owner = found[1]
         rounds = sum(message["role"] == "assistant" for message in call.messages)
         if "Write the plan in the notation" in system:
             return [self._programs[owner].text(owner) if not rounds else "double(n=3)\njoin()"]
         if "from the observations" in system:
-            return [f"Answer: {_digest(asked)}"]
+            return [f"Answer: {digested(asked)}"]
         turns = self._programs[owner].turns
         if rounds < len(turns):
             return [ModelCall(c.tool, placed(c, owner)) for c in turns[rounds]]
-        return [f"I was told {_digest(call.said_by('tool'))}"]
+        return [f"I was told {digested(call.said_by('tool'))}"]
 
 
 def broken(fault: str, pieces: Sequence[Piece], chance: random.Random) -> Answer:
@@ -158,7 +173,8 @@ def _to_a_prompt(asked: str, model: str) -> str:
     return str(heard(name, found[2]))
 
 
-def _digest(text: str) -> str:
+def digested(text: str) -> str:
+    """A text as one word."""
     return blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agentflow import events
 from agentflow.caches.memory import MemoryStore
@@ -44,14 +45,22 @@ class FailingStore(MemoryStore):
 
 
 class Whims:
-    """Guesses at calls such as programs make, writes too, and at nonsense."""
+    """Guesses at calls such as programs make, writes too, and at nonsense.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: Of its chance.
+        calls: What it guesses at; by default such calls as the first pass may make.
+    """
+
+    def __init__(self, seed: int, calls: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> None:
         self._chance = random.Random(~seed)
+        self._calls = list(calls) or self._likely()
+        self._calls += [("nothing", {}), ("get", {"area": 1}), ("double", {"n": "z" * 1000})]
+
+    def _likely(self) -> list[tuple[str, Mapping[str, Any]]]:
         maker = Maker(self._chance, limits=False)
         calls = [maker.call("ab") for _ in range(10)]
-        self._calls = [(call.tool, placed(call, "p0")) for call in calls]
-        self._calls += [("nothing", {}), ("get", {"area": 1}), ("double", {"n": "z" * 1000})]
+        return [(call.tool, placed(call, "p0")) for call in calls]
 
     def candidates(self, trail: Trail, limit: int) -> Sequence[Candidate]:
         chance = self._chance

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from agentflow import Engine, events
 from agentflow.budgets.ledger import NOTHING, Ledger
 from agentflow.errors import AgentflowError, RunError
 from agentflow.wording import described
 
-if TYPE_CHECKING:
-    from tests.chaos.world import World
-
 ENDS = (events.NodeFinished, events.NodeFailed, events.NodeSkipped, events.NodeCancelled)
 
 IN_TIME = 0.05
 """Seconds after its deadline at which the caller of a run has its answer."""
+
+
+class Noting(Protocol):
+    """What is wrong is noted here."""
+
+    wrong: list[str]
 
 
 class Audit:
@@ -29,7 +32,7 @@ class Audit:
         kinds: How many of each kind.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Noting) -> None:
         self._world = world
         self.seen = 0
         self.kinds: Counter[str] = Counter()
@@ -80,7 +83,7 @@ class Audit:
         self._world.wrong.append(what)
 
 
-def check_error(world: World, error: BaseException) -> None:
+def check_error(world: Noting, error: BaseException) -> None:
     """See that an error that ends a run is typed, says what happened, and says whose fault it is."""
     if not isinstance(error, RunError):
         world.wrong.append(f"a run ended with {described(error)}, which is no RunError")
@@ -92,7 +95,7 @@ def check_error(world: World, error: BaseException) -> None:
         world.wrong.append(f"{type(cause).__name__} says too little: {cause}")
 
 
-def check_left(world: World, left: list[str], *, stubborn: bool) -> None:
+def check_left(world: Noting, left: list[str], *, stubborn: bool) -> None:
     """See that nothing is left on the loop: tasks, timers, work that was given up on.
 
     Threads live on the real clock: one that was given up on may need another moment to end.

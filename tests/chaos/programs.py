@@ -128,9 +128,14 @@ def printed(call: Call, owner: str) -> dict[str, str]:
 
 
 def placed(call: Call, owner: str) -> dict[str, Any]:
-    """The arguments of a call, in the areas and with the tags of a pass."""
-    own = ("area", "tag")
-    return {name: f"{owner}/{value}" if name in own else value for name, value in call.args.items()}
+    """The arguments of a call, with the tags of a pass, in its areas or those of its group.
+
+    Passes whose names have the same beginning, up to a hyphen, work in the same areas.
+    """
+    own = {"area": owner.partition("-")[0], "tag": owner}
+    return {
+        name: f"{own[name]}/{value}" if name in own else value for name, value in call.args.items()
+    }
 
 
 def print_line(number: int, line: Line, owner: str) -> str:
