@@ -7,6 +7,7 @@ from typing import Any
 
 from agentflow import events
 from agentflow.cli.output import WORTH_TELLING, chance, counted, duration, gist
+from agentflow.cli.prompts import shortened
 from agentflow.cli.samples import DEFAULT
 from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
@@ -38,12 +39,13 @@ _MARKS = {
     "sample": ("", "sample", ""),
     "refused": ("∅", "refused", "yellow"),
     "model": ("≈", "model", "cyan"),
+    "shorter": ("⇣", "session", "yellow"),
     "down": ("▼", "replica", "yellow"),
     "back": ("▲", "replica", "green"),
     "blocked": ("■", "blocked", "yellow"),
     "missed": ("·", "missed", "dim"),
 }
-_ASCII = dict(zip("✓✗↷↶↻∅≈·›»■▼▲", "+x--~0=.>>!!+", strict=True))
+_ASCII = dict(zip("✓✗↷↶↻∅≈·›»■▼▲⇣", "+x--~0=.>>!!+v", strict=True))
 
 
 class Progress:
@@ -179,6 +181,9 @@ class Progress:
         told = f"{event.model} {duration(event.seconds)}: {tokens}{costs(event.usd)}"
         self._say("model", told, event.run)
 
+    def _compacted(self, event: events.ContextCompacted) -> None:
+        self._say("shorter", shortened(event), event.run)
+
     def _replica_down(self, event: events.ReplicaDown) -> None:
         if event.replica not in self._down:
             self._down.add(event.replica)
@@ -305,6 +310,7 @@ _SHOWS: Mapping[type[events.Event], Callable[[Progress, Any], None]] = {
     events.SampleStarted: Progress._sampled,
     events.SampleEnded: Progress._sample_ended,
     events.ModelReplied: Progress._model,
+    events.ContextCompacted: Progress._compacted,
     events.ReplicaDown: Progress._replica_down,
     events.ReplicaUp: Progress._replica_up,
     events.LoopBlocked: Progress._blocked,

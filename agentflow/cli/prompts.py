@@ -61,6 +61,7 @@ class Prompts:
         seconds_held: How long requests waited in pools.
         warmed: Prompts that were computed ahead.
         broken: Prompts that did not begin as the one before did.
+        compacted: Sessions that grew too long, each time one did.
     """
 
     all: Served = field(default_factory=Served)
@@ -70,11 +71,14 @@ class Prompts:
     seconds_held: float = 0.0
     warmed: int = 0
     broken: list[events.PrefixBroken] = field(default_factory=list)
+    compacted: list[events.ContextCompacted] = field(default_factory=list)
 
     def take(self, event: events.Event) -> None:
         """Count one more event."""
         if isinstance(event, events.PrefixBroken):
             self.broken.append(event)
+        elif isinstance(event, events.ContextCompacted):
+            self.compacted.append(event)
         elif isinstance(event, events.ModelReplied):
             self.pte += event.pte
             if event.warmed:
@@ -108,6 +112,10 @@ class Prompts:
                 {"session": e.session, "byte": e.byte, "before": e.before, "after": e.after}
                 for e in self.broken
             ],
+            "compacted": [
+                {"session": e.session, "epoch": e.epoch, "before": e.before, "after": e.after}
+                for e in self.compacted
+            ],
         }
 
 
@@ -127,6 +135,22 @@ def told(prompts: Prompts) -> Iterator[str]:
         yield "; ".join([*_replicas(prompts), f"{prompts.pte:,.0f} prefill token equivalents"])
     if prompts.broken:
         yield _broken(prompts.broken)
+    if prompts.compacted:
+        yield _compacted(prompts.compacted)
+
+
+def shortened(event: events.ContextCompacted) -> str:
+    """What became of a session that was too long."""
+    outputs = f"{counted(event.outputs, 'output')} by reference" if event.outputs else ""
+    said = f"{counted(event.summarised, 'message')} in a summary" if event.summarised else ""
+    how = listed(list(filter(None, (outputs, said))))
+    return f"{event.before:,} to {event.after:,} tokens, {how}"
+
+
+def _compacted(compacted: list[events.ContextCompacted]) -> str:
+    if len(compacted) == 1:
+        return f"the conversation grew too long: {shortened(compacted[0])}"
+    return f"conversations grew too long {len(compacted):,} times; last: {shortened(compacted[-1])}"
 
 
 def _replica(served: Served, fares: ReplicaReport | None) -> dict[str, Any]:

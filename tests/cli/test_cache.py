@@ -235,7 +235,7 @@ def test_speculating_keeps_what_it_learns_beside_the_results(cli: Cli, project: 
 
 
 def test_a_workflow_may_guess_at_the_tools_beside_it(project: Path) -> None:
-    options = argparse.Namespace(budget=None, budget_tokens=None, deadline=None)
+    options = argparse.Namespace(budget=None, budget_tokens=None, deadline=None, session=None)
     job = job_for(find("flow.py:thrice", ["5"]), options, Endpoint(Settings()))
 
     assert {"looked_up", "double"} <= {tool.name for tool in job.tools}

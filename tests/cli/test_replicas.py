@@ -198,6 +198,22 @@ def test_a_prefix_that_broke_is_told_with_what_stood_there() -> None:
     assert next(told(prompts)).startswith("2 prompts did not begin as the one before them did; ")
 
 
+def test_a_conversation_that_grew_too_long_is_told_with_what_became_of_it() -> None:
+    prompts = Prompts()
+    prompts.take(events.ContextCompacted("r", 1.0, "s-1", 1, 3, 0, 9_438, 3_926))
+    assert list(told(prompts)) == [
+        "the conversation grew too long: 9,438 to 3,926 tokens, 3 outputs by reference"
+    ]
+    prompts.take(events.ContextCompacted("r", 2.0, "s-1", 2, 1, 12, 9_000, 3_000))
+    assert list(told(prompts)) == [
+        (
+            "conversations grew too long 2 times; last: 9,000 to 3,000 tokens, "
+            "1 output by reference and 12 messages in a summary"
+        )
+    ]
+    assert prompts.as_dict()["compacted"][0]["before"] == 9_438
+
+
 # Replicas that fail
 
 
