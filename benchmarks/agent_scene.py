@@ -1,0 +1,216 @@
+"""One run of `agent.py`: many agents at once, one way to drive them, the same servers and tools."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, replace
+from random import Random
+from typing import Any
+
+import agent_world
+from agent_bounds import by_hand, critical, distinct, usd_by_hand
+from agent_fleet import SKILLS, Balance, Fleet, serving, usd
+from agent_model import Script
+from agent_programs import POLICY, Habits, Program, programs
+from agent_world import Tool, World
+
+from agentflow import _http
+from agentflow.testing import Serving, VirtualLoop
+
+Drive = Callable[[Program], Awaitable[str]]
+"""Has an agent do its program; gives the answer, or raises."""
+
+Row = Callable[["Scene"], AbstractAsyncContextManager[Drive]]
+"""A way to drive agents."""
+
+SPARE_USD, SPARE_SECONDS = (1.5, 3.0), (1.5, 4.0)
+"""Least and most of what each may cost and take, as multiples of a loop's on an idle server."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How many agents there are, and what serves them.
+
+    Attributes:
+        agents: How many work at the same time.
+        each: Programs of each, one after the other.
+        replicas: How many serve them.
+        memory: KV of all replicas over the distinct tokens of the conversations at one time.
+        window: Seconds within which the agents begin.
+        habits: How models of loops make calls.
+    """
+
+    agents: int = 64
+    each: int = 2
+    replicas: int = 4
+    memory: float = 0.5
+    window: float = 20.0
+    habits: Habits = Habits()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a program.
+
+    Attributes:
+        id: Of the program.
+        kind: Of the program.
+        seconds: Until the answer, or until it was given up.
+        right: Whether the answer is the right one.
+        late: Whether there was none by the deadline.
+        why: What else went wrong; empty if nothing did.
+    """
+
+    id: str
+    kind: str
+    seconds: float
+    right: bool
+    late: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Played:
+    """One run.
+
+    Attributes:
+        outcomes: Of all programs, in order.
+        deadlines: Of all programs.
+        usd: All that models and tools cost.
+        usd_tools: What tools cost of it.
+        started: Calls of tools that began.
+        wasted: Those that nobody had asked for, or that broke off.
+        cached: Share of prompt tokens that replicas had.
+        equivalents: Prefill token equivalents of all requests, a program.
+        requests: Of models.
+        cpu: Processor seconds, servers and all.
+        bound: Seconds of the critical path, in the mean.
+    """
+
+    outcomes: list[Outcome]
+    deadlines: list[float]
+    usd: float
+    usd_tools: float
+    started: int
+    wasted: int
+    cached: float
+    equivalents: float
+    requests: int
+    cpu: float
+    bound: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Played:
+        """From JSON."""
+        outcomes = [Outcome(**one) for one in data["outcomes"]]
+        return cls(**{**data, "outcomes": outcomes})
+
+
+class Scene:
+    """What a way to drive agents finds.
+
+    Attributes:
+        programs: What is to be done.
+        world: What tools do.
+        fleet: All servers.
+        http: A client that reaches them.
+        tools: The tools as plain functions, without the one that makes estimates.
+        seed: Of the run.
+    """
+
+    def __init__(self, setting: Setting, balance: Balance, seed: int) -> None:
+        self.setting, self.seed = setting, seed
+        made = programs(setting.agents * setting.each, seed, setting.habits)
+        self.serving = _serving(setting, made)
+        self.programs = [_limited(program, self.serving) for program in made]
+        self.world = World()
+        script = Script(self.programs, SKILLS)
+        self.fleet = Fleet(self.serving, setting.replicas, script, balance)
+        self.http = _http.client(transport=self.fleet)
+        self.tools: Mapping[str, Tool] = agent_world.tools(self.world)
+
+    async def play(self, row: Row) -> Played:
+        """All agents, driven in one way."""
+        gc.collect()
+        began = time.process_time()
+        async with row(self) as drive:
+            lives = [self._life(number, drive) for number in range(self.setting.agents)]
+            outcomes = [one for life in await asyncio.gather(*lives) for one in life]
+        cpu = time.process_time() - began
+        await self.http.aclose()
+        await self.fleet.close()
+        return self._played(outcomes, cpu)
+
+    def _played(self, outcomes: list[Outcome], cpu: float) -> Played:
+        bills, count = self.fleet.bills, len(self.programs)
+        deadlines = {program.id: program.deadline for program in self.programs}
+        return Played(
+            outcomes,
+            [deadlines[outcome.id] for outcome in outcomes],
+            float(usd(bills) + self.world.usd),
+            float(self.world.usd),
+            self.world.started,
+            self.world.wasted(self.programs),
+            self.fleet.cached,
+            sum(bill.equivalents for bill in bills) / count,
+            len(bills),
+            cpu,
+            sum(critical(program, self.serving) for program in self.programs) / count,
+        )
+
+    async def _life(self, agent: int, drive: Drive) -> list[Outcome]:
+        await asyncio.sleep(Random(f"{self.seed} {agent}").uniform(0.0, self.setting.window))
+        mine = self.programs[agent :: self.setting.agents]
+        return [await _outcome(program, drive) for program in mine]
+
+
+async def _outcome(program: Program, drive: Drive) -> Outcome:
+    loop = asyncio.get_running_loop()
+    began, answer, why = loop.time(), "", ""
+    try:
+        async with asyncio.timeout(program.deadline):
+            answer = await drive(program)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    took = loop.time() - began
+    late = took >= program.deadline
+    right = answer.strip() == program.answer.strip()
+    if not right and not why:
+        why = f"said {answer[:80]!r}"
+    return Outcome(program.id, program.kind, took, right, late, why)
+
+
+def _serving(setting: Setting, made: Sequence[Program]) -> Serving:
+    sizes = [distinct(program) for program in made]
+    at_once = setting.agents * sum(sizes) // len(sizes)
+    return serving(setting.memory, at_once + POLICY, setting.replicas, POLICY + max(sizes))
+
+
+def _limited(program: Program, its: Serving) -> Program:
+    """The program with what it may cost and take."""
+    random = Random(f"limits {program.id}")
+    money = usd_by_hand(program) * random.uniform(*SPARE_USD)
+    return replace(
+        program,
+        usd=round(money, 6),
+        deadline=round(by_hand(program, its) * random.uniform(*SPARE_SECONDS), 3),
+    )
+
+
+def play(row: Row, setting: Setting, balance: Balance, seed: int) -> Played:
+    """One run on virtual time."""
+
+    async def run() -> Played:
+        return await Scene(setting, balance, seed).play(row)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run())
+
