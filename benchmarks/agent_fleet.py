@@ -52,6 +52,9 @@ HOSTED = {
 """Rates and skills of the models that make estimates; there is always room."""
 
 SKILLS = {name: skill for name, (_, skill) in HOSTED.items()}
+PREFILL = 8000.0
+"""Prompt tokens that a replica computes in a second."""
+
 CHUNK = 8
 """Tokens of a reply that are sent together."""
 
@@ -213,7 +216,7 @@ def serving(memory: float, distinct: int, count: int, longest: int) -> Serving:
     its: Setting = SETTINGS[ACCELERATORS]
     capacity = max(round(memory * distinct / count), 2 * longest)
     return Serving(
-        its.prefill, its.step, its.per_sequence, its.per_context,
+        PREFILL, its.step, its.per_sequence, its.per_context,
         chunk=its.chunk, capacity=capacity, block=its.block,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ Drive = Callable[[Program], Awaitable[str]]
 Row = Callable[["Scene"], AbstractAsyncContextManager[Drive]]
 """A way to drive agents."""
 
-SPARE_USD, SPARE_SECONDS = (1.5, 3.0), (1.5, 4.0)
+SPARE_USD, SPARE_SECONDS = (2.0, 6.0), (1.5, 4.0)
 """Least and most of what each may cost and take, as multiples of a loop's on an idle server."""
 
 

@@ -1,7 +1,8 @@
-"""What is at a replica, and what of that others have sent."""
+"""What is at a replica, what of that others have sent, and how much of its time something takes."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 OLD = 15.0
@@ -30,3 +31,25 @@ class Load:
 
 
 NOTHING = Load()
+
+LATELY = 10.0
+"""Seconds after which what was done counts a third."""
+
+
+class Busy:
+    """What share of the time something is done, lately."""
+
+    __slots__ = ("_at", "_share")
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._at = 0.0
+
+    def note(self, seconds: float, now: float) -> None:
+        """So many seconds of it have come."""
+        self._share = self.share(now) + seconds / LATELY
+        self._at = now
+
+    def share(self, now: float) -> float:
+        """The share; above 1 if more has come than there is time for."""
+        return self._share * math.exp((self._at - now) / LATELY)
