@@ -63,6 +63,7 @@ CHUNK = 8
 class Bill:
     """What one request was."""
 
+    owner: str
     model: str
     prompt: int
     cached: int
@@ -90,13 +91,14 @@ class Replica(ModelledReplica):
     def __init__(self, serving: Serving, script: Script, name: str, bills: list[Bill]) -> None:
         super().__init__(serving, script, name=name, size=CHUNK)
         self._named, self._bills = name, bills
+        self._owner = script.owner
 
     def _serve(self, exchange: Exchange, given: Given) -> AbstractContextManager[Service]:
         self.requests.clear()  # what was sent is not looked at
-        return self._billed(super()._serve(exchange, given))
+        return self._billed(super()._serve(exchange, given), self._owner(exchange.call))
 
     @contextmanager
-    def _billed(self, served: AbstractContextManager[Service]) -> Iterator[Service]:
+    def _billed(self, served: AbstractContextManager[Service], owner: str) -> Iterator[Service]:
         with served as turn:
             try:
                 yield turn
@@ -105,7 +107,8 @@ class Replica(ModelledReplica):
                 usage = turn.usage(said)
                 if said:
                     cached = usage.cached_tokens or 0
-                    self._bills.append(Bill(self._named, usage.prompt_tokens, cached, said))
+                    bill = Bill(owner, self._named, usage.prompt_tokens, cached, said)
+                    self._bills.append(bill)
 
 
 class Fleet:

@@ -94,9 +94,10 @@ def estimator(hosted: openai.AsyncOpenAI) -> Tool:
 async def loop(scene: Scene) -> AsyncIterator[Drive]:
     """The hand-written loop."""
     model, hosted = client(scene, PROXY), client(scene, HOSTED_URL)
-    tools = {**scene.tools, "estimate": estimator(hosted)}
+    estimate = estimator(hosted)
 
     async def drive(program: Program) -> str:
+        tools = {**scene.tools(program), "estimate": estimate}
         return await Agent(model, tools, program).run()
 
     yield drive
@@ -158,7 +159,8 @@ class Agent:
 
     async def _call(self, identity: str, name: str, arguments: str) -> dict[str, Any]:
         try:
-            found = json.dumps(await self._tools[name](**json.loads(arguments)))
+            given = await self._tools[name](**json.loads(arguments))
+            found = given if isinstance(given, str) else json.dumps(given)
         except Exception as error:
             found = f"failed: {error}"
         return {"role": "tool", "tool_call_id": identity, "content": found}

@@ -37,15 +37,26 @@ class Script:
         self._programs = {program.id: program for program in programs}
         self._skills = skills
         self._samples: Counter[tuple[str, str]] = Counter()
+        self._pages = {
+            given["page"]: program.id
+            for program in self._programs.values()
+            for given in program.arguments
+            if "page" in given
+        }
+
+    def owner(self, call: ChatCall) -> str:
+        """The program that a request belongs to."""
+        asked = call.said_by("user")
+        if (found := _NAME.search(asked)) is not None:
+            return found[1]
+        return self._pages[_ESTIMATED.findall(asked)[0]]
 
     def __call__(self, call: ChatCall) -> Reply:
         """The answer to a request."""
         asked, told = call.said_by("user"), call.said_by("system")
         if (found := _ESTIMATED.search(asked)) and not told:
             return self._estimate(found[1], str(call.body["model"]))
-        named = _NAME.search(asked)
-        assert named is not None, f"nobody is named in {asked[:200]!r}"
-        program = self._programs[named[1]]
+        program = self._programs[self.owner(call)]
         if "the notation" in told:
             return _plan(program, call)
         if "from the observations" in told:

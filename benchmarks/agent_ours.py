@@ -97,7 +97,7 @@ def _tools(scene: Scene, its: Mechanisms) -> list[Any]:
     """The same tools, with what they do declared."""
     made = [
         tool(usd=price(name), **EFFECTS[name])(function)
-        for name, function in scene.tools.items()
+        for name, function in scene.tools(scene.programs[0]).items()
         if name != "run"
     ]
     return [*made, _sandbox(scene), _estimate(its.allocation)]

@@ -61,16 +61,30 @@ class Outcome:
         kind: Of the program.
         seconds: Until the answer, or until it was given up.
         right: Whether the answer is the right one.
-        late: Whether there was none by the deadline.
-        why: What else went wrong; empty if nothing did.
+        deadline: Seconds that it had.
+        usd: What its models and tools cost; guesses are nobody's.
+        most: What they might have cost.
+        why: What went wrong; empty if nothing did.
     """
 
     id: str
     kind: str
     seconds: float
     right: bool
-    late: bool
+    deadline: float
+    usd: float
+    most: float
     why: str = ""
+
+    @property
+    def success(self) -> bool:
+        """Whether the right answer came within budget and deadline."""
+        return self.right and self.usd <= self.most and self.seconds <= self.deadline
+
+    @property
+    def completion(self) -> float:
+        """Seconds until the right answer; who has none counts its deadline."""
+        return min(self.seconds, self.deadline) if self.right else self.deadline
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,6 @@ class Played:
 
     Attributes:
         outcomes: Of all programs, in order.
-        deadlines: Of all programs.
         usd: All that models and tools cost.
         usd_tools: What tools cost of it.
         started: Calls of tools that began.
@@ -92,7 +105,6 @@ class Played:
     """
 
     outcomes: list[Outcome]
-    deadlines: list[float]
     usd: float
     usd_tools: float
     started: int
@@ -122,7 +134,6 @@ class Scene:
         world: What tools do.
         fleet: All servers.
         http: A client that reaches them.
-        tools: The tools as plain functions, without the one that makes estimates.
         seed: Of the run.
     """
 
@@ -131,11 +142,16 @@ class Scene:
         made = programs(setting.agents * setting.each, seed, setting.habits)
         self.serving = _serving(setting, made)
         self.programs = [_limited(program, self.serving) for program in made]
+        self._by_id = {program.id: program for program in self.programs}
         self.world = World()
         script = Script(self.programs, SKILLS)
         self.fleet = Fleet(self.serving, setting.replicas, script, balance)
         self.http = _http.client(transport=self.fleet)
-        self.tools: Mapping[str, Tool] = agent_world.tools(self.world)
+        self._tools: Mapping[str, Tool] = agent_world.tools(self.world)
+
+    def tools(self, program: Program) -> Mapping[str, Tool]:
+        """The tools of a program as plain functions, without the one that makes estimates."""
+        return self._tools
 
     async def play(self, row: Row) -> Played:
         """All agents, driven in one way."""
@@ -151,10 +167,8 @@ class Scene:
 
     def _played(self, outcomes: list[Outcome], cpu: float) -> Played:
         bills, count = self.fleet.bills, len(self.programs)
-        deadlines = {program.id: program.deadline for program in self.programs}
         return Played(
-            outcomes,
-            [deadlines[outcome.id] for outcome in outcomes],
+            [self._billed(outcome) for outcome in outcomes],
             float(usd(bills) + self.world.usd),
             float(self.world.usd),
             self.world.started,
@@ -165,6 +179,11 @@ class Scene:
             cpu,
             sum(critical(program, self.serving) for program in self.programs) / count,
         )
+
+    def _billed(self, outcome: Outcome) -> Outcome:
+        mine = [bill for bill in self.fleet.bills if bill.owner == outcome.id]
+        tools = agent_world.usd(self._by_id[outcome.id])
+        return replace(outcome, usd=float(usd(mine)) + tools)
 
     async def _life(self, agent: int, drive: Drive) -> list[Outcome]:
         await asyncio.sleep(Random(f"{self.seed} {agent}").uniform(0.0, self.setting.window))
@@ -181,11 +200,10 @@ async def _outcome(program: Program, drive: Drive) -> Outcome:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
     took = loop.time() - began
-    late = took >= program.deadline
     right = answer.strip() == program.answer.strip()
     if not right and not why:
         why = f"said {answer[:80]!r}"
-    return Outcome(program.id, program.kind, took, right, late, why)
+    return Outcome(program.id, program.kind, took, right, program.deadline, 0.0, program.usd, why)
 
 
 def _serving(setting: Setting, made: Sequence[Program]) -> Serving:

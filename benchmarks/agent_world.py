@@ -183,6 +183,11 @@ def price(tool: str) -> str:
     return USD[CLASSES[tool]] if tool in CLASSES else "0"
 
 
+def usd(program: Program) -> float:
+    """What the calls of a program cost."""
+    return sum(float(price(step.tool)) for step in program.steps)
+
+
 def keys(program: Program) -> list[str]:
     """The calls of a program, but for estimates, which are no tool's work."""
     pairs = zip(program.steps, program.arguments, strict=True)
