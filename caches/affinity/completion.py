@@ -180,7 +180,7 @@ class EarliestCompletion:
             and (allowed is None or replica in allowed)
             and replica.able
             and _accepts(replica, now)
-            and (fits(job, replica, fleet) or (home is None and _spares(replica, now)))
+            and (fits(job, replica, fleet) or (home is None and _spares(job, replica, fleet, now)))
         ]
 
 
@@ -239,9 +239,13 @@ class _Pace:
         return self.decode(running) * (1.0 if 1 / UNLIKE < ratio < UNLIKE else ratio)
 
 
-def _spares(replica: Replica, now: float) -> bool:
-    """Whether a replica has time to compute again what is pushed out by one session more."""
-    return replica.prompts.share(now) < SPARE
+def _spares(job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
+    """Whether a replica has time to compute again what a session pushes out for want of room.
+
+    That is about as much as it brings.
+    """
+    brings = job.prompt.tokens - fleet.cached(job, replica)
+    return replica.prompts.share(now, brings * replica.rates.prefill_seconds) < SPARE
 
 
 def _accepts(replica: Replica, now: float) -> bool:

@@ -47,9 +47,8 @@ class Busy:
 
     def note(self, seconds: float, now: float) -> None:
         """So many seconds of it have come."""
-        self._share = self.share(now) + seconds / LATELY
-        self._at = now
+        self._share, self._at = self.share(now, seconds), now
 
-    def share(self, now: float) -> float:
-        """The share; above 1 if more has come than there is time for."""
-        return self._share * math.exp((self._at - now) / LATELY)
+    def share(self, now: float, more: float = 0.0) -> float:
+        """The share, with so many seconds more; above 1 if there is no time for all of it."""
+        return self._share * math.exp((self._at - now) / LATELY) + more / LATELY
