@@ -67,6 +67,17 @@ def peers(base: Case, seeds: int, python: Path) -> tuple[dict[str, list[Played]]
     return rows, left_out
 
 
+def sessions(base: Case, seeds: int, jobs: int) -> report.Runs:
+    """Recorded sessions, by hand and by agentflow, without what cannot matter for them."""
+    rows = (HAND, STICKY, OURS, *(WITHOUT[name] for name in ("partial", "speculation", "affinity")))
+    runs = by_row(base, rows, seeds, jobs)
+    print(
+        "\nrecorded sessions; the customer's time is left out, nothing is planned or estimated\n\n"
+        f"{report.rows(runs)}\n\n{report.failures(runs)}"
+    )
+    return runs
+
+
 def told(base: Case, runs: report.Runs, left_out: Sequence[str]) -> None:
     """Print the tables of the main setting."""
     ours = runs[OURS]
@@ -91,7 +102,9 @@ def others(base: Case, seeds: int, jobs: int) -> None:
         runs = by_row(replace(base, **changes), (HAND, OURS), seeds, jobs)  # type: ignore[arg-type]
         hand, ours = (report.Figures.of(runs[row]) for row in (HAND, OURS))
         success = f"{hand.success:.0%} to {ours.success:.0%}"
-        lines.append((name, hand.mean, ours.mean, hand.mean / ours.mean, ours.usd / hand.usd, success))
+        lines.append(
+            (name, hand.mean, ours.mean, hand.mean / ours.mean, ours.usd / hand.usd, success)
+        )
     headings = ("other settings", "by hand, s", "agentflow, s", "x faster", "x dollars", "success")
     print("\n" + harness.table(headings, lines))
 
@@ -99,6 +112,7 @@ def others(base: Case, seeds: int, jobs: int) -> None:
 def options() -> argparse.Namespace:
     """The command line."""
     made = harness.parser((__doc__ or "").partition("\n")[0])
+    made.add_argument("--sessions", type=Path, help="recorded sessions to be played as well")
     made.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"))
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     made.add_argument("--seeds", type=int, default=SEEDS, help="runs of each row")
@@ -118,7 +132,12 @@ def main() -> None:
     if not given.quick:
         others(base, seeds, given.jobs)
     made: list[Goal] = report.goals(runs)
-    harness.report("agent", report.results(runs), made, given.json)
+    found = report.results(runs)
+    if given.sessions is not None:
+        played_back = sessions(replace(base, sessions=str(given.sessions)), seeds, given.jobs)
+        found["sessions"] = report.results(played_back)
+        made += report.goals(played_back, "sessions: ")
+    harness.report("agent", found, made, given.json)
 
 
 if __name__ == "__main__":

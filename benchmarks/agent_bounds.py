@@ -11,9 +11,10 @@ import json
 from decimal import Decimal
 from random import Random
 
-import agent_world as world
+import agent_world
 from agent_fleet import HOSTED, PRICES, SKILLS
 from agent_programs import Program, result
+from agent_recorded import Recorded
 
 from agentflow.testing import Serving
 from agentflow.testing.tokens import tokens
@@ -63,7 +64,7 @@ def usd_by_hand(program: Program) -> float:
         written = thought + sum(_written(program, number) for number in calls)
         usd += price.cost(prompt, written, prompt // 2)
         prompt += written + sum(_observed(program, number) for number in calls)
-        usd += sum(Decimal(world.price(program.steps[number].tool)) for number in calls)
+        usd += sum(Decimal(price_of(program, number)) for number in calls)
     usd += price.cost(prompt, len(tokens(program.answer)), prompt // 2)
     return float(usd) + 0.0008 * sum(step.tool == "estimate" for step in program.steps)
 
@@ -75,10 +76,17 @@ def distinct(program: Program) -> int:
     return written + sum(program.thoughts) // 2 + len(tokens(program.answer))
 
 
+def price_of(program: Program, number: int) -> str:
+    """USD of a call."""
+    if isinstance(program, Recorded):
+        return program.price(number)
+    return agent_world.price(program.steps[number].tool)
+
+
 def _turns(program: Program) -> list[tuple[int, list[int]]]:
     """The turns of a loop: tokens that are thought, and the calls."""
     done: set[int] = set()
-    turns = []
+    turns: list[tuple[int, list[int]]] = []
     while len(done) < len(program.steps):
         thought, most = program.turn(len(turns))
         calls = program.ready(done, done)[:most]
@@ -92,15 +100,19 @@ def _written(program: Program, number: int) -> int:
 
 
 def _observed(program: Program, number: int) -> int:
+    if isinstance(program, Recorded):
+        return len(tokens(program.results[number]))
     step, given = program.steps[number], program.arguments[number]
     return len(tokens(json.dumps(result(step.tool, given))))
 
 
 def _takes(program: Program, number: int) -> float:
     """Seconds of a call; of an estimate, those of the first sample that is right."""
+    if isinstance(program, Recorded):
+        return program.takes(number)
     step, given = program.steps[number], program.arguments[number]
     if step.tool != "estimate":
-        return world.seconds(step.tool, given)
+        return agent_world.seconds(step.tool, given)
     serving, random = HOSTED[ESTIMATE][0], Random(program.id)
     at, sample = 0.0, 0
     while True:

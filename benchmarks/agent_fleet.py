@@ -9,7 +9,7 @@ where the fewest are under way or where its session's hash says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +22,7 @@ from agent_model import Script, Skill
 
 from agentflow.budgets.prices import Price, Prices
 from agentflow.budgets.pte import prefill_equivalents
-from agentflow.testing import ModelledReplica, Reply, Serving
+from agentflow.testing import ModelledReplica, Serving
 from agentflow.testing.answering import Given, Service
 from agentflow.testing.chat import Exchange
 
@@ -133,7 +133,9 @@ class Fleet:
         self._balance = balance
         self._under_way: Counter[str] = Counter(dict.fromkeys(self.replicas, 0))
         self._turn = 0
-        self._transports = {n: r.transport() for n, r in [*self.replicas.items(), *self.hosted.items()]}
+        self._transports = {
+            n: r.transport() for n, r in [*self.replicas.items(), *self.hosted.items()]
+        }
 
     @property
     def urls(self) -> list[str]:
@@ -227,4 +229,3 @@ def serving(memory: float, distinct: int, count: int, longest: int) -> Serving:
 def usd(bills: list[Bill]) -> Decimal:
     """What all requests cost."""
     return sum((bill.usd for bill in bills), Decimal(0))
-

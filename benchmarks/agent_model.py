@@ -9,6 +9,7 @@ an estimate. An answer is given only if every result stands in the conversation 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -89,8 +90,8 @@ class Skill:
 
     def passes(self, page: str, model: str, number: int) -> bool:
         """Whether its n-th sample is right."""
-        hard = Random(f"hard {page}").gauss(0.0, 1.0) * self.COMMON**0.5
-        luck = Random(f"luck {page} {model} {number}").gauss(0.0, 1.0) * (1 - self.COMMON) ** 0.5
+        hard = Random(f"hard {page}").gauss(0.0, 1.0) * math.sqrt(self.COMMON)
+        luck = Random(f"luck {page} {model} {number}").gauss(0.0, 1.0) * math.sqrt(1 - self.COMMON)
         return hard + luck < self._level
 
     def words(self, random: Random) -> int:
@@ -179,4 +180,3 @@ def _join(program: Program, shown: str) -> Reply:
     if any(program.steps[number].judged for number in program.foreseen(done)):
         return Reply("Replan: the results say where to look further.")
     return Reply(f"Answer: {NOT_FOUND}")
-

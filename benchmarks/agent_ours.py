@@ -15,12 +15,13 @@ from typing import Any
 from agent_bounds import ESTIMATE
 from agent_fleet import HOSTED, HOSTED_URL, MODEL, PRICES, PROXY
 from agent_hand import ASKED, MOST, ROUNDS, TRIES, Estimate
-from agent_past import teach
+from agent_past import teach_calls, teach_samples
 from agent_programs import Program
+from agent_recorded import ASK, Recorded
 from agent_scene import Drive, Scene
 from agent_world import EFFECTS, price
 
-from agentflow import Budget, Engine, Estimates, Pool, Speculation, Stream, Task, llm, tool
+from agentflow import Budget, Engine, Estimates, Pool, Speculation, Stream, Task, llm, said, tool
 from agentflow.caches.speculation.predictor import Predictor
 from agentflow.executor.affinity.replica import ReplicaSpec
 from agentflow.executor.models.client import OpenAIBackend
@@ -51,7 +52,9 @@ async def engine(scene: Scene, its: Mechanisms) -> AsyncIterator[Drive]:
         else:
             model = OpenAIBackend(PROXY, MODEL, http=scene.http, prices=PRICES)
         source, estimates = Predictor(), Estimates()
-        teach(source, estimates, scene)
+        if its.speculation:
+            teach_calls(source, scene)
+        teach_samples(estimates, scene)
         made = await stack.enter_async_context(
             Engine(
                 tools=_tools(scene, its),
@@ -70,8 +73,9 @@ async def engine(scene: Scene, its: Mechanisms) -> AsyncIterator[Drive]:
             task = Task(
                 program.question,
                 strategy="plan" if planned else "react",
-                budget=Budget(usd=str(program.usd), deadline=program.deadline),
+                budget=Budget(usd=str(program.usd), deadline=program.deadline + program.waits),
                 rounds=None if planned else ROUNDS,
+                tools=_recorded(scene, program) if isinstance(program, Recorded) else None,
                 max_tokens=MOST,
             )
             answer: str = await made.run(task)
@@ -95,12 +99,29 @@ def _hosted(scene: Scene, name: str) -> OpenAIBackend:
 
 def _tools(scene: Scene, its: Mechanisms) -> list[Any]:
     """The same tools, with what they do declared."""
+    if scene.setting.sessions is not None:
+        return []
     made = [
         tool(usd=price(name), **EFFECTS[name])(function)
         for name, function in scene.tools(scene.programs[0]).items()
         if name != "run"
     ]
     return [*made, _sandbox(scene), _estimate(its.allocation)]
+
+
+def _recorded(scene: Scene, program: Recorded) -> list[Any]:
+    """The tools of a recorded session; what the customer says is heard."""
+    functions = dict(scene.tools(program))
+    ask = functions.pop(ASK)
+
+    async def ask_customer(text: str) -> str:
+        answer: str = await ask(text)
+        said(answer)
+        return answer
+
+    ask_customer.__doc__ = ask.__doc__
+    made = [tool(name=n, **program.effects(n))(function) for n, function in functions.items()]
+    return [*made, tool(**program.effects(ASK))(ask_customer)]
 
 
 def _sandbox(scene: Scene) -> Any:
@@ -118,9 +139,9 @@ def _estimate(allocated: bool) -> Any:
 
     estimate.__doc__ = ASKED
     if allocated:
-        return llm(
-            model=list(HOSTED), samples=(1, 2, 4), check=_passes, max_tokens=512, repairs=0
-        )(estimate)
+        return llm(model=list(HOSTED), samples=(1, 2, 4), check=_passes, max_tokens=512, repairs=0)(
+            estimate
+        )
     return llm(model=ESTIMATE, check=_passes, max_tokens=512, repairs=TRIES - 1)(estimate)
 
 

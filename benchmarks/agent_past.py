@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from agent_fleet import HOSTED, SKILLS
 from agent_programs import Program, programs, result
+from agent_recorded import past
+from sessions import Said, Session, Turn
 
 from agentflow.budgets.estimates import Estimates, Outcome
 from agentflow.caches.speculation.candidates import CandidateSource
@@ -18,14 +20,25 @@ if TYPE_CHECKING:
 EARLIER = 100
 """Programs that were done before, none of those that are measured."""
 
+LESS = 3
+"""Of so many recorded sessions of the past one is learnt from."""
+
 WORKFLOW = "task"
 """The name under which tasks' calls are learnt."""
 
 
-def teach(source: CandidateSource, estimates: Estimates, scene: Scene) -> None:
-    """Let an engine's memory have the past."""
+def teach_calls(source: CandidateSource, scene: Scene) -> None:
+    """Let a predictor have the calls of the past."""
+    if scene.setting.sessions is not None:
+        for session in past(scene.setting.sessions, scene.seed)[::LESS]:
+            _session(source, session)
+        return
     for program in programs(EARLIER, scene.seed + 1_000_000, scene.setting.habits):
         _calls(source, program)
+
+
+def teach_samples(estimates: Estimates, scene: Scene) -> None:
+    """Let estimates have the samples of the past."""
     for number in range(EARLIER):
         _samples(estimates, f"p-earlier {scene.seed} {number}")
 
@@ -41,6 +54,18 @@ def _calls(source: CandidateSource, program: Program) -> None:
         source.learn(trail)
     trail.said(program.answer, by="model")
     source.learn(trail)
+    source.close(trail)
+
+
+def _session(source: CandidateSource, session: Session) -> None:
+    trail = Trail(WORKFLOW)
+    for step in session.steps:
+        for call in step.calls if isinstance(step, Turn) else ():
+            trail.called(call.tool, call.arguments, call.result, changes=call.changes)
+            source.learn(trail)
+        if isinstance(step, Said | Turn) and step.text:
+            trail.said(step.text, by="user" if isinstance(step, Said) else "model")
+            source.learn(trail)
     source.close(trail)
 
 

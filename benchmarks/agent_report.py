@@ -135,8 +135,8 @@ def _why(why: str) -> str:
     return why[:60] or "over budget or late"
 
 
-def goals(runs: Runs) -> list[Goal]:
-    """The limits that agentflow sets itself."""
+def goals(runs: Runs, named: str = "") -> list[Goal]:
+    """The limits that agentflow sets itself; of recorded sessions that no mechanism harms."""
     hand, ours = Figures.of(runs[HAND]), Figures.of(runs[OURS])
     _, wrong = answers({name: runs[name] for name in (HAND, OURS)})
     made = [
@@ -144,13 +144,14 @@ def goals(runs: Runs) -> list[Goal]:
         Goal("dollars, beside by hand", ours.usd / hand.usd, DEARER, "x"),
         Goal("answers that differ", wrong, 0, ""),
     ]
+    made = [] if named else made
     for mechanism, columns in MEANT.items():
         if WITHOUT[mechanism] not in runs:
             continue
         off = Figures.of(runs[WITHOUT[mechanism]])
         for column in columns:
             value = COLUMNS[column](ours) / COLUMNS[column](off)
-            made.append(Goal(f"{mechanism}: {column}, beside without", value, HARM, "x"))
+            made.append(Goal(f"{named}{mechanism}: {column}, beside without", value, HARM, "x"))
     return made
 
 

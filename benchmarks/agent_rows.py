@@ -47,6 +47,7 @@ class Case:
         agents: How many work at the same time.
         replicas: How many serve them.
         habits: How many calls models of loops make at once; a name in `HABITS`.
+        sessions: A file of recorded sessions that are played instead; empty for none.
     """
 
     row: str
@@ -54,12 +55,14 @@ class Case:
     agents: int = 48
     replicas: int = 3
     habits: str = "recorded"
+    sessions: str = ""
 
     @property
     def setting(self) -> Setting:
         """The agents and what serves them."""
         habits = Habits(HABITS[self.habits])
-        return Setting(agents=self.agents, replicas=self.replicas, habits=habits)
+        path = Path(self.sessions) if self.sessions else None
+        return Setting(self.agents, replicas=self.replicas, habits=habits, sessions=path)
 
 
 def row(name: str) -> tuple[Row, Balance]:

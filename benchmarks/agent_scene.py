@@ -7,15 +7,17 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import agent_world
-from agent_bounds import by_hand, critical, distinct, usd_by_hand
+from agent_bounds import by_hand, critical, distinct, price_of, usd_by_hand
 from agent_fleet import SKILLS, Balance, Fleet, serving, usd
 from agent_model import Script
 from agent_programs import POLICY, Habits, Program, programs
+from agent_recorded import Recorded, recorded
 from agent_world import Tool, World
 
 from agentflow import _http
@@ -42,6 +44,7 @@ class Setting:
         memory: KV of all replicas over the distinct tokens of the conversations at one time.
         window: Seconds within which the agents begin.
         habits: How models of loops make calls.
+        sessions: Recorded sessions that are played instead of programs, or None.
     """
 
     agents: int = 64
@@ -49,7 +52,8 @@ class Setting:
     replicas: int = 4
     memory: float = 0.5
     window: float = 20.0
-    habits: Habits = Habits()
+    habits: Habits = field(default_factory=Habits)
+    sessions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,11 @@ class Scene:
 
     def __init__(self, setting: Setting, balance: Balance, seed: int) -> None:
         self.setting, self.seed = setting, seed
-        made = programs(setting.agents * setting.each, seed, setting.habits)
+        count = setting.agents * setting.each
+        if setting.sessions is None:
+            made = programs(count, seed, setting.habits)
+        else:
+            made = recorded(setting.sessions, count, seed)
         self.serving = _serving(setting, made)
         self.programs = [_limited(program, self.serving) for program in made]
         self._by_id = {program.id: program for program in self.programs}
@@ -151,7 +159,7 @@ class Scene:
 
     def tools(self, program: Program) -> Mapping[str, Tool]:
         """The tools of a program as plain functions, without the one that makes estimates."""
-        return self._tools
+        return program.tools(self.world) if isinstance(program, Recorded) else self._tools
 
     async def play(self, row: Row) -> Played:
         """All agents, driven in one way."""
@@ -182,7 +190,8 @@ class Scene:
 
     def _billed(self, outcome: Outcome) -> Outcome:
         mine = [bill for bill in self.fleet.bills if bill.owner == outcome.id]
-        tools = agent_world.usd(self._by_id[outcome.id])
+        its = self._by_id[outcome.id]
+        tools = sum(float(price_of(its, number)) for number in range(len(its.steps)))
         return replace(outcome, usd=float(usd(mine)) + tools)
 
     async def _life(self, agent: int, drive: Drive) -> list[Outcome]:
@@ -195,11 +204,12 @@ async def _outcome(program: Program, drive: Drive) -> Outcome:
     loop = asyncio.get_running_loop()
     began, answer, why = loop.time(), "", ""
     try:
-        async with asyncio.timeout(program.deadline):
+        async with asyncio.timeout(program.deadline + program.waits):
             answer = await drive(program)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # that it failed is what is measured
         why = f"{type(error).__name__}: {error}"
-    took = loop.time() - began
+    took = loop.time() - began - program.waits
+    took = max(took, 0.0)
     right = answer.strip() == program.answer.strip()
     if not right and not why:
         why = f"said {answer[:80]!r}"
@@ -231,4 +241,3 @@ def play(row: Row, setting: Setting, balance: Balance, seed: int) -> Played:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(run())
-

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from statistics import NormalDist
 from typing import Any
 
 from agent_programs import Program, mark, result
-from replay import LATENCY_MS, USD, latency
+from replay import USD, latency
 from sessions import call_key, chance
 
 CLASSES = {
@@ -79,9 +79,11 @@ class World:
         return self.broken.total() + (self.ended - wanted).total()
 
     @contextmanager
-    def call(self, tool: str, arguments: Callable[[], Mapping[str, Any]]) -> Any:
+    def call(
+        self, tool: str, arguments: Callable[[], Mapping[str, Any]], usd: str | None = None
+    ) -> Iterator[None]:
         """Count a call; its arguments are asked for when it ends."""
-        self._usd[price(tool)] += 1
+        self._usd[price(tool) if usd is None else usd] += 1
         try:
             yield
         except BaseException:
@@ -183,13 +185,7 @@ def price(tool: str) -> str:
     return USD[CLASSES[tool]] if tool in CLASSES else "0"
 
 
-def usd(program: Program) -> float:
-    """What the calls of a program cost."""
-    return sum(float(price(step.tool)) for step in program.steps)
-
-
 def keys(program: Program) -> list[str]:
     """The calls of a program, but for estimates, which are no tool's work."""
     pairs = zip(program.steps, program.arguments, strict=True)
     return [call_key(step.tool, given) for step, given in pairs if step.tool != "estimate"]
-
