@@ -84,7 +84,7 @@ class Conversation:
         self._run = run
         self._node = model.node
         self._keeper: KeepsSessions | None = model.keeper
-        self._name, self._told = name, told
+        self._told = told
         self._prefix = Prefix()
         self.asked = False
         self.foresees = model.warms
