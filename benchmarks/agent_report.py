@@ -128,7 +128,7 @@ def _why(why: str) -> str:
         ("BudgetExceeded", "would not fit into the budget"),
         ("Timeout", "late"),
         ("DeadlineExceeded", "late"),
-        ("said", "without an estimate"),
+        ("said", "could not answer"),
     ):
         if sign in why:
             return name
