@@ -48,8 +48,8 @@ bench: $(VENV)/.core ## measure overhead and planning latency, the short way
 	@$(RUN) benchmarks/overhead.py --quick
 	@$(RUN) benchmarks/planning.py --quick
 
-peers: $(PEERS)/.ready ## install the engines that benchmarks/overhead.py compares with
-	@echo "benchmarks/overhead.py now measures the engines in $(PEERS) too"
+peers: $(PEERS)/.ready ## install the engines that benchmarks compare with
+	@echo "benchmarks/overhead.py and agent.py now measure the engines in $(PEERS) too"
 
 llama: $(LLAMA)/.ready ## build llama.cpp's server and a tiny model for benchmarks/affinity_llama.py
 	@echo "benchmarks/affinity_llama.py now runs with the server in $(LLAMA)"
@@ -80,7 +80,7 @@ $(PEERS)/bin/python:
 $(PEERS)/.ready: pyproject.toml | $(PEERS)/bin/python
 	@echo "installing the peers in $(PEERS) (about 300 MB)"
 	@$(PEERS)/bin/python $(INSTALL) "pip>=25.1"
-	@$(PEERS)/bin/python $(INSTALL) --group peers
+	@$(PEERS)/bin/python $(INSTALL) --group peers --editable .
 	@touch $@
 
 $(LLAMA)/bin/python:

@@ -40,6 +40,9 @@ QUIET = 0.65
 STILL_THERE = 0.8
 """Share of a session that has to be resident, if it is to go on where it has no place."""
 
+SPARE = 0.4
+"""Share of its time that a replica computes prompts, below which sessions need not wait for room."""
+
 CROWD = 0.2
 """Share of a reply's time that each session adds to it which lives, or runs, there as well."""
 
@@ -161,7 +164,10 @@ class EarliestCompletion:
         return next(((r, "home" if r is home else "new") for r in free), None)
 
     def _takers(self, job: Job, fleet: Fleet, now: float, home: Replica | None) -> list[Replica]:
-        """Where a job fits but for its home; where it did not fit before it does not now."""
+        """Where a job fits but for its home; where it did not fit before it does not now.
+
+        One that has no home may go where it does not fit, if prompts take little time there.
+        """
         if self._starving:
             return []
         known = job is not fleet.fresh
@@ -174,7 +180,7 @@ class EarliestCompletion:
             and (allowed is None or replica in allowed)
             and replica.able
             and _accepts(replica, now)
-            and fits(job, replica, fleet)
+            and (fits(job, replica, fleet) or (home is None and _spares(job, replica, fleet, now)))
         ]
 
 
@@ -231,6 +237,15 @@ class _Pace:
         """The same at a replica: another time only where it is clearly another."""
         ratio = replica.rates.decode(TYPICAL) / self.decode(TYPICAL)
         return self.decode(running) * (1.0 if 1 / UNLIKE < ratio < UNLIKE else ratio)
+
+
+def _spares(job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
+    """Whether a replica has time to compute again what a session pushes out for want of room.
+
+    That is about as much as it brings.
+    """
+    brings = job.prompt.tokens - fleet.cached(job, replica)
+    return replica.prompts.share(now, brings * replica.rates.prefill_seconds) < SPARE
 
 
 def _accepts(replica: Replica, now: float) -> bool:

@@ -201,6 +201,7 @@ class Dispatcher:
         if not job.optional:
             session.tokens, session.since = prompt + made, now
             session.service += computed + made
+            session.turns += 1
             kept = made if session.output is None else session.output
             session.output = OUTPUT_MEMORY * kept + (1 - OUTPUT_MEMORY) * made
         stays = job.returns and not job.optional
@@ -232,6 +233,8 @@ class Dispatcher:
     def ended(self, session: str, now: float) -> list[Send]:
         """A session asks nothing more."""
         if (known := self.fleet.sessions.get(session)) is not None:
+            if known.turns and not known.over:
+                self.fleet.returns.ended(known.kind, known.turns)
             known.over = True
             self._settle(known, now)
         return self._look(now)
@@ -295,8 +298,9 @@ class Dispatcher:
         replica.flights[job.number] = Flight(job, now, depth, touched, uncached, ahead)
         replica.beginning += 1
         replica.busy_until = max(now, replica.busy_until) + replica.rates.wait(uncached)
+        replica.prompts.note(uncached * replica.rates.prefill_seconds, now)
         self._sent[job.number] = replica
-        replica.pins.hold(_owner(job), job.prompt, job.output)
+        replica.pins.hold(_owner(job), job.prompt, job.output, job.returns)
         if not job.optional:
             blocks = job.prompt.blocks
             self.fleet.settle(session, replica)
@@ -327,7 +331,7 @@ class Dispatcher:
         owner = _owner(job)
         if not any(_owner(other.job) == owner for other in replica.flights.values()):
             if made is not None and session.home == replica.name:
-                replica.pins.hold(owner, job.prompt, made)
+                replica.pins.hold(owner, job.prompt, made, job.returns)
                 session.pause = None
             else:
                 self.fleet.unpin(replica, owner)
@@ -364,7 +368,7 @@ class Dispatcher:
     def _session(self, job: Job) -> Session:
         sessions = self.fleet.sessions
         if (known := sessions.pop(job.session, None)) is None:
-            known = Session(job.session, job.program, job.tenant)
+            known = Session(job.session, job.program, job.tenant, kind=job.kind)
             while len(sessions) >= FORGET and self._forget_one():
                 pass
         sessions[job.session] = known  # the last to be forgotten

@@ -8,10 +8,11 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from agentflow.caches.affinity.jobs import Job, Pause, Pauses
-from agentflow.caches.affinity.load import NOTHING, OLD, Load
+from agentflow.caches.affinity.load import NOTHING, OLD, Busy, Load
 from agentflow.caches.affinity.prompts import Prompt, alike
 from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
+from agentflow.caches.affinity.returns import Returns
 from agentflow.caches.affinity.shares import Shares
 
 
@@ -61,6 +62,8 @@ class Session:
         keep_until: Until when its place at home is kept for it, though nothing of it runs.
         busy: Its requests that wait or run.
         service: Tokens that were computed for it.
+        kind: What it is about; see `Returns`.
+        turns: Replies that it was given.
         over: It asks nothing more.
     """
 
@@ -78,6 +81,8 @@ class Session:
     keep_until: float = -math.inf
     busy: int = 0
     service: float = 0.0
+    kind: str = ""
+    turns: int = 0
     over: bool = False
 
 
@@ -93,12 +98,13 @@ _EMPTY = Prompt((), 0)
 class Pins:
     """The blocks that live sessions stand on, each counted once however many share it."""
 
-    __slots__ = ("_counts", "_held", "growth")
+    __slots__ = ("_counts", "_held", "growth", "returning")
 
     def __init__(self) -> None:
         self._counts: Counter[Hashable] = Counter()
-        self._held: dict[Hashable, tuple[Prompt, float]] = {}
+        self._held: dict[Hashable, tuple[Prompt, float, bool]] = {}
         self.growth = 0.0  # tokens that the owners write beyond their prompts
+        self.returning = 0  # owners that will be back
 
     def __len__(self) -> int:
         """Blocks that are pinned."""
@@ -112,19 +118,20 @@ class Pins:
         """Whoever pins something."""
         return self._held.keys()
 
-    def held(self, owner: Hashable) -> tuple[Prompt, float]:
-        """On what an owner stands, and the tokens it writes beyond that."""
+    def held(self, owner: Hashable) -> tuple[Prompt, float, bool]:
+        """On what an owner stands, the tokens it writes beyond that, and whether it will be back."""
         return self._held[owner]
 
     def missing(self, prompt: Prompt) -> int:
         """How many blocks of a prompt are not pinned."""
         return len(prompt.blocks) - prompt.within(self._counts)
 
-    def hold(self, owner: Hashable, prompt: Prompt, growth: float) -> None:
-        """An owner stands on this prompt, and will write so many tokens more."""
-        before, written = self._held.get(owner, (_EMPTY, 0.0))
-        self._held[owner] = (prompt, growth)
+    def hold(self, owner: Hashable, prompt: Prompt, growth: float, returns: bool) -> None:
+        """An owner stands on this prompt, writes so many tokens more, and will perhaps be back."""
+        before, written, returned = self._held.get(owner, (_EMPTY, 0.0, False))
+        self._held[owner] = (prompt, growth, returns)
         self.growth += growth - written
+        self.returning += returns - returned
         old = before.blocks
         same = alike(old, prompt.blocks)
         self._count(prompt.blocks[same:], 1)
@@ -135,6 +142,7 @@ class Pins:
         if (held := self._held.pop(owner, None)) is not None:
             self._count(held[0].blocks, -1)
             self.growth -= held[1]
+            self.returning -= held[2]
 
     def _count(self, blocks: Iterable[Hashable], change: int) -> None:
         counts = self._counts
@@ -163,6 +171,7 @@ class Replica:
         beginning: Flights that have given no token.
         homes: Sessions that were served here last.
         busy_until: Until when the prompts that were sent there will probably delay another request.
+        prompts: What share of its time goes into computing prompts.
         page: Tokens that it caches together: of a prompt's end that fills no page, it keeps none.
         others: What others have sent there, as its server told last.
         others_until: Until when that is believed.
@@ -180,6 +189,7 @@ class Replica:
     beginning: int = 0
     homes: int = 0
     busy_until: float = 0.0
+    prompts: Busy = field(default_factory=Busy)
     page: int = 1
     others: Load = NOTHING
     others_until: float = math.inf
@@ -225,6 +235,7 @@ class Fleet:
         shares: What was computed for each tenant.
         pauses: How long sessions stay away of which nobody says so.
         growth: Tokens by which a session grows with each turn, in the mean.
+        returns: Which sessions come back after a reply.
         changed: Names of replicas that may take something since the last look that they could
             not take before.
         fresh: The job that has not been looked at before, or None.
@@ -238,6 +249,7 @@ class Fleet:
         self.shares = Shares()
         self.pauses = Pauses()
         self.growth = GROWTH
+        self.returns = Returns()
         self._turns = 1  # the first guess counts as one
         self.changed: set[str] = set()
         self.fresh: Job | None = None

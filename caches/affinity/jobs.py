@@ -20,6 +20,7 @@ class Job:
         arrived: When it came, on the loop's clock.
         program: When the program it belongs to began.
         tenant: Whose program that is.
+        kind: What the conversation is about; those of a kind are taken to be alike.
         deadline: When the program gives up, or None.
         remaining: Seconds of work that follow it in its program.
         returns: Its program goes on after the reply: the session is away then, and will be back.
@@ -34,6 +35,7 @@ class Job:
     arrived: float
     program: float = -math.inf
     tenant: str = ""
+    kind: str = ""
     deadline: float | None = None
     remaining: float = 0.0
     returns: bool = False

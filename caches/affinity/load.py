@@ -1,7 +1,8 @@
-"""What is at a replica, and what of that others have sent."""
+"""What is at a replica, what of that others have sent, and how much of its time something takes."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 OLD = 15.0
@@ -30,3 +31,24 @@ class Load:
 
 
 NOTHING = Load()
+
+LATELY = 10.0
+"""Seconds after which what was done counts a third."""
+
+
+class Busy:
+    """What share of the time something is done, lately."""
+
+    __slots__ = ("_at", "_share")
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._at = 0.0
+
+    def note(self, seconds: float, now: float) -> None:
+        """So many seconds of it have come."""
+        self._share, self._at = self.share(now, seconds), now
+
+    def share(self, now: float, more: float = 0.0) -> float:
+        """The share, with so many seconds more; above 1 if there is no time for all of it."""
+        return self._share * math.exp((self._at - now) / LATELY) + more / LATELY

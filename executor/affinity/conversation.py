@@ -171,7 +171,9 @@ class Conversation:
     def _tag(self) -> SessionTag:
         run = self._run
         follows = 0.0 if self._keeper is None else work_after(run, self._node)
-        return SessionTag(self.id, run.tenant, run.began, run.deadline, follows, self._place)
+        return SessionTag(
+            self.id, run.tenant, run.began, run.deadline, follows, self._place, self._name
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._run.host.services.spawn(work, f"warming {self.id}")

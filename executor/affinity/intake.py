@@ -90,9 +90,10 @@ class Intake:
             arrived=at,
             program=-math.inf if tag.began is None else tag.began,
             tenant=tag.tenant,
+            kind=tag.kind,
             deadline=tag.deadline,
             remaining=tag.remaining,
-            returns=not optional,
+            returns=not optional and self._dispatcher.fleet.returns.expected(tag.kind),
             optional=optional,
             avoid=avoid,
         )

@@ -30,6 +30,8 @@ class SessionTag:
         deadline: When that program gives up, on the loop's clock, or None.
         remaining: Seconds of work that follow the reply in its program, as far as is known.
         place: What it is called within the run that asks, the same when that runs again.
+        kind: What it is about, such as the name of a prompt: it is learnt of each kind whether
+            conversations go on after a reply.
     """
 
     id: str
@@ -38,6 +40,7 @@ class SessionTag:
     deadline: float | None = None
     remaining: float = 0.0
     place: str = ""
+    kind: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
