@@ -26,7 +26,8 @@ from agentflow.executor.models.base import (
     Usage,
     read_whole,
 )
-from agentflow.executor.models.usage import estimate, prompt_bound
+from agentflow.executor.models.bounds import PromptBounds
+from agentflow.executor.models.usage import estimate
 from agentflow.executor.run import Run
 
 IN_FLIGHT = 16
@@ -79,6 +80,7 @@ class MeteredModel:
         self.used = (0, 0)
         self.asked, self.bound = 0, Decimal(0)
         self._so_far: Callable[[], Usage] | None = None  # of the call under way
+        self._bounds = PromptBounds()
 
     @property
     def name(self) -> str:
@@ -120,7 +122,9 @@ class MeteredModel:
             async with self._paid(request) as stream:
                 yield stream
         elif (recorded := await replies.recorded(request)) is not None:
-            yield RecalledStream(recorded)
+            stream = RecalledStream(recorded)
+            self._bounds.learn(request, stream.usage)
+            yield stream
         else:
             try:
                 async with self._paid(request) as stream, replies.keep(stream, request) as kept:
@@ -133,7 +137,7 @@ class MeteredModel:
     async def _paid(self, request: ChatRequest) -> AsyncIterator[ReplyStream]:
         """A call that is really made: reserved before, settled after."""
         notes = self._run.notes
-        bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
+        bound = Usage(self._bounds.most(request), request.max_tokens, None, estimated=True)
         paid = _Attempts(self, bound, _session(request))
         if notes is not None:
             notes.spent()
@@ -170,6 +174,8 @@ class MeteredModel:
             self._so_far = None
             if stream is not None and _came_early(stream):
                 streams.add(self.name)
+            if stream is not None:
+                self._bounds.learn(request, stream.usage)
             paid.settle(so_far(), began, None if stream is None else _reply(stream))
             if notes is not None:
                 notes.spent()
@@ -201,7 +207,7 @@ class MeteredModel:
             BackendError: The call failed, or gave way to another.
         """
         follows, request = request.max_tokens, replace(request, max_tokens=1)
-        bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
+        bound = Usage(self._bounds.most(request), request.max_tokens, None, estimated=True)
         ledger, model = self._run.ledger, cast("Any", self._model)
         least = max(_total(bound) / SPARE, 2 * _total(bound) + follows)
         if ledger.left.tokens is not None and ledger.left.tokens < least:

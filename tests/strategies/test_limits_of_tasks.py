@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -82,3 +83,14 @@ async def test_a_call_that_does_not_end_meets_the_deadline(lab: Any, strategy: s
     assert asyncio.get_running_loop().time() == 9.0
     assert late.value.unfinished == ("read",) and late.value.pending == (0,)
     stop.set()
+
+
+async def test_a_loop_goes_on_as_long_as_its_prompts_fit_as_they_were_counted(lab: Any) -> None:
+    """By their bytes, of which each would be a token, the last ones would not."""
+    turns = [Call("search", {"query": f"thing {n}", "k": 40}) for n in range(8)]
+    answer = await lab.run(
+        *turns, "All of it.", strategy="react", max_tokens=100, budget=Budget(tokens=24_000)
+    )
+    assert answer == "All of it."
+    last = lab.server.requests[-1].body
+    assert len(json.dumps(last)) > 6_000
