@@ -17,6 +17,7 @@ from agentflow.errors import (
     BackendTimeout,
     BackendUnreachable,
     BadReply,
+    ContextOverflow,
     TruncatedReply,
 )
 from agentflow.executor.models.base import ChatRequest
@@ -302,17 +303,20 @@ async def test_a_status_becomes_an_error_with_the_servers_words(
     assert words in str(error) and str(status) in str(error)
 
 
-@pytest.mark.parametrize("name", ["bad_schema", "ctx_overflow"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("bad_schema", BackendRejected), ("ctx_overflow", ContextOverflow)]
+)
 async def test_recorded_rejections_say_what_the_server_said(
-    wire: Any, backend: Any, transcripts: Any, name: str
+    wire: Any, backend: Any, transcripts: Any, name: str, kind: type
 ) -> None:
     head, _, body = (transcripts / f"llamacpp_error_{name}.txt").read_text().partition("\n")
     wire.fail(int(head.split()[1]), body)
 
     error = await failure_of(backend())
 
-    assert type(error) is BackendRejected
+    assert type(error) is kind
     assert json.loads(body)["error"]["message"] in str(error)
+    assert getattr(error, "window", 8192) == 8192
 
 
 async def test_a_rejection_is_not_repeated(wire: Any, backend: Any) -> None:
