@@ -9,8 +9,8 @@ from agentflow.tools.approval import Answer, Answerer
 from agentflow.tools.policy import UNSET
 
 if TYPE_CHECKING:
+    from agentflow.executor.asking.questions import Questions
     from agentflow.executor.journal.journal import Journal
-    from agentflow.executor.questions import Questions
 
 
 class Answering:
@@ -76,7 +76,7 @@ class Answering:
 
     async def _take(self, run: str, question: str | None, given: Answer) -> None:
         if (journal := self.journal) is not None:
-            from agentflow.executor.answering import answer
+            from agentflow.executor.asking.answering import answer
 
             await journal.durable()
             await journal.ask(answer, journal.store, run, question, given)

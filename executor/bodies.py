@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from agentflow.context import recorder
-from agentflow.executor.bind import bind
-from agentflow.executor.commands import DONE
 from agentflow.executor.recorder import WorkflowRecorder
 from agentflow.executor.run import Body, Run
+from agentflow.executor.state.bind import bind
+from agentflow.executor.state.commands import DONE
 from agentflow.planner.passes import (
     SEGMENT_PASSES,
     fuse_batches,

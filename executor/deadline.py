@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow.budgets.ledger import Ledger
 from agentflow.errors import BudgetExceeded
-from agentflow.executor.calls import BoundCall, Invoke, Site
+from agentflow.executor.calls.bound import BoundCall, Invoke, Site
 from agentflow.executor.models.ratelimit import RateLimiter
 
 

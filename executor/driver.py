@@ -12,8 +12,13 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import (
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.calls.places import Place
+from agentflow.executor.calls.running import Running
+from agentflow.executor.outputs import Outputs, PutBy
+from agentflow.executor.services import Services
+from agentflow.executor.state.commands import (
     DONE,
     Admitted,
     Command,
@@ -31,13 +36,8 @@ from agentflow.executor.commands import (
     Stop,
     Wake,
 )
-from agentflow.executor.gates import Gate
-from agentflow.executor.losses import spares
-from agentflow.executor.outputs import Outputs, PutBy
-from agentflow.executor.places import Place
-from agentflow.executor.running import Running
-from agentflow.executor.services import Services
-from agentflow.executor.state import RunState
+from agentflow.executor.state.losses import spares
+from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import GATHER, Node, Plan, Ref
 from agentflow.tools.effects import Resource
 from agentflow.tools.tool import Tool

@@ -16,7 +16,7 @@ from agentflow.errors import (
     RunPaused,
 )
 from agentflow.executor.allocation import learning
-from agentflow.executor.losses import run_failed, spares
+from agentflow.executor.state.losses import run_failed, spares
 
 if TYPE_CHECKING:
     from agentflow.budgets.ledger import Ledger

@@ -9,8 +9,8 @@ from agentflow.executor.services import Services
 from agentflow.tools.approval import Answerer
 
 if TYPE_CHECKING:
+    from agentflow.executor.asking.questions import Questions
     from agentflow.executor.journal.journal import Journal
-    from agentflow.executor.questions import Questions
     from agentflow.executor.run import Run
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from agentflow.errors import CallCancelled, CallSkipped, HistoryMismatch
-from agentflow.executor.commands import DONE
 from agentflow.executor.run import Run
-from agentflow.executor.state import RunState
+from agentflow.executor.state.commands import DONE
+from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import Plan, Ref
 from agentflow.planner.trace import Trace
 from agentflow.tools.paths import resolve

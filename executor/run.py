@@ -14,13 +14,13 @@ from agentflow.budgets.ledger import Ledger
 from agentflow.context import logged_run, recorder, run_scope
 from agentflow.errors import RunCancelled
 from agentflow.executor.affinity.conversation import Conversations
-from agentflow.executor.answers import Answers
+from agentflow.executor.asking.inquiry import Inquiry
 from agentflow.executor.audience import Audience, Subscriber
+from agentflow.executor.calls.answers import Answers
 from agentflow.executor.deadline import Deadline
 from agentflow.executor.driver import Driver
 from agentflow.executor.ending import Ending
 from agentflow.executor.host import Host
-from agentflow.executor.inquiry import Inquiry
 from agentflow.executor.journal.notes import Notes
 from agentflow.executor.naming import Naming
 from agentflow.executor.partial.records import PartialStats

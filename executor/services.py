@@ -19,19 +19,19 @@ from agentflow.caches.keys import Keys
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.tool_cache import Reused, ToolCache, reusable
 from agentflow.errors import DefinitionError
-from agentflow.executor.calls import BoundCall, bind_call
-from agentflow.executor.gates import Gate
-from agentflow.executor.hedging import Latencies
+from agentflow.executor.calls.bound import BoundCall, bind_call
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.calls.hedging import Latencies
+from agentflow.executor.calls.reuse import Reuse, written
+from agentflow.executor.calls.threads import DaemonThreads
 from agentflow.executor.models.ratelimit import RateLimiter
-from agentflow.executor.reuse import Reuse, written
-from agentflow.executor.threads import DaemonThreads
 from agentflow.executor.watchdog import Watchdog, is_real
 from agentflow.planner.prompting import RESULT_LIMIT
 from agentflow.tools.policy import DEFAULT_LIMIT, Policy
 from agentflow.tools.tool import Tool
 
 if TYPE_CHECKING:
-    from agentflow.executor.answers import Answers
+    from agentflow.executor.calls.answers import Answers
 
 
 KEEP_EVERY = 30.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from agentflow import events
-from agentflow.executor.commands import DONE, FAILED, RUNNING, SKIPPED
-from agentflow.executor.state import RunState
+from agentflow.executor.state.commands import DONE, FAILED, RUNNING, SKIPPED
+from agentflow.executor.state.run_state import RunState
 
 
 class Teller:

@@ -13,7 +13,7 @@ from agentflow.cli.listing import asks_of
 from agentflow.cli.output import print_json
 from agentflow.cli.screen import show
 from agentflow.errors import DefinitionError
-from agentflow.executor.answering import Ask, answer, place, unanswered
+from agentflow.executor.asking.answering import Ask, answer, place, unanswered
 from agentflow.executor.journal.store import JournalStore
 from agentflow.tools.approval import Answer
 

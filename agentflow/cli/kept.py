@@ -12,7 +12,7 @@ from typing import Any
 from agentflow.cli.output import gist
 from agentflow.cli.spans import answered
 from agentflow.errors import JournalError
-from agentflow.executor.answering import Ask
+from agentflow.executor.asking.answering import Ask
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 

@@ -16,7 +16,7 @@ from agentflow.cli.progress import price
 from agentflow.cli.recipe import Recipe, recipe_of
 from agentflow.cli.screen import columns, fit, terminal_width
 from agentflow.errors import DefinitionError
-from agentflow.executor.answering import Ask, handle, place
+from agentflow.executor.asking.answering import Ask, handle, place
 from agentflow.executor.journal.rows import RunRow
 
 DENIED = "what was denied stays so: to be asked again, run it anew"

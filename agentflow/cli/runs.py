@@ -18,7 +18,7 @@ from agentflow.cli.listing import STATES, described, is_ask, table, told
 from agentflow.cli.output import counted, print_json
 from agentflow.cli.screen import show
 from agentflow.errors import DefinitionError
-from agentflow.executor.answering import unanswered
+from agentflow.executor.asking.answering import unanswered
 from agentflow.executor.journal.portable import export
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agentflow.budgets.allocation.situation import Job, Profile
 from agentflow.budgets.prices import FREE, MILLION, Price, Prices
 from agentflow.executor.allocation.trial import MOST
-from agentflow.executor.hedging import ENOUGH
+from agentflow.executor.calls.hedging import ENOUGH
 from agentflow.executor.metering import IN_FLIGHT
 from agentflow.planner.plan import GATHER, Each, Node, Plan
 from agentflow.tools.sampling import Sampling

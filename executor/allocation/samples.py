@@ -14,7 +14,7 @@ from agentflow.executor.allocation.learning import note
 from agentflow.executor.allocation.outlook import Outlook
 from agentflow.executor.allocation.sampled import Sampled, SampledModel
 from agentflow.executor.allocation.trial import Trial, Unjudged, asker, judged
-from agentflow.executor.timers import timed_out
+from agentflow.executor.calls.timers import timed_out
 
 if TYPE_CHECKING:
     from agentflow.executor.run import Run

@@ -13,7 +13,7 @@ from agentflow.budgets.ledger import Amount
 from agentflow.errors import DefinitionError
 from agentflow.executor.allocation.outlook import AT_ONCE, Outlook, job_of
 from agentflow.executor.allocation.trial import Question, Trial
-from agentflow.executor.commands import DONE, RUNNING
+from agentflow.executor.state.commands import DONE, RUNNING
 from agentflow.planner.plan import GATHER
 
 if TYPE_CHECKING:

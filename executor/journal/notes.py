@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.errors import ApprovalDenied, HistoryMismatch
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.calls.bound import BoundCall
 from agentflow.executor.journal.book import UNWRITTEN, Book
 from agentflow.executor.journal.history import Outcome
 from agentflow.executor.journal.replies import Replies
 from agentflow.executor.journal.values import failure_data, failure_of, plain_json
+from agentflow.executor.state.commands import Failed, Finished, Happening, Stopped
 from agentflow.planner.plan import GATHER
 from agentflow.wording import described
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from agentflow.executor.bind import bind
-from agentflow.executor.commands import DONE
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.run import Run
-from agentflow.executor.state import RunState
+from agentflow.executor.state.bind import bind
+from agentflow.executor.state.commands import DONE
+from agentflow.executor.state.run_state import RunState
 from agentflow.planner.builder import renumbered
 from agentflow.planner.plan import Arg, Each, Ref, refs
 from agentflow.tools.arguments import (

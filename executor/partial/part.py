@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agentflow.context import run_scope
-from agentflow.executor.billing import Bill
-from agentflow.executor.calls import BoundCall, ended
+from agentflow.executor.calls.billing import Bill
+from agentflow.executor.calls.bound import BoundCall, ended
 from agentflow.executor.partial.inputs import Inputs
 from agentflow.executor.partial.records import Records
 from agentflow.executor.partial.stage import Stage, Uncommitted
@@ -26,8 +26,8 @@ from agentflow.tools.effects import Resource
 from agentflow.tools.warmup import needed
 
 if TYPE_CHECKING:
+    from agentflow.executor.calls.site import CallSite
     from agentflow.executor.run import Run
-    from agentflow.executor.site import CallSite
 
 _log = structlog.get_logger("agentflow.executor")
 

@@ -8,17 +8,17 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.tool_cache import Ask
-from agentflow.executor.calls import BoundCall
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.site import CallSite
 from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.partial.records import PartialStats, Records
-from agentflow.executor.site import CallSite
-from agentflow.executor.state import RunState
+from agentflow.executor.state.run_state import RunState
 from agentflow.tools.tool import Tool
 
 if TYPE_CHECKING:
+    from agentflow.executor.calls.running import Running
     from agentflow.executor.driver import Driver
     from agentflow.executor.run import Run
-    from agentflow.executor.running import Running
 
 
 class Parts:

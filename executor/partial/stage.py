@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context, logged_node, run_scope
 from agentflow.errors import WorkflowError
-from agentflow.executor.uncertain import NoRun
+from agentflow.executor.calls.uncertain import NoRun
 
 if TYPE_CHECKING:
+    from agentflow.executor.calls.site import CallSite
     from agentflow.executor.run import Run
-    from agentflow.executor.site import CallSite
 
 
 class Stage:

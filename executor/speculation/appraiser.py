@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.speculation.policy import origins_in
 from agentflow.caches.speculation.values import Recent
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.reuse import Reuse
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.reuse import Reuse
 from agentflow.executor.services import Services
 from agentflow.executor.speculation.guesses import Prospect, Wish
 from agentflow.tools.policy import Policy

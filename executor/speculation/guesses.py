@@ -11,10 +11,10 @@ from typing import Any
 
 from agentflow.caches.tool_cache import Found
 from agentflow.context import Context
-from agentflow.executor.billing import Advance
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.reuse import Asked
-from agentflow.executor.uncertain import NoRun
+from agentflow.executor.calls.billing import Advance
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.reuse import Asked
+from agentflow.executor.calls.uncertain import NoRun
 from agentflow.tools.policy import Policy
 
 

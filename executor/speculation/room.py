@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.errors import BudgetExceeded
-from agentflow.executor.billing import Advance
+from agentflow.executor.calls.billing import Advance
 from agentflow.executor.services import Services
 from agentflow.executor.speculation.guesses import Guess
 

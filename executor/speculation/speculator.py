@@ -25,16 +25,16 @@ from agentflow.caches.speculation.trail import Trail
 from agentflow.caches.speculation.values import Recent
 from agentflow.caches.tool_cache import Ask, Found
 from agentflow.context import run_scope
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import RUNNING
-from agentflow.executor.reuse import Reuse
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.reuse import Reuse
+from agentflow.executor.calls.uncertain import Refused
 from agentflow.executor.services import Services
 from agentflow.executor.speculation.appraiser import Appraiser
 from agentflow.executor.speculation.guesses import Guess, Prospect, Unasked, Why, Wish
 from agentflow.executor.speculation.records import Records
 from agentflow.executor.speculation.room import Room
 from agentflow.executor.speculation.supposing import Supposing
-from agentflow.executor.uncertain import Refused
+from agentflow.executor.state.commands import RUNNING
 from agentflow.tools.values import plain
 from agentflow.wording import described
 

@@ -13,10 +13,10 @@ from itertools import islice
 from typing import Any
 
 from agentflow.caches.speculation.foresight import Foresight
-from agentflow.executor.bind import bind_arguments
-from agentflow.executor.commands import DONE, PARKED, RUNNING, SKIPPED, WAITING
 from agentflow.executor.speculation.guesses import Guess, Wish
-from agentflow.executor.state import RunState
+from agentflow.executor.state.bind import bind_arguments
+from agentflow.executor.state.commands import DONE, PARKED, RUNNING, SKIPPED, WAITING
+from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import Node
 from agentflow.tools.paths import resolve
 from agentflow.tools.tool import Tool

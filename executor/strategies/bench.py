@@ -11,8 +11,6 @@ from agentflow import events
 from agentflow.clock import now
 from agentflow.errors import AnswerInvalid, CallSkipped, ModelRefusal
 from agentflow.executor.affinity.conversation import Conversation
-from agentflow.executor.bind import bind
-from agentflow.executor.commands import DONE
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import (
     ChatRequest,
@@ -28,7 +26,9 @@ from agentflow.executor.partial.part import Part, Why
 from agentflow.executor.run import Run
 from agentflow.executor.sessions.dialogue import Dialogue
 from agentflow.executor.sessions.state import SessionState
-from agentflow.executor.state import RunState
+from agentflow.executor.state.bind import bind
+from agentflow.executor.state.commands import DONE
+from agentflow.executor.state.run_state import RunState
 from agentflow.executor.strategies.remaining import Remaining
 from agentflow.planner.builder import Builder, effect_of
 from agentflow.planner.plan import Each, Node, Ref

@@ -14,7 +14,6 @@ from itertools import takewhile
 from typing import Any
 
 from agentflow.errors import AnswerInvalid
-from agentflow.executor.bind import bind
 from agentflow.executor.models.base import (
     CallRequest,
     ChatRequest,
@@ -26,6 +25,7 @@ from agentflow.executor.models.base import (
 from agentflow.executor.run import Run
 from agentflow.executor.sessions.dialogue import Dialogue
 from agentflow.executor.sessions.state import Passing, SessionState
+from agentflow.executor.state.bind import bind
 from agentflow.executor.strategies.bench import Workbench, usable
 from agentflow.executor.strategies.streamed import (
     PlanStream,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentflow import Answer, Engine
-from agentflow.executor.answering import answer
+from agentflow.executor.asking.answering import answer
 from agentflow.executor.journal.rows import Batch, RunRow
 from agentflow.executor.journal.store import JournalStore
 from agentflow.testing.clock import run_virtual

@@ -10,7 +10,7 @@ import pytest
 
 from agentflow import Answer, Engine, gather, tool, workflow
 from agentflow.errors import DefinitionError, JournalError, RunFailed, RunPaused
-from agentflow.executor.answering import answer, unanswered
+from agentflow.executor.asking.answering import answer, unanswered
 from agentflow.executor.journal.store import JournalStore
 from agentflow.testing.clock import run_virtual
 from tests.durable.conftest import Desk, rows

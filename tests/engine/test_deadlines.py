@@ -10,7 +10,7 @@ import pytest
 from agentflow import Budget, Context, Engine, Plan, gather, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import BackendBusy, BudgetExceeded, DeadlineExceeded, RunFailed
-from agentflow.executor.hedging import ENOUGH, EVERY
+from agentflow.executor.calls.hedging import ENOUGH, EVERY
 from agentflow.planner.plan import Node
 from agentflow.tools.tool import Tool
 

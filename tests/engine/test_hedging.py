@@ -13,7 +13,7 @@ from agentflow import Budget, Engine, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import CallTimeout, DefinitionError, RunCancelled, RunFailed
 from agentflow.events import Event, NodeEmitted, NodeHedged
-from agentflow.executor.hedging import ENOUGH, LONGER
+from agentflow.executor.calls.hedging import ENOUGH, LONGER
 from agentflow.executor.run import Run
 from agentflow.testing import Timeline
 from agentflow.tools.policy import DEFAULT

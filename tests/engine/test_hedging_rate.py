@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agentflow.executor.gates import Gate
-from agentflow.executor.hedging import ENOUGH, WINDOW, Hedge, Latencies
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.calls.hedging import ENOUGH, WINDOW, Hedge, Latencies
 from agentflow.executor.speculation.guesses import Unasked
 from agentflow.tools.policy import DEFAULT
 

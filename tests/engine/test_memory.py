@@ -17,9 +17,9 @@ from agentflow import Budget, Caching, Engine, Limits, _http, llm, tool, workflo
 from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.tool_cache import ToolCache
 from agentflow.errors import RunError
-from agentflow.executor import hedging
 from agentflow.executor.affinity.pool import Pool
 from agentflow.executor.affinity.replica import ReplicaSpec
+from agentflow.executor.calls import hedging
 from agentflow.executor.models.client import OpenAIBackend
 from agentflow.executor.run import Run
 from agentflow.executor.services import Services

@@ -13,7 +13,7 @@ from agentflow import Context, Engine, Limits, Plan, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import CallTimeout, RunFailed
 from agentflow.events import Event, NodeEmitted
-from agentflow.executor.threads import DaemonThreads
+from agentflow.executor.calls.threads import DaemonThreads
 from agentflow.planner.plan import Node, Ref
 from agentflow.testing import VirtualLoop
 

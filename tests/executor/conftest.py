@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentflow.executor.commands import (
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.commands import (
     Admitted,
     Command,
     Dropped,
@@ -26,8 +27,7 @@ from agentflow.executor.commands import (
     Stopped,
     Wake,
 )
-from agentflow.executor.gates import Gate
-from agentflow.executor.state import RunState
+from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import Node, Plan
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentflow.errors import CallCancelled, DependencyFailed
-from agentflow.executor.bind import bind_arguments
-from agentflow.executor.gates import Gate
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.bind import bind_arguments
 from agentflow.planner.plan import ALL, GATHER, Arg, Each, Join, Node, Ref
 
 if TYPE_CHECKING:

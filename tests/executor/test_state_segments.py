@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agentflow.executor.bind import bind_arguments
+from agentflow.executor.state.bind import bind_arguments
 from agentflow.planner.plan import GATHER, Each, Join, Node, Plan, Ref
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from agentflow.errors import (
     RunFailed,
     RunPaused,
 )
-from agentflow.executor.answering import answer, unanswered
+from agentflow.executor.asking.answering import answer, unanswered
 from agentflow.executor.journal.store import JournalStore
 from agentflow.executor.run import Run
 

@@ -12,7 +12,7 @@ from agentflow import Budget, Engine, tool, workflow
 from agentflow.clock import now
 from agentflow.errors import BudgetExceeded, DeadlineExceeded, RunCancelled, RunFailed, RunPaused
 from agentflow.events import Event, NodeHedged, NodeRetrying, RunFinished
-from agentflow.executor.hedging import ENOUGH
+from agentflow.executor.calls.hedging import ENOUGH
 from agentflow.executor.run import Run
 
 PATIENCE = 3.0

@@ -14,8 +14,8 @@ from agentflow.errors import (
     PathError,
     RunFailed,
 )
-from agentflow.executor.commands import CANCELLED, FAILED, SKIPPED, Status
-from agentflow.executor.schedule import End
+from agentflow.executor.state.commands import CANCELLED, FAILED, SKIPPED, Status
+from agentflow.executor.state.schedule import End
 from agentflow.planner.plan import GATHER, Join
 from agentflow.wording import described, root_cause
 

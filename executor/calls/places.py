@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agentflow.executor.gates import Gate
+from agentflow.executor.calls.gates import Gate
 
 
 class Place:

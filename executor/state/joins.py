@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agentflow.executor.bind import Values, bind
-from agentflow.executor.commands import DONE, FAILED, Status
+from agentflow.executor.state.bind import Values, bind
+from agentflow.executor.state.commands import DONE, FAILED, Status
 from agentflow.planner.plan import ALL, JOIN_ALL, Arg, Each, Join, Node, Ref, refs
 from agentflow.tools.paths import resolve
 from agentflow.tools.values import Outcome

@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 
 from agentflow.errors import CallCancelled, CallTimeout
-from agentflow.executor.answers import Answers
-from agentflow.executor.calls import BoundCall, Watched
-from agentflow.executor.commands import Failed, Happening, Stopped
+from agentflow.executor.calls.answers import Answers
+from agentflow.executor.calls.bound import BoundCall, Watched
+from agentflow.executor.calls.site import CallSite
+from agentflow.executor.calls.timers import Timers, timed_out
 from agentflow.executor.services import Services
-from agentflow.executor.site import CallSite
-from agentflow.executor.state import RunState
-from agentflow.executor.timers import Timers, timed_out
+from agentflow.executor.state.commands import Failed, Happening, Stopped
+from agentflow.executor.state.run_state import RunState
 
 
 class Attempt(CallSite, Watched):

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from agentflow.errors import CallCancelled
-from agentflow.executor.commands import (
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.commands import (
     CANCELLED,
     DONE,
     PARKED,
@@ -29,7 +30,6 @@ from agentflow.executor.commands import (
     Stop,
     Wake,
 )
-from agentflow.executor.gates import Gate
 from agentflow.planner.plan import Node
 
 End: TypeAlias = tuple[Status, Any]

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
-from agentflow.executor.accounts import Accounts
-from agentflow.executor.commands import DONE, RUNNING, Command, Extended
-from agentflow.executor.gates import Gate
-from agentflow.executor.joins import Fanning, Gathering, gathering, streamed
-from agentflow.executor.losses import out_of_reach
-from agentflow.executor.schedule import End
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.accounts import Accounts
+from agentflow.executor.state.commands import DONE, RUNNING, Command, Extended
+from agentflow.executor.state.joins import Fanning, Gathering, gathering, streamed
+from agentflow.executor.state.losses import out_of_reach
+from agentflow.executor.state.schedule import End
 from agentflow.planner.plan import GATHER, Node, Plan
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow.errors import CallCancelled
-from agentflow.executor.bind import Element
-from agentflow.executor.commands import (
+from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.bind import Element
+from agentflow.executor.state.commands import (
     CANCELLED,
     DONE,
     FAILED,
@@ -30,21 +31,20 @@ from agentflow.executor.commands import (
     Known,
     Stopped,
 )
-from agentflow.executor.gates import Gate
-from agentflow.executor.growth import Growth
-from agentflow.executor.joins import (
+from agentflow.executor.state.growth import Growth
+from agentflow.executor.state.joins import (
     Fanning,
     Gathering,
     common_length,
     expand,
 )
-from agentflow.executor.losses import (
+from agentflow.executor.state.losses import (
     cannot_begin,
     guard_was_false,
     needs_lost,
     too_few_elements,
 )
-from agentflow.executor.schedule import End
+from agentflow.executor.state.schedule import End
 from agentflow.planner.order import EffectOrder
 from agentflow.planner.plan import ALL, Each, Node, Ref
 from agentflow.tools.effects import Resource

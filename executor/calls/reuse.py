@@ -10,7 +10,7 @@ from typing import Any
 from agentflow.caches.caching import Scope
 from agentflow.caches.tool_cache import Ask, ToolCache
 from agentflow.errors import ArgumentError, DefinitionError
-from agentflow.executor.calls import BoundCall
+from agentflow.executor.calls.bound import BoundCall
 from agentflow.tools.effects import Resource
 from agentflow.tools.tool import Tool
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentflow.errors import ApprovalDenied, CallInDoubt
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import Finished, Happening
-from agentflow.executor.questions import Questions
-from agentflow.executor.site import CallSite
+from agentflow.executor.asking.questions import Questions
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.site import CallSite
+from agentflow.executor.state.commands import Finished, Happening
 from agentflow.planner.printer import print_value
 from agentflow.redaction import redact
 from agentflow.tools.approval import Answer, Kind, Question, reason

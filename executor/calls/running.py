@@ -14,21 +14,21 @@ from agentflow.caches.failures import Remembered
 from agentflow.caches.tool_cache import Found
 from agentflow.context import logged_node
 from agentflow.executor.afterwards import Afterwards
-from agentflow.executor.billing import Bill
-from agentflow.executor.bind import bind_arguments
-from agentflow.executor.calls import BoundCall, may_write
-from agentflow.executor.commands import Failed, Finished, Happening, Known
+from agentflow.executor.asking.inquiry import Inquiry
+from agentflow.executor.calls.billing import Bill
+from agentflow.executor.calls.bound import BoundCall, may_write
+from agentflow.executor.calls.places import Place
+from agentflow.executor.calls.stopping import Attempt, Stopping
 from agentflow.executor.deadline import Deadline
-from agentflow.executor.inquiry import Inquiry
 from agentflow.executor.journal.notes import Notes
-from agentflow.executor.losses import path_error
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.executor.partial.part import Why
 from agentflow.executor.partial.parts import Parts
-from agentflow.executor.places import Place
 from agentflow.executor.services import Services
-from agentflow.executor.state import RunState
-from agentflow.executor.stopping import Attempt, Stopping
+from agentflow.executor.state.bind import bind_arguments
+from agentflow.executor.state.commands import Failed, Finished, Happening, Known
+from agentflow.executor.state.losses import path_error
+from agentflow.executor.state.run_state import RunState
 from agentflow.executor.teller import Teller
 from agentflow.tools.policy import UNSET
 from agentflow.tools.tool import Tool

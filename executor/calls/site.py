@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context
 from agentflow.errors import BudgetExceeded
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import RUNNING
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.state.commands import RUNNING
 
 if TYPE_CHECKING:
-    from agentflow.executor.running import Running
+    from agentflow.executor.calls.running import Running
 
 
 class CallSite:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.caches.tool_cache import Found
 from agentflow.errors import BudgetExceeded
-from agentflow.executor.calls import BoundCall
-from agentflow.executor.commands import Failed, Finished, Happening, Stopped
+from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.reuse import Asked, Reuse, written
+from agentflow.executor.calls.site import CallSite
 from agentflow.executor.models.ratelimit import RateLimiter
-from agentflow.executor.reuse import Asked, Reuse, written
-from agentflow.executor.site import CallSite
 from agentflow.executor.speculation.speculator import Speculator
+from agentflow.executor.state.commands import Failed, Finished, Happening, Stopped
 from agentflow.tools.effects import Resource
 
 if TYPE_CHECKING:
-    from agentflow.executor.running import Running
+    from agentflow.executor.calls.running import Running
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.flights import Spawn
 from agentflow.clock import now
-from agentflow.executor.gates import Gate
+from agentflow.executor.calls.gates import Gate
 from agentflow.executor.models.ratelimit import RateLimiter
 from agentflow.tools.policy import Policy
 from agentflow.tools.values import fresh
 
 if TYPE_CHECKING:
-    from agentflow.executor.calls import Invoke, Site
+    from agentflow.executor.calls.bound import Invoke, Site
 
 WINDOW = 256
 """Calls whose duration is remembered."""

@@ -20,8 +20,8 @@ import structlog
 from agentflow import events
 from agentflow.budgets.ledger import NOTHING
 from agentflow.errors import DefinitionError, JournalError
-from agentflow.executor import answering
-from agentflow.executor.calls import Tracked
+from agentflow.executor.asking import answering
+from agentflow.executor.calls.bound import Tracked
 from agentflow.tools.approval import Answer, Question, read_answer
 from agentflow.wording import described
 

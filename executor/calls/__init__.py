@@ -1,0 +1,5 @@
+"""How calls are made: composed, limited, timed, tried again, answered from what is known.
+
+`running` has the calls under way, `bound` composes each once per tool, `answers` spares those that
+need not be made. Imports `state`, `tools`, `budgets` and `caches`.
+"""
