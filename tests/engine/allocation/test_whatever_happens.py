@@ -230,6 +230,8 @@ def same(event: events.Event) -> str:
     """An event without what differs from engine to engine, and from machine to machine."""
     if isinstance(event, events.Allocated):
         event.seconds = 0.0
+    if isinstance(event, events.ModelReplied):
+        event.session = event.session.partition("-")[2]
     event.run = event.run.partition("-")[2]
     return repr(event)
 
