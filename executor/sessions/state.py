@@ -12,6 +12,7 @@ from agentflow.errors import DefinitionError, HistoryMismatch, SessionBusy
 from agentflow.executor.outputs import Outputs, SessionOutputs
 from agentflow.executor.sessions.gauge import Gauge
 from agentflow.executor.sessions.history import History, Message
+from agentflow.planner.prompting import shown
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
 from agentflow.wording import described
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
 AnyTool = Tool[..., Any]
+
+REASON = 600
+"""Characters that are kept of why there was no answer: servers repeat requests in their errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ class SessionState:
         try:
             yield
         except BaseException as error:
-            self._break_off(described(error))
+            self._break_off(shown(described(error), REASON))
             raise
         finally:
             self._turn = ""

@@ -142,6 +142,41 @@ async def test_calls_of_a_turn_that_was_stopped_are_not_forgotten(
     assert chat.messages[3]["content"].startswith("not known: ")
 
 
+async def test_a_call_of_a_plan_that_was_stopped_is_not_forgotten(
+    clerk: Clerk, chat: Session
+) -> None:
+    engine = await clerk.engine()
+    clerk.takes = 60.0
+    run = engine.start(chat, "plan honey", strategy="plan")
+    await asyncio.sleep(1)
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        await run
+    await run.ended()
+
+    check_sound(chat.messages)
+    _, asked, given, last = chat.messages
+    assert asked["tool_calls"][0]["function"]["arguments"] == '{"key": "honey"}'
+    assert given["content"].startswith("not known: ")
+    assert last["content"].startswith("(no answer: ")
+
+
+async def test_an_empty_answer_is_none(clerk: Clerk, engine: Engine, chat: Session) -> None:
+    clerk.summary = ""
+    with pytest.raises(RunFailed):
+        await engine.run(chat, "it is replaced by your summary")
+    assert chat.messages[-1]["content"].startswith("(no answer: AnswerInvalid")
+
+
+async def test_an_error_that_repeats_everything_is_cut(
+    clerk: Clerk, engine: Engine, chat: Session
+) -> None:
+    clerk.error = "x" * 100_000
+    with pytest.raises(RunFailed):
+        await engine.run(chat, "hello")
+    assert len(chat.messages[-1]["content"]) < 1_000
+
+
 # In workflows
 
 
