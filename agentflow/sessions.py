@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from agentflow.executor.models.wire import sound
 from agentflow.executor.run import Body
 from agentflow.executor.sessions.state import AnyTool, SessionState
 from agentflow.executor.strategies.task import Task
@@ -68,7 +69,7 @@ class Session(SessionState):
 
     def to_json(self) -> str:
         """All of it as JSON, with known secrets masked; tools go by their names."""
-        return redact(json.dumps(self.data(), ensure_ascii=False))
+        return redact(sound(json.dumps(self.data(), ensure_ascii=False)))
 
     @classmethod
     def from_json(cls, text: str, *, tools: Iterable[AnyTool] | None = None) -> Self:

@@ -192,8 +192,7 @@ class SessionState:
         for call in self.history.unanswered():
             missing = {"role": "tool", "tool_call_id": call, "content": f"not known: {why}"}
             self.history.say(missing)
-        last = self.history.messages[-1]
-        if last["role"] != "assistant":
+        if self.history.is_open:
             self.history.say({"role": "assistant", "content": f"(no answer: {why})"})
 
     # As it is written down
@@ -202,7 +201,7 @@ class SessionState:
         """All of it, as JSON has it."""
         from agentflow.executor.sessions.saved import saved
 
-        return saved(self, self._mark).model_dump(mode="json")
+        return saved(self, self._mark)
 
     def check_begins(self, data: Mapping[str, Any], run: str) -> None:
         """Check that a run which goes on finds it as it was when the run began.
@@ -234,7 +233,8 @@ class SessionState:
         known: Saved = read(data)
         session = cls(known.system, tools=known.its_own(tools), model=known.model)
         session.id, session.outputs = known.id, dict(known.outputs)
-        session.history = History(known.messages, known.made())
+        session.history = History(known.said(), known.made())
+        session._break_off("it was saved before the turn was over")
         session.gauge = Gauge(known.window, known.bytes_per_token)
         session._mark = None if known.mark is None else Mark(*known.mark)
         return session
