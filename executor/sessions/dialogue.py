@@ -70,6 +70,7 @@ class Dialogue:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._follow_epoch()  # the strategy's other dialogue may have begun one
         self.conversation.__exit__(kind, error, traceback)
 
     async def exchange(
@@ -133,10 +134,13 @@ class Dialogue:
             raise
 
     def _next(self, closing: str) -> ChatRequest:
+        self._follow_epoch()
+        return self.conversation.next(self.request, closing)
+
+    def _follow_epoch(self) -> None:
         if self._epoch != self.session.epoch:
             self._epoch = self.session.epoch
             self.conversation.begin_epoch(self._epoch)
-        return self.conversation.next(self.request, closing)
 
     # Making it fit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,7 +163,8 @@ class SessionState:
         try:
             yield
         except BaseException as error:
-            self._break_off(shown(described(error), REASON))
+            stopped = isinstance(error, CancelledError)
+            self._break_off("it was stopped" if stopped else shown(described(error), REASON))
             raise
         finally:
             self._turn = ""

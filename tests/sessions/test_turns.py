@@ -139,7 +139,7 @@ async def test_calls_of_a_turn_that_was_stopped_are_not_forgotten(
         *("user", "assistant", "tool", "tool", "assistant")
     ]
     assert chat.messages[2]["content"].startswith("tea is here.")
-    assert chat.messages[3]["content"].startswith("not known: ")
+    assert chat.messages[3]["content"] == "not known: it was stopped"
 
 
 async def test_a_call_of_a_plan_that_was_stopped_is_not_forgotten(
