@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from agentflow.context import run_scope
 from agentflow.errors import DefinitionError, HistoryMismatch, SessionBusy
 from agentflow.executor.outputs import Outputs, SessionOutputs
 from agentflow.executor.sessions.gauge import Gauge
@@ -110,6 +111,8 @@ class SessionState:
             SessionBusy: A turn is under way.
         """
         self.check_free()
+        if (run := run_scope.get()) is not None:
+            self._take_back(run.root)
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin.id = f"s-{secrets.token_hex(6)}"
@@ -176,14 +179,17 @@ class SessionState:
 
     def _remember(self, root: Run[Any]) -> None:
         """A run that is executed again finds what was said before it was for the first time."""
-        if self._marked is root:
-            return
+        self._take_back(root)
+        if self._marked is not root:
+            self._mark, self._marked = self._now(root.id), root
+
+    def _take_back(self, root: Run[Any]) -> None:
+        """Take back what an earlier execution of a run has added, once."""
         mark = self._mark
-        if mark is not None and mark.run == root.id:
-            self.history.rewind(mark.messages, mark.compactions)
-            self.gauge = Gauge(mark.window, mark.bytes_per_token)
-        else:
-            self._mark = self._now(root.id)
+        if mark is None or mark.run != root.id or self._marked is root:
+            return
+        self.history.rewind(mark.messages, mark.compactions)
+        self.gauge = Gauge(mark.window, mark.bytes_per_token)
         self._marked = root
 
     def _now(self, run: str) -> Mark:
