@@ -52,7 +52,11 @@ class Session(SessionState):
         Args:
             said: What the user says.
             **fields: Further fields of `Task`, such as ``strategy`` and ``budget``.
+
+        Raises:
+            DefinitionError: A field is not usable, or the session says what it does.
         """
+        turn_of(self, "what is said is checked in its turn", **fields)
         key = tuple(sorted(fields.items()))
         turn = self._turns.get(key) or self._turns.setdefault(key, _Turn(self, fields))
         return turn(said)

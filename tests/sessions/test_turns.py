@@ -194,6 +194,15 @@ async def test_a_workflow_asks(clerk: Clerk, engine: Engine) -> None:
     assert names == ["talk", "ask", "ask", "ask"]
 
 
+async def test_fields_of_a_turn_in_a_workflow_are_checked_where_they_are_given(
+    chat: Session,
+) -> None:
+    with pytest.raises(DefinitionError, match="says its tools"):
+        chat.ask("hello", tools=[])
+    with pytest.raises(DefinitionError, match="no strategy"):
+        chat.ask("hello", strategy="guess")
+
+
 async def test_a_turn_in_a_workflow_keeps_within_its_own_budget(
     clerk: Clerk, engine: Engine
 ) -> None:
