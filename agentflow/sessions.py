@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from agentflow.executor.models.wire import sound
 from agentflow.executor.run import Body
 from agentflow.executor.sessions.state import AnyTool, SessionState
 from agentflow.executor.strategies.task import Task
@@ -51,7 +52,11 @@ class Session(SessionState):
         Args:
             said: What the user says.
             **fields: Further fields of `Task`, such as ``strategy`` and ``budget``.
+
+        Raises:
+            DefinitionError: A field is not usable, or the session says what it does.
         """
+        turn_of(self, "what is said is checked in its turn", **fields)
         key = tuple(sorted(fields.items()))
         turn = self._turns.get(key) or self._turns.setdefault(key, _Turn(self, fields))
         return turn(said)
@@ -68,7 +73,7 @@ class Session(SessionState):
 
     def to_json(self) -> str:
         """All of it as JSON, with known secrets masked; tools go by their names."""
-        return redact(json.dumps(self.data(), ensure_ascii=False))
+        return redact(sound(json.dumps(self.data(), ensure_ascii=False)))
 
     @classmethod
     def from_json(cls, text: str, *, tools: Iterable[AnyTool] | None = None) -> Self:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from agentflow._private import replace_text
 from agentflow.errors import DefinitionError
+from agentflow.executor.sessions.history import Message
 from agentflow.sessions import Session
 
 
@@ -34,13 +36,30 @@ def kept(session: Session | None, path: str | None) -> Iterator[None]:
     """Write a session to its file when its turn is over, however that ended.
 
     Raises:
-        DefinitionError: It cannot be written.
+        DefinitionError: It cannot be written, or another process has written there meanwhile.
     """
+    if session is None or path is None:
+        yield
+        return
+    before = session.messages
     try:
         yield
     finally:
-        if session is not None and path is not None:
-            try:
-                replace_text(Path(path), session.to_json() + "\n")
-            except OSError as error:
-                raise DefinitionError(f"--session {path}: it cannot be written: {error}") from error
+        try:
+            _write(session, Path(path), before)
+        except OSError as error:
+            raise DefinitionError(f"--session {path}: it cannot be written: {error}") from error
+
+
+def _write(session: Session, path: Path, before: tuple[Message, ...]) -> None:
+    """Write a session to its file, or beside it if that is not as it was before any more."""
+    text = session.to_json() + "\n"
+    if not path.exists() or read_session(str(path)).messages == before:
+        replace_text(path, text)
+        return
+    beside = path.with_name(f"{path.name}.{token_hex(4)}")
+    replace_text(beside, text)
+    raise DefinitionError(
+        f"--session {path}: another process has gone on with it meanwhile; this conversation is "
+        f"in {beside}"
+    )

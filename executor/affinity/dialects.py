@@ -138,9 +138,10 @@ DIALECTS: Mapping[str, Dialect] = {
 class Template:
     """What a router wants to be told, as its operator says.
 
-    In texts, ``{session}``, ``{tenant}``, ``{parent}`` (the run that the session belongs to) and
-    ``{priority}`` (lower goes first) are replaced; a header that is empty then is left out, and
-    a field that consists of ``{priority}`` is a number. Other braces stay. For example::
+    In texts, ``{session}``, ``{tenant}``, ``{parent}`` (the run that the session belongs to, or
+    the `Session` that outlasts it) and ``{priority}`` (lower goes first) are replaced; a header
+    that is empty then is left out, and a field that consists of ``{priority}`` is a number. Other
+    braces stay. For example::
 
         Template(headers={"X-Dynamo-Session-ID": "{session}"})    # NVIDIA Dynamo
         Template(headers={"x-aibrix-session-key": "{session}"})   # AIBrix, session-affinity

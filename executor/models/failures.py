@@ -24,20 +24,12 @@ from agentflow.errors import (
     ContextOverflow,
 )
 from agentflow.executor.models import wire
+from agentflow.executor.models.overflow import is_overflow, window_in
 
 QUOTED = 200
 """Characters of an unusable body that a message quotes."""
 
 _KEY = re.compile(r"\bsk-[\w-]{4,}")
-_OVERFLOW = re.compile(
-    r"context_length_exceeded|exceed_context_size|maximum context length|max_model_len"
-    r"|context (size|length|window)|maximum model length|longer than the model",
-    re.IGNORECASE,
-)
-_WINDOW = re.compile(
-    r"(?:context (?:length|size|window)|model length|max_model_len|n_ctx\b)\D{0,12}(\d+)",
-    re.IGNORECASE,
-)
 _CODES = {"rate_limit_exceeded": 429, "rate_limit_error": 429, "overloaded_error": 503}
 
 
@@ -60,12 +52,15 @@ def from_status(status: int, text: str, headers: Mapping[str, str], url: str) ->
 
 def from_event(error: Mapping[str, Any], url: str) -> BackendError:
     """Our error for an error object that came inside a stream."""
-    said = str(error.get("message") or error)
+    text = json.dumps({"error": error}, default=str)
+    said = _message_in(text) or str(error)
     names = (error.get("code"), error.get("type"), error.get("status"))
     status = next((code for name in names if (code := _status_of(name)) is not None), None)
+    if status is None and is_overflow(said):
+        status = 400
     if status is None:
         return BackendError(f"{url} failed while answering: {said}", url=url, retryable=True)
-    return _of_status(status, said, url, None)
+    return _of_status(status, said, url, None, text)
 
 
 def not_a_stream(body: bytes, content_type: str, url: str) -> BackendError:
@@ -119,11 +114,10 @@ def _of_status(
         return BackendBusy(f"{url} is busy ({status}){when}: {said}", **kept)
     if status in (408, 504):
         return BackendTimeout(f"{url} gave up waiting ({status}): {said}", **kept)
-    if status in (400, 413, 422) and _OVERFLOW.search(said):
-        found = _WINDOW.search(said) or _WINDOW.search(text)  # llama.cpp has it beside its words
+    if status in (400, 413, 422, 500) and is_overflow(said):
         return ContextOverflow(
             f"{url}: prompt and reply are more than the model takes ({status}): {said}",
-            window=None if found is None else int(found[1]),
+            window=window_in(said) or window_in(text),  # llama.cpp has it beside its words
             **kept,
         )
     if 400 <= status < 500:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from agentflow.executor.models.base import ChatRequest, Usage
+from agentflow.executor.models.base import ChatRequest, Message, Usage
 
 PER_MESSAGE = 16
 """Tokens that a chat template may add around one message, on the safe side."""
 
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes in a token of ordinary text, for estimates (never for bounds)."""
+
+_compact = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_indented = json.JSONEncoder(ensure_ascii=False, default=str, indent=4).encode
 
 
 def prompt_bound(request: ChatRequest) -> int:
@@ -38,15 +40,19 @@ def estimate(request: ChatRequest, output_bytes: int, output_pieces: int) -> Usa
 
 def prompt_size(request: ChatRequest) -> int:
     """UTF-8 bytes of what is sent as input."""
-    parts = [*request.messages, *request.tools, request.response_format or ""]
-    return sum(_size(part) for part in parts)
+    texts: list[str] = []
+    others: list[Message] = []
+    for message in request.messages:
+        content = message.get("content")
+        if len(message) == 2 and isinstance(content, str):
+            texts.append(content)  # templates put it in as it is
+        else:
+            others.append(message)
+    texts.append(_compact(others))  # at once: a conversation has many
+    texts += map(_indented, request.tools)  # as some templates print them
+    texts.append(_indented(request.response_format or ""))
+    return sum(map(_bytes, texts))
 
 
-def _size(part: Any) -> int:
-    """Bytes of a part as JSON; indented, because some chat templates print tools that way."""
-    if isinstance(part, dict) and part.keys() == {"role", "content"}:
-        content = part["content"]
-        if isinstance(content, str):  # a template puts it in as it is
-            return len(content.encode("utf-8", "surrogatepass"))
-    text = json.dumps(part, ensure_ascii=False, indent=4, default=str)
-    return len(text.encode("utf-8", "surrogatepass"))
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -81,7 +81,7 @@ class Template:
         body = {"model": fields["model"], "stream": True, **fields["extra_body"]}
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         if not content.isascii():
-            content = _HALVES.sub("\ufffd", content)
+            content = sound(content)
         first, extra = self._first, fields["extra_headers"] or {}
         own = {name.lower() for name in extra}
         headers = [pair for pair in self._headers if pair[0] not in own]
@@ -97,9 +97,14 @@ class Template:
 def whole(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """A body without halves of surrogate pairs, which tools may give and UTF-8 does not have."""
     text = json.dumps(body, ensure_ascii=False)
-    changed = _HALVES.sub("\ufffd", text)
-    sound: Mapping[str, Any] = body if changed == text else json.loads(changed)
-    return sound
+    changed = sound(text)
+    made: Mapping[str, Any] = body if changed == text else json.loads(changed)
+    return made
+
+
+def sound(text: str) -> str:
+    """A text without halves of surrogate pairs."""
+    return _HALVES.sub("\ufffd", text)
 
 
 def pieces(delta: Mapping[str, Any]) -> list[Delta]:

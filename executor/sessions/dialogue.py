@@ -29,6 +29,9 @@ T = TypeVar("T")
 SUMMARY_TOKENS = 1024
 """Tokens that a summary may have, unless a reply may have fewer."""
 
+SUMMARY_ATTEMPTS = 5
+"""How often it is asked for, of less each time, while it is refused as too long."""
+
 
 class Dialogue:
     """Asks a model in the course of a session; what is too long for it is made to fit, once.
@@ -67,6 +70,7 @@ class Dialogue:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._follow_epoch()  # the strategy's other dialogue may have begun one
         self.conversation.__exit__(kind, error, traceback)
 
     async def exchange(
@@ -95,14 +99,12 @@ class Dialogue:
         if fitted := self._is_too_long():
             await self._make_room()
         try:
-            return await take(self._next(closing))
-        except ContextOverflow as overflow:
+            return await self._attempt(take, closing)
+        except ContextOverflow:
             if fitted:
                 raise
-            error = overflow  # the next attempt begins outside: errors look at their context
-        self.session.gauge.refused(self.request, error.window)
-        await self._make_room()
-        return await take(self._next(closing))
+        await self._make_room()  # outside: errors look at their context
+        return await self._attempt(take, closing)
 
     def heard(self, reply: Reply) -> None:
         """A reply to the last request came."""
@@ -124,11 +126,21 @@ class Dialogue:
     def _anew(self) -> None:
         self.request = replace(self.request, messages=self._messages())
 
+    async def _attempt(self, take: Callable[[ChatRequest], Awaitable[T]], closing: str) -> T:
+        try:
+            return await take(self._next(closing))
+        except ContextOverflow as overflow:
+            self.session.gauge.refused(self.request, overflow.window)
+            raise
+
     def _next(self, closing: str) -> ChatRequest:
+        self._follow_epoch()
+        return self.conversation.next(self.request, closing)
+
+    def _follow_epoch(self) -> None:
         if self._epoch != self.session.epoch:
             self._epoch = self.session.epoch
             self.conversation.begin_epoch(self._epoch)
-        return self.conversation.next(self.request, closing)
 
     # Making it fit
 
@@ -146,6 +158,8 @@ class Dialogue:
         session, history = self.session, self.session.history
         before, epoch = session.gauge.tokens(self.request), session.epoch
         room = session.gauge.room(self.request) or 0.0
+        if (least := self._least()) > room:
+            raise self._overflow(least)
         way = by_reference(history, room, self._size, readable=self._bench.reads_on)
         if way is None and (way := self._beside_summary(room)) is not None:
             way = replace(way, summary=await self._summary(way.since))
@@ -155,13 +169,19 @@ class Dialogue:
         if self._is_too_long():
             history.compact(wholly_by_reference(history))
             self._anew()
-        if self._is_too_long():
-            raise self._overflow()
         self._tell(epoch, before)
+        if self._is_too_long():
+            raise self._overflow(session.gauge.tokens(self.request))
 
     def _beside_summary(self, room: float) -> Compaction | None:
         history = self.session.history
         return by_summary(history, room, self._size, readable=self._bench.reads_on)
+
+    def _least(self) -> float:
+        """Tokens of a prompt of the question alone, with all that goes with it."""
+        history = self.session.history
+        question = history.messages[history.question(len(history))]
+        return self._size([] if self._instead else [question])
 
     def _size(self, messages: Sequence[Message]) -> float:
         """Tokens of a prompt of these messages, with all that goes with them."""
@@ -174,7 +194,23 @@ class Dialogue:
 
         Raises:
             AnswerInvalid: It wrote nothing.
+            ContextOverflow: Even that is too long, whatever is left out.
         """
+        for attempt in range(1, SUMMARY_ATTEMPTS + 1):
+            request = self._for_summary(until)
+            try:
+                reply = await self._bench.model.complete(self.conversation.aside(request))
+                break
+            except ContextOverflow as overflow:
+                self.session.gauge.refused(request, overflow.window)
+                if attempt == SUMMARY_ATTEMPTS:
+                    raise
+        if not reply.text.strip():
+            raise AnswerInvalid("the model gave an empty summary", problems="empty")
+        return reply.text.strip()
+
+    def _for_summary(self, until: int) -> ChatRequest:
+        """Asks for a summary of what was said before a place."""
         request = replace(
             self.request,
             max_tokens=min(SUMMARY_TOKENS, self.request.max_tokens),
@@ -188,17 +224,13 @@ class Dialogue:
         if known[-1]["role"] == "user":
             text = f"{known[-1]['content']}\n\n{asked['content']}"
             known, asked = known[:-1], {"role": "user", "content": text}
-        request = replace(request, messages=[self._system, *known, asked])
-        reply = await self._bench.model.complete(self.conversation.aside(request))
-        if not reply.text.strip():
-            raise AnswerInvalid("the model gave an empty summary", problems="empty")
-        return reply.text.strip()
+        return replace(request, messages=[self._system, *known, asked])
 
-    def _overflow(self) -> ContextOverflow:
+    def _overflow(self, tokens: float) -> ContextOverflow:
         gauge, request = self.session.gauge, self.request
         return ContextOverflow(
             f"what cannot be left out of session {self.session.id} is about "
-            f"{gauge.tokens(request):.0f} tokens, and with {request.max_tokens} for the reply "
+            f"{tokens:.0f} tokens, and with {request.max_tokens} for the reply "
             f"the model takes {gauge.window}: ask for less at once, lower max_tokens, or have "
             "fewer tools",
             url="",

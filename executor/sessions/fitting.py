@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from agentflow.executor.sessions.history import Compaction, History, Message, is_long
+from agentflow.executor.sessions.history import BRIEF, Compaction, History, Message, is_long
+from agentflow.planner.prompting import shown
 
 AIM = 0.5
 """Share of the room for a prompt that a compaction leaves filled."""
@@ -58,13 +59,16 @@ def by_summary(history: History, room: float, size: Size, *, readable: bool) -> 
     Returns:
         None if there is nothing older.
     """
-    places = _boundaries(history)
+    places, messages = _boundaries(history), history.messages
     if not places:
         return None
-    first = bisect_left(
-        places, True, key=lambda place: size(history.messages[place:]) <= RECENT * room
-    )
-    since = places[min(first, len(places) - 1)]
+
+    def is_short(place: int) -> bool:
+        return size(history.as_compacted(Compaction(len(history), since=place))) <= RECENT * room
+
+    first = bisect_left(places, True, key=lambda place: size(messages[place:]) <= RECENT * room)
+    # Where these begin within a turn, its question stands before them, however long it is.
+    since = next(filter(is_short, places[first:]), places[-1])
     return Compaction(len(history), since, since, readable=readable)
 
 
@@ -76,7 +80,8 @@ def wholly_by_reference(history: History) -> Compaction:
 def to_be_summarised(history: History, until: int, room: float, size: Size) -> Sequence[Message]:
     """The messages that a summary is made of: as they are shown, if there is room for them.
 
-    Otherwise outputs stand by reference, and if that is not enough, the oldest are left out.
+    Otherwise outputs stand by reference, and if that is not enough, the oldest are left out but
+    for the first, of which as much is told as there is room for.
 
     Args:
         history: What was said.
@@ -84,11 +89,15 @@ def to_be_summarised(history: History, until: int, room: float, size: Size) -> S
         room: Tokens that the prompt may have which asks for it.
         size: Of that prompt.
     """
-    shown = history.shown(until)
-    if size(shown) <= room:
-        return shown
+    whole = history.shown(until)
+    if size(whole) <= room:
+        return whole
     before = history.latest or Compaction(0)
     first, *rest = History(history.messages[:until]).as_compacted(replace(before, cut=until))
+    text, limit = first["content"], len(first["content"])
+    while size([first]) > room and limit > BRIEF:
+        limit //= 2
+        first = {**first, "content": shown(text, limit)}
     places = range(len(rest))
     start = bisect_left(places, True, key=lambda place: size([first, *rest[place:]]) <= room)
     while start < len(rest) and rest[start]["role"] != "assistant":
@@ -107,8 +116,9 @@ def _cuts(history: History) -> list[int]:
 
 def _seen(history: History) -> int:
     """The first of the messages that the model has not answered."""
-    places = range(len(history) - 1, -1, -1)
-    return next((p for p in places if history.messages[p]["role"] == "assistant"), 0)
+    messages = history.messages
+    places = range(len(messages) - 1, -1, -1)
+    return next((place for place in places if messages[place]["role"] == "assistant"), 0)
 
 
 def _boundaries(history: History) -> list[int]:

@@ -133,6 +133,11 @@ class History:
             if is_long(message)
         }
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the user's last message is not answered."""
+        return bool(self._messages) and self._messages[-1]["role"] != "assistant"
+
     def unanswered(self) -> list[str]:
         """Ids of the calls that were asked for last and have no result."""
         answered: set[str] = set()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from agentflow.context import run_scope
 from agentflow.errors import DefinitionError, HistoryMismatch, SessionBusy
 from agentflow.executor.outputs import Outputs, SessionOutputs
 from agentflow.executor.sessions.gauge import Gauge
 from agentflow.executor.sessions.history import History, Message
+from agentflow.planner.prompting import shown
 from agentflow.tools.tool import Tool
 from agentflow.tools.toolbox import Toolbox
 from agentflow.wording import described
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
 AnyTool = Tool[..., Any]
+
+REASON = 600
+"""Characters that are kept of why there was no answer: servers repeat requests in their errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class SessionState:
             SessionBusy: A turn is under way.
         """
         self.check_free()
+        if (run := run_scope.get()) is not None:
+            self._take_back(run.root)
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin.id = f"s-{secrets.token_hex(6)}"
@@ -158,7 +166,8 @@ class SessionState:
         try:
             yield
         except BaseException as error:
-            self._break_off(described(error))
+            stopped = isinstance(error, CancelledError)
+            self._break_off("it was stopped" if stopped else shown(described(error), REASON))
             raise
         finally:
             self._turn = ""
@@ -170,14 +179,17 @@ class SessionState:
 
     def _remember(self, root: Run[Any]) -> None:
         """A run that is executed again finds what was said before it was for the first time."""
-        if self._marked is root:
-            return
+        self._take_back(root)
+        if self._marked is not root:
+            self._mark, self._marked = self._now(root.id), root
+
+    def _take_back(self, root: Run[Any]) -> None:
+        """Take back what an earlier execution of a run has added, once."""
         mark = self._mark
-        if mark is not None and mark.run == root.id:
-            self.history.rewind(mark.messages, mark.compactions)
-            self.gauge = Gauge(mark.window, mark.bytes_per_token)
-        else:
-            self._mark = self._now(root.id)
+        if mark is None or mark.run != root.id or self._marked is root:
+            return
+        self.history.rewind(mark.messages, mark.compactions)
+        self.gauge = Gauge(mark.window, mark.bytes_per_token)
         self._marked = root
 
     def _now(self, run: str) -> Mark:
@@ -188,8 +200,7 @@ class SessionState:
         for call in self.history.unanswered():
             missing = {"role": "tool", "tool_call_id": call, "content": f"not known: {why}"}
             self.history.say(missing)
-        last = self.history.messages[-1]
-        if last["role"] != "assistant":
+        if self.history.is_open:
             self.history.say({"role": "assistant", "content": f"(no answer: {why})"})
 
     # As it is written down
@@ -198,7 +209,7 @@ class SessionState:
         """All of it, as JSON has it."""
         from agentflow.executor.sessions.saved import saved
 
-        return saved(self, self._mark).model_dump(mode="json")
+        return saved(self, self._mark)
 
     def check_begins(self, data: Mapping[str, Any], run: str) -> None:
         """Check that a run which goes on finds it as it was when the run began.
@@ -230,7 +241,8 @@ class SessionState:
         known: Saved = read(data)
         session = cls(known.system, tools=known.its_own(tools), model=known.model)
         session.id, session.outputs = known.id, dict(known.outputs)
-        session.history = History(known.messages, known.made())
+        session.history = History(known.said(), known.made())
+        session._break_off("it was saved before the turn was over")
         session.gauge = Gauge(known.window, known.bytes_per_token)
         session._mark = None if known.mark is None else Mark(*known.mark)
         return session

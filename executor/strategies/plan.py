@@ -138,6 +138,7 @@ class _Planning:
             await writer.finish()
         finally:
             await writer.aclose()
+            self._ids = writer.stream.ids  # also where the plan was not read to its end
         observed = self._observations(nodes, calls)
         self._observed += observed
         self._note_writes(plan)
@@ -264,21 +265,23 @@ class _Planning:
     # What the session keeps of it
 
     def calls(self) -> list[Message]:
-        """The calls that have ended, and what came of them, as a model makes calls in one turn."""
-        ended = [(f"line_{line}", node) for line, node in self._ids.items() if self._ended(node)]
-        if not ended:
+        """The calls that were made, as in one turn of a model, and what came of those that ended."""
+        made = [
+            (f"line_{line}", node)
+            for line, node in self._ids.items()
+            if self._bench.node(node).tool != GATHER
+        ]
+        if not made:
             return []
-        calls = [self._call(identity, node) for identity, node in ended]
+        calls = [self._call(identity, node) for identity, node in made]
         return [
             Reply(text="", calls=tuple(calls)).as_message(),
             *(
                 {"role": "tool", "tool_call_id": identity, "content": self._bench.report(node)}
-                for identity, node in ended
+                for identity, node in made
+                if self._bench.has_ended(node)
             ),
         ]
-
-    def _ended(self, node: int) -> bool:
-        return self._bench.node(node).tool != GATHER and self._bench.has_ended(node)
 
     def _call(self, identity: str, node: int) -> CallRequest:
         given = json.dumps(self._bench.arguments(node), ensure_ascii=False, default=as_text)

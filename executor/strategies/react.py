@@ -94,7 +94,8 @@ async def _converse(run: Run[Any], task: Task, bench: Workbench, dialogue: Dialo
         if text:
             run.said(text, by="model")
         if not reply.calls or (last and text):
-            dialogue.session.history.say(replace(reply, calls=()).as_message())
+            if text:
+                dialogue.session.history.say(replace(reply, calls=()).as_message())
             return usable(text, reply)
         if last:
             break
@@ -133,7 +134,7 @@ async def _take_turn(bench: Workbench, request: ChatRequest) -> tuple[_Turn, Rep
                 turn.close()
                 bench.take_back()
                 turn = _Turn(bench, request)
-        return turn, turn.end(reply)
+        return turn, turn.end(reply)  # nothing is awaited before the session has these calls
     finally:
         turn.close()
 

@@ -326,3 +326,17 @@ async def test_a_new_epoch_is_another_session_to_its_model(desk: Any) -> None:
     assert there.sessions == [f"{chat.id}/act/0", f"{chat.id}/act/1"]
     [compacted] = [e for e in there.events if isinstance(e, events.ContextCompacted)]
     assert (compacted.session, compacted.epoch) == (chat.id, 1)
+
+
+async def test_an_epoch_is_over_for_planner_and_joiner_alike(desk: Any) -> None:
+    too_long = Fault.status(400, "maximum context length is 1500 tokens")
+    plan = "$1 = compute(n=1)\njoin()\n"
+    there = desk("fine", plan, too_long, "a summary", "Answer: fine again")
+    chat = Session()
+    await there.engine.run(chat, "a long story " * 100, max_tokens=100)
+
+    assert await there.engine.run(chat, "hi", strategy="plan", max_tokens=100) == "fine again"
+
+    assert chat.epoch == 1
+    over = {session for what, session, *_ in there.model.heard if what == "ended"}
+    assert over == {f"{chat.id}/plan/0", f"{chat.id}/join/0"}

@@ -94,6 +94,39 @@ def test_a_turn_that_waits_for_a_yes_goes_on_in_its_session(
     assert cli("run", "Is it?", *ask, "-q").out == "Yes.\n"
 
 
+MEDDLE = '''
+from pathlib import Path
+
+from agentflow import Session, tool
+
+
+@tool(writes="chat")
+async def meddle() -> str:
+    """Another process goes on with the conversation."""
+    other = Session.from_json(Path("chat.json").read_text())
+    other.history.say({"role": "user", "content": "Me first"}, {"role": "assistant", "content": "Yes."})
+    Path("chat.json").write_text(other.to_json())
+    return "done"
+'''
+
+
+def test_a_turn_of_another_process_is_not_overwritten(
+    cli: Cli, serve: Serve, kept: Callable[[], Any], project: Path
+) -> None:
+    (project / "meddle.py").write_text(MEDDLE)
+    server = serve(["hello", Call("meddle", {}), "Done."])
+    ask = ("--base-url", server.base_url, "--session", "chat.json", "--tools", "meddle.py", "-q")
+    cli("run", "Hi", *ask)
+
+    done = cli("run", "Go", *ask)
+
+    assert (done.code, done.out) == (codes.USAGE, "Done.\n")
+    assert "another process has gone on with it" in done.err
+    assert [message["content"] for message in kept()["messages"]][2:] == ["Me first", "Yes."]
+    [beside] = project.glob("chat.json.*")
+    assert json.loads(beside.read_text())["messages"][-1]["content"] == "Done."
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "--session chat.json: this is no session"), (None, "it cannot be read")],

@@ -282,7 +282,7 @@ async def test_an_error_object_sent_with_status_200_is_understood(wire: Any, bac
     ("status", "body", "kind", "words"),
     [
         (400, '{"error": {"message": "max_tokens too large"}}', BackendRejected, "too large"),
-        (400, '{"object": "error", "message": "prompt too long"}', BackendRejected, "too long"),
+        (400, '{"object": "error", "message": "prompt too long"}', ContextOverflow, "too long"),
         (401, '{"error": {"message": "bad key"}}', BackendRejected, "API key"),
         (404, "<html>not here</html>", BackendRejected, "/v1"),
         (422, '{"detail": [{"msg": "wrong"}]}', BackendRejected, "wrong"),

@@ -32,6 +32,7 @@ class Clerk:
         window: Tokens of prompt and reply that it takes; None for any.
         says_window: Whether it says so when it refuses.
         status: With which it answers; 200 for as it should.
+        error: What it answers instead, with status 422, if anything.
         long: Characters of what is looked up.
         follow: It goes on to look for things, by itself, until it has found so many.
         summary: What it writes when it is asked for one.
@@ -52,6 +53,7 @@ class Clerk:
         self.follow = 0
         self.summary = SUMMARY
         self.status = 200
+        self.error = ""
         self.server = ScriptedServer(self.answer)
         self.tools = self._tools()
         self._open: list[Any] = []
@@ -78,8 +80,8 @@ class Clerk:
             self.refused += 1
             said = f"This model's maximum context length is {self.window} tokens."
             return Fault.status(400, said if self.says_window else "context length exceeded")
-        if self.status != 200:
-            return Fault.status(self.status)
+        if self.status != 200 or self.error:
+            return Fault.status(422 if self.error else self.status, self.error)
         last = call.messages[-1]
         text = str(last["content"])
         if "replaced by your summary" in text:

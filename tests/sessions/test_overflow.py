@@ -201,3 +201,45 @@ async def test_a_plan_is_made_to_fit_too(clerk: Clerk, engine: Engine) -> None:
     assert clerk.told(events.ContextCompacted)
     assert clerk.refused == 0
     check_sound(chat.history.shown())
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_a_message_that_is_too_long_fails_its_own_turn_alone(
+    clerk: Clerk, engine: Engine, before: int
+) -> None:
+    clerk.window, chat = WINDOW, Session(window=WINDOW)
+    for _ in range(before):
+        await say(engine, chat, "hello")
+
+    assert isinstance(await cause(engine, chat, "word " * 5 * WINDOW), ContextOverflow)
+    assert chat.epoch == 0
+    assert await say(engine, chat, "hello again") == "you said hello again"
+    assert (chat.epoch, clerk.refused) == (1, 0)
+    check_sound(chat.history.shown())
+
+
+async def test_how_little_a_server_takes_is_found_out_where_it_does_not_say(
+    clerk: Clerk, engine: Engine
+) -> None:
+    chat = Session()
+    for number in range(20):
+        await say(engine, chat, f"{number} " + "hardly anything " * 200)
+    clerk.window, clerk.says_window = WINDOW, False
+
+    assert await say(engine, chat, "hello") == "you said hello"
+    refused = clerk.refused
+    assert refused > 1, "the summary was refused, too"
+    assert await say(engine, chat, "bye") == "you said bye"
+    assert (chat.epoch, clerk.refused) == (1, refused)
+
+
+async def test_nothing_is_left_out_where_that_cannot_help(clerk: Clerk, engine: Engine) -> None:
+    chat = Session()
+    for number in range(3):
+        await say(engine, chat, f"find n{number}")
+    clerk.window = 2_000
+
+    with pytest.raises(RunFailed, match="lower max_tokens"):
+        await engine.run(chat, "hello", max_tokens=2_000)
+    assert (chat.epoch, clerk.refused) == (0, 1)
+    assert await say(engine, chat, "hello") == "you said hello"

@@ -139,7 +139,42 @@ async def test_calls_of_a_turn_that_was_stopped_are_not_forgotten(
         *("user", "assistant", "tool", "tool", "assistant")
     ]
     assert chat.messages[2]["content"].startswith("tea is here.")
-    assert chat.messages[3]["content"].startswith("not known: ")
+    assert chat.messages[3]["content"] == "not known: it was stopped"
+
+
+async def test_a_call_of_a_plan_that_was_stopped_is_not_forgotten(
+    clerk: Clerk, chat: Session
+) -> None:
+    engine = await clerk.engine()
+    clerk.takes = 60.0
+    run = engine.start(chat, "plan honey", strategy="plan")
+    await asyncio.sleep(1)
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        await run
+    await run.ended()
+
+    check_sound(chat.messages)
+    _, asked, given, last = chat.messages
+    assert asked["tool_calls"][0]["function"]["arguments"] == '{"key": "honey"}'
+    assert given["content"].startswith("not known: ")
+    assert last["content"].startswith("(no answer: ")
+
+
+async def test_an_empty_answer_is_none(clerk: Clerk, engine: Engine, chat: Session) -> None:
+    clerk.summary = ""
+    with pytest.raises(RunFailed):
+        await engine.run(chat, "it is replaced by your summary")
+    assert chat.messages[-1]["content"].startswith("(no answer: AnswerInvalid")
+
+
+async def test_an_error_that_repeats_everything_is_cut(
+    clerk: Clerk, engine: Engine, chat: Session
+) -> None:
+    clerk.error = "x" * 100_000
+    with pytest.raises(RunFailed):
+        await engine.run(chat, "hello")
+    assert len(chat.messages[-1]["content"]) < 1_000
 
 
 # In workflows
@@ -157,6 +192,15 @@ async def test_a_workflow_asks(clerk: Clerk, engine: Engine) -> None:
     assert clerk.looked == ["tea"]
     names = [event.name for event in clerk.told(events.RunStarted)]
     assert names == ["talk", "ask", "ask", "ask"]
+
+
+async def test_fields_of_a_turn_in_a_workflow_are_checked_where_they_are_given(
+    chat: Session,
+) -> None:
+    with pytest.raises(DefinitionError, match="says its tools"):
+        chat.ask("hello", tools=[])
+    with pytest.raises(DefinitionError, match="no strategy"):
+        chat.ask("hello", strategy="guess")
 
 
 async def test_a_turn_in_a_workflow_keeps_within_its_own_budget(
