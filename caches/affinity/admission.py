@@ -69,7 +69,7 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
     if job.session not in replica.pins and replica.flights:
         return False
     victims = _younger(job, replica, fleet)
-    given: list[tuple[str, Prompt, float, bool]] = []
+    given: list[tuple[str, Prompt, float]] = []
     for session in victims:
         given.append((session.id, *replica.pins.held(session.id)))
         replica.pins.release(session.id)
@@ -112,7 +112,7 @@ def fits(job: Job, replica: Replica, fleet: Fleet) -> bool:
     inside = job.session in replica.pins
     living = len(replica.pins.owners)
     if not inside:
-        reserve = RESERVE * (replica.pins.returning + job.returns) * fleet.growth
+        reserve = RESERVE * (living + job.returns) * fleet.growth
         free -= min(reserve, MOST * (replica.residency.capacity or 0.0) * fleet.block)
     if job.prompt.tokens <= free or replica.pins.missing(job.prompt) * fleet.block <= free:
         return True

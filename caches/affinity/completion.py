@@ -29,7 +29,7 @@ BEGINNING = 2
 """Requests that may always wait at a replica for their first token, so that it is never idle."""
 
 TURNS = 24
-"""Turns over which the price of a session's first place is spread."""
+"""Turns that a session probably has, over which the price of its first place is spread."""
 
 STARVED = 30.0
 """Seconds for which a job lets others pass that find room where it does not."""
@@ -242,9 +242,9 @@ class _Pace:
 def _spares(job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
     """Whether a replica has time to compute again what a session pushes out for want of room.
 
-    That is about as much as it brings.
+    That is about as much as it brings, now and with the turns for which it will live there.
     """
-    brings = job.prompt.tokens - fleet.cached(job, replica)
+    brings = job.prompt.tokens - fleet.cached(job, replica) + job.returns * TURNS * fleet.growth
     return replica.prompts.share(now, brings * replica.rates.prefill_seconds) < SPARE
 
 

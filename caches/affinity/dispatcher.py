@@ -300,7 +300,7 @@ class Dispatcher:
         replica.busy_until = max(now, replica.busy_until) + replica.rates.wait(uncached)
         replica.prompts.note(uncached * replica.rates.prefill_seconds, now)
         self._sent[job.number] = replica
-        replica.pins.hold(_owner(job), job.prompt, job.output, job.returns)
+        replica.pins.hold(_owner(job), job.prompt, job.output)
         if not job.optional:
             blocks = job.prompt.blocks
             self.fleet.settle(session, replica)
@@ -331,7 +331,7 @@ class Dispatcher:
         owner = _owner(job)
         if not any(_owner(other.job) == owner for other in replica.flights.values()):
             if made is not None and session.home == replica.name:
-                replica.pins.hold(owner, job.prompt, made, job.returns)
+                replica.pins.hold(owner, job.prompt, made)
                 session.pause = None
             else:
                 self.fleet.unpin(replica, owner)

@@ -98,13 +98,12 @@ _EMPTY = Prompt((), 0)
 class Pins:
     """The blocks that live sessions stand on, each counted once however many share it."""
 
-    __slots__ = ("_counts", "_held", "growth", "returning")
+    __slots__ = ("_counts", "_held", "growth")
 
     def __init__(self) -> None:
         self._counts: Counter[Hashable] = Counter()
-        self._held: dict[Hashable, tuple[Prompt, float, bool]] = {}
+        self._held: dict[Hashable, tuple[Prompt, float]] = {}
         self.growth = 0.0  # tokens that the owners write beyond their prompts
-        self.returning = 0  # owners that will be back
 
     def __len__(self) -> int:
         """Blocks that are pinned."""
@@ -118,20 +117,19 @@ class Pins:
         """Whoever pins something."""
         return self._held.keys()
 
-    def held(self, owner: Hashable) -> tuple[Prompt, float, bool]:
-        """On what an owner stands, the tokens it writes beyond that, and whether it will be back."""
+    def held(self, owner: Hashable) -> tuple[Prompt, float]:
+        """On what an owner stands, and the tokens it writes beyond that."""
         return self._held[owner]
 
     def missing(self, prompt: Prompt) -> int:
         """How many blocks of a prompt are not pinned."""
         return len(prompt.blocks) - prompt.within(self._counts)
 
-    def hold(self, owner: Hashable, prompt: Prompt, growth: float, returns: bool) -> None:
-        """An owner stands on this prompt, writes so many tokens more, and will perhaps be back."""
-        before, written, returned = self._held.get(owner, (_EMPTY, 0.0, False))
-        self._held[owner] = (prompt, growth, returns)
+    def hold(self, owner: Hashable, prompt: Prompt, growth: float) -> None:
+        """An owner stands on this prompt, and will write so many tokens more."""
+        before, written = self._held.get(owner, (_EMPTY, 0.0))
+        self._held[owner] = (prompt, growth)
         self.growth += growth - written
-        self.returning += returns - returned
         old = before.blocks
         same = alike(old, prompt.blocks)
         self._count(prompt.blocks[same:], 1)
@@ -142,7 +140,6 @@ class Pins:
         if (held := self._held.pop(owner, None)) is not None:
             self._count(held[0].blocks, -1)
             self.growth -= held[1]
-            self.returning -= held[2]
 
     def _count(self, blocks: Iterable[Hashable], change: int) -> None:
         counts = self._counts

@@ -87,7 +87,7 @@ def living(
     fleet.replicas["a"] = replica
     for name, blocks, program in sessions:
         fleet.sessions[name] = Session(name, program, home="a", tokens=BLOCK * blocks)
-        replica.pins.hold(name, talk(name, blocks), 0.0, True)
+        replica.pins.hold(name, talk(name, blocks), 0.0)
     return fleet, replica
 
 
@@ -123,7 +123,7 @@ def test_a_pause_that_lasts_far_beyond_what_was_expected_costs_the_place() -> No
 
 def test_room_is_what_is_not_pinned_and_not_being_written() -> None:
     _, replica = living(("x", 30, 0.0), ("y", 20, 0.0))
-    replica.pins.hold("y", talk("y", 20), 100.0, True)
+    replica.pins.hold("y", talk("y", 20), 100.0)
 
     assert room(replica, BLOCK) == 50 * BLOCK - 100.0
 

@@ -31,7 +31,7 @@ def test_it_counts_what_all_owners_together_stand_on(
             pins.release(owner)
             held.pop(owner, None)
         else:
-            pins.hold(owner, wanted, growth, False)
+            pins.hold(owner, wanted, growth)
             held[owner] = (wanted, growth)
 
     union = {block for wanted, _ in held.values() for block in wanted.blocks}

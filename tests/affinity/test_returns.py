@@ -109,7 +109,6 @@ def test_nothing_is_kept_for_a_conversation_of_a_kind_that_does_not_come_back() 
     pins = desk.dispatcher.fleet.replicas["a"].pins
     assert "planner" not in pins
     assert "loop" in pins
-    assert pins.returning == 1
 
 
 def test_it_is_learnt_from_conversations_that_end() -> None:
@@ -123,13 +122,26 @@ def test_it_is_learnt_from_conversations_that_end() -> None:
 
 def test_a_short_session_joins_without_room_where_prompts_take_little_time() -> None:
     desk = Desk()
+    desk.dispatcher.fleet.growth = 10.0
     ended = served(desk, "long", 2800)
 
     assert desk.ask("short", 500, at=ended + 0.1) is not None
 
 
+def test_who_will_be_back_with_much_more_waits_for_room_and_who_will_not_does_not() -> None:
+    desk = Desk()
+    for _ in range(20):
+        desk.dispatcher.fleet.returns.ended("plan", 1)
+    ended = served(desk, "long", 2800)
+    desk.dispatcher.fleet.growth = 500.0
+
+    assert desk.ask("loop", 500, "act", at=ended + 0.1) is None
+    assert desk.ask("planner", 500, "plan", at=ended + 0.1) is not None
+
+
 def test_a_session_waits_for_room_where_prompts_take_most_of_the_time() -> None:
     desk = Desk()
+    desk.dispatcher.fleet.growth = 10.0
     ended = served(desk, "long", 2800)
     desk.dispatcher.fleet.replicas["a"].prompts.note(LATELY, ended)
 
@@ -138,6 +150,7 @@ def test_a_session_waits_for_room_where_prompts_take_most_of_the_time() -> None:
 
 def test_a_session_that_would_take_much_of_a_replicas_time_for_itself_waits_for_room() -> None:
     desk = Desk()
+    desk.dispatcher.fleet.growth = 10.0
     ended = served(desk, "long", 2800)
 
     assert desk.ask("longer", 3000, at=ended + 0.1) is None
