@@ -48,7 +48,8 @@ def prompt_size(request: ChatRequest) -> int:
             texts.append(content)  # templates put it in as it is
         else:
             others.append(message)
-    texts.append(_compact(others))  # at once: a conversation has many
+    if others:
+        texts.append(_compact(others))  # at once: a conversation has many
     texts += map(_indented, request.tools)  # as some templates print them
     texts.append(_indented(request.response_format or ""))
     return sum(map(_bytes, texts))
