@@ -93,6 +93,7 @@ def told(base: Case, runs: report.Runs, left_out: Sequence[str]) -> None:
     print(report.rows(runs))
     print("\n".join(left_out))
     print("\n" + report.kinds(runs))
+    print("\n" + report.times(runs))
     print(f"\n{count} answers, {wrong} of them not the right one; no right answer in time:")
     print(report.failures(runs))
 

@@ -18,9 +18,11 @@ from agent_fleet import SKILLS, Balance, Fleet, serving, usd
 from agent_model import Script
 from agent_programs import POLICY, Habits, Program, programs
 from agent_recorded import Recorded, recorded
+from agent_time import FAILED, PROGRAM, Times
 from agent_world import Tool, World
 
 from agentflow import _http
+from agentflow.clock import now
 from agentflow.testing import Serving, VirtualLoop
 
 Drive = Callable[[Program], Awaitable[str]]
@@ -69,6 +71,7 @@ class Outcome:
         usd: What its models and tools cost; guesses are nobody's.
         most: What they might have cost.
         why: What went wrong; empty if nothing did.
+        parts: Seconds of each part of its time, as `agent_time` has them.
     """
 
     id: str
@@ -79,6 +82,7 @@ class Outcome:
     usd: float
     most: float
     why: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -138,6 +142,7 @@ class Scene:
         world: What tools do.
         fleet: All servers.
         http: A client that reaches them.
+        times: What was under way when.
         seed: Of the run.
     """
 
@@ -151,9 +156,10 @@ class Scene:
         self.serving = _serving(setting, made)
         self.programs = [_limited(program, self.serving) for program in made]
         self._by_id = {program.id: program for program in self.programs}
-        self.world = World()
+        self.times = Times()
+        self.world = World(self.times)
         script = Script(self.programs, SKILLS)
-        self.fleet = Fleet(self.serving, setting.replicas, script, balance)
+        self.fleet = Fleet(self.serving, setting.replicas, script, balance, self.times)
         self.http = _http.client(transport=self.fleet)
         self._tools: Mapping[str, Tool] = agent_world.tools(self.world)
 
@@ -197,7 +203,14 @@ class Scene:
     async def _life(self, agent: int, drive: Drive) -> list[Outcome]:
         await asyncio.sleep(Random(f"{self.seed} {agent}").uniform(0.0, self.setting.window))
         mine = self.programs[agent :: self.setting.agents]
-        return [await _outcome(program, drive) for program in mine]
+        return [await self._outcome(program, drive) for program in mine]
+
+    async def _outcome(self, program: Program, drive: Drive) -> Outcome:
+        PROGRAM.set(program.id)
+        began = now()
+        its = await _outcome(program, drive)
+        parts = self.times.shares(program.id, began, now())
+        return replace(its, parts={**parts, FAILED: its.completion - its.seconds})
 
 
 async def _outcome(program: Program, drive: Drive) -> Outcome:
