@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal, Self
 
 from affinity_agents import Setting
-from affinity_contest import ACCELERATORS, SETTINGS
+from affinity_contest import ACCELERATORS, FROZEN, SETTINGS
 from agent_model import Script, Skill
 from agent_time import MAIN as MODEL
 from agent_time import Times
@@ -54,8 +54,14 @@ HOSTED = {
 """Rates and skills of the models that make estimates; there is always room."""
 
 SKILLS = {name: skill for name, (_, skill) in HOSTED.items()}
-PREFILL = 8000.0
-"""Prompt tokens that a replica computes in a second."""
+FAST = "70B, fast prefill"
+SERVERS = {
+    FAST: replace(SETTINGS[ACCELERATORS], prefill=SETTINGS["fast prefill"].prefill),
+    ACCELERATORS: SETTINGS[ACCELERATORS],
+    FROZEN: SETTINGS[FROZEN],
+}
+"""Rates of replicas: those of settings of `affinity.py`. With its 70B as it is, most deadlines are
+out of a loop's reach: they are set by what an idle server takes that has all prompts."""
 
 CHUNK = 8
 """Tokens of a reply that are sent together."""
@@ -229,12 +235,11 @@ def _counted(stream: Any, left: Any) -> Any:
     return Counted()
 
 
-def serving(memory: float, distinct: int, count: int, longest: int) -> Serving:
+def serving(its: Setting, memory: float, distinct: int, count: int, longest: int) -> Serving:
     """Each replica: its part of the KV, but room for two of the longest prompts."""
-    its: Setting = SETTINGS[ACCELERATORS]
     capacity = max(round(memory * distinct / count), 2 * longest)
     return Serving(
-        PREFILL, its.step, its.per_sequence, its.per_context,
+        its.prefill, its.step, its.per_sequence, its.per_context,
         chunk=its.chunk, capacity=capacity, block=its.block,
     )  # fmt: skip
 

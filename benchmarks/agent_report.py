@@ -120,8 +120,11 @@ def times(runs: Runs) -> str:
 
 
 def answers(runs: Runs) -> tuple[int, int]:
-    """Programs of which two rows gave an answer, and how many of these answers differ from right."""
-    given = [o for its in runs.values() for run in its for o in run.outcomes if not o.why]
+    """How many answers were given, and how many of them differ from the right one.
+
+    That a program cannot answer is no answer.
+    """
+    given = [o for its in runs.values() for run in its for o in run.outcomes if o.answered]
     return len(given), sum(not o.right for o in given)
 
 
