@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 
 from agentflow.clock import now
 from agentflow.testing.serving import ChangeKind
@@ -72,7 +73,7 @@ def shares(spans: Spans, began: float, ended: float) -> dict[str, float]:
     cuts = {min(max(at, began), ended) for _, *both in spans for at in both}
     moments = sorted({began, ended, *cuts})
     found = dict.fromkeys((*PARTS, BETWEEN), 0.0)
-    for first, last in zip(moments, moments[1:], strict=False):
+    for first, last in pairwise(moments):
         under_way = {part for part, since, until in spans if since <= first and last <= until}
         found[next((part for part in PARTS if part in under_way), BETWEEN)] += last - first
     return found

@@ -10,7 +10,7 @@ import agent_hand
 import agent_ours
 import pytest
 from agent_bounds import by_hand, critical
-from agent_fleet import PRICES, SKILLS, serving
+from agent_fleet import FAST, PRICES, SERVERS, SKILLS, serving
 from agent_model import NOT_FOUND, Script
 from agent_past import teach_samples
 from agent_programs import ALL, Habits, Program, mark, programs, result
@@ -101,7 +101,7 @@ def test_a_program_that_is_run_as_it_comes_gives_what_it_gives_whole() -> None:
 
 
 def test_planned_programs_have_a_shorter_critical_path_than_loops() -> None:
-    rates = serving(0.5, 100_000, 1, 10_000)
+    rates = serving(SERVERS[FAST], 0.5, 100_000, 1, 10_000)
     program = next(p for p in programs(60, 0, Habits({1: 1})) if p.kind == "research")
 
     assert critical(program, rates) < by_hand(program, rates)
