@@ -19,8 +19,7 @@ from typing import Any, Literal, Self
 from affinity_agents import Setting
 from affinity_contest import ACCELERATORS, FROZEN, SETTINGS
 from agent_model import Script, Skill
-from agent_time import MAIN as MODEL
-from agent_time import Times
+from agent_time import MAIN, Times
 
 from agentflow.budgets.prices import Price, Prices
 from agentflow.budgets.pte import prefill_equivalents
@@ -29,6 +28,7 @@ from agentflow.testing import ModelledReplica, Serving
 from agentflow.testing.answering import Given, Service
 from agentflow.testing.chat import Exchange
 
+MODEL = MAIN
 PROXY = "http://proxy/v1"
 HOSTED_URL = "http://hosted/v1"
 SESSION = "x-session"
