@@ -21,6 +21,7 @@ from pathlib import Path
 
 import agent_report as report
 import harness
+from affinity_contest import ACCELERATORS, FROZEN
 from agent_rows import HAND, OURS, PEERS, STICKY, WITHOUT, Case, played, played_by
 from agent_scene import Played
 from harness import Goal
@@ -33,7 +34,11 @@ OTHERS = {
         "", habits="eager"
     ),
     "models that make all calls at once that can be": Case("", habits="all"),
-    "a quarter of the agents": Case("", agents=12),
+    "4 agents per replica": Case("", agents=12),
+    "32 agents per replica": Case("", agents=96),
+    "64 agents per replica": Case("", agents=192),
+    "servers of `affinity.py`: 70B": Case("", servers=ACCELERATORS),
+    "servers of `affinity.py`: llama.cpp": Case("", servers=FROZEN),
 }
 """Other settings, in which by hand and agentflow are compared."""
 
@@ -93,6 +98,7 @@ def told(base: Case, runs: report.Runs, left_out: Sequence[str]) -> None:
     print(report.rows(runs))
     print("\n".join(left_out))
     print("\n" + report.kinds(runs))
+    print("\n" + report.times(runs))
     print(f"\n{count} answers, {wrong} of them not the right one; no right answer in time:")
     print(report.failures(runs))
 

@@ -11,22 +11,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal, Self
 
 from affinity_agents import Setting
-from affinity_contest import ACCELERATORS, SETTINGS
+from affinity_contest import ACCELERATORS, FROZEN, SETTINGS
 from agent_model import Script, Skill
+from agent_time import MAIN, Times
 
 from agentflow.budgets.prices import Price, Prices
 from agentflow.budgets.pte import prefill_equivalents
+from agentflow.clock import now
 from agentflow.testing import ModelledReplica, Serving
 from agentflow.testing.answering import Given, Service
 from agentflow.testing.chat import Exchange
 
-MODEL = "main"
+MODEL = MAIN
 PROXY = "http://proxy/v1"
 HOSTED_URL = "http://hosted/v1"
 SESSION = "x-session"
@@ -52,8 +54,14 @@ HOSTED = {
 """Rates and skills of the models that make estimates; there is always room."""
 
 SKILLS = {name: skill for name, (_, skill) in HOSTED.items()}
-PREFILL = 8000.0
-"""Prompt tokens that a replica computes in a second."""
+FAST = "70B, fast prefill"
+SERVERS = {
+    FAST: replace(SETTINGS[ACCELERATORS], prefill=SETTINGS["fast prefill"].prefill),
+    ACCELERATORS: SETTINGS[ACCELERATORS],
+    FROZEN: SETTINGS[FROZEN],
+}
+"""Rates of replicas: those of settings of `affinity.py`. With its 70B as it is, most deadlines are
+out of a loop's reach: they are set by what an idle server takes that has all prompts."""
 
 CHUNK = 8
 """Tokens of a reply that are sent together."""
@@ -88,21 +96,29 @@ class Bill:
 class Replica(ModelledReplica):
     """A modelled replica that writes bills: of replies that were broken off, for what was made."""
 
-    def __init__(self, serving: Serving, script: Script, name: str, bills: list[Bill]) -> None:
+    def __init__(
+        self, serving: Serving, script: Script, name: str, bills: list[Bill], times: Times
+    ) -> None:
         super().__init__(serving, script, name=name, size=CHUNK)
-        self._named, self._bills = name, bills
+        self._named, self._bills, self._times = name, bills, times
         self._owner = script.owner
 
     def _serve(self, exchange: Exchange, given: Given) -> AbstractContextManager[Service]:
         self.requests.clear()  # what was sent is not looked at
-        return self._billed(super()._serve(exchange, given), self._owner(exchange.call))
+        owner, warms = self._owner(exchange.call), exchange.call.max_tokens == 1
+        return self._billed(super()._serve(exchange, given), owner, warms)
 
     @contextmanager
-    def _billed(self, served: AbstractContextManager[Service], owner: str) -> Iterator[Service]:
+    def _billed(
+        self, served: AbstractContextManager[Service], owner: str, warms: bool
+    ) -> Iterator[Service]:
+        came = now()
         with served as turn:
             try:
                 yield turn
             finally:
+                if not warms:  # nobody waits for what only warms
+                    self._times.served(owner, self._named, came, getattr(turn, "moments", {}))
                 said = getattr(turn, "said", 0)
                 usage = turn.usage(said)
                 if said:
@@ -119,17 +135,20 @@ class Fleet:
         count: How many there are.
         script: What models say.
         balance: How the proxy chooses.
+        times: Is told when requests wait, are begun and are answered.
     """
 
-    def __init__(self, serving: Serving, count: int, script: Script, balance: Balance) -> None:
+    def __init__(
+        self, serving: Serving, count: int, script: Script, balance: Balance, times: Times
+    ) -> None:
         self.bills: list[Bill] = []
         self.serving = serving
-        self.replicas = {
-            f"r{number}": Replica(serving, script, MODEL, self.bills) for number in range(count)
-        }
-        self.hosted = {
-            name: Replica(rates, script, name, self.bills) for name, (rates, _) in HOSTED.items()
-        }
+
+        def replica(rates: Serving, name: str) -> Replica:
+            return Replica(rates, script, name, self.bills, times)
+
+        self.replicas = {f"r{number}": replica(serving, MODEL) for number in range(count)}
+        self.hosted = {name: replica(rates, name) for name, (rates, _) in HOSTED.items()}
         self._balance = balance
         self._under_way: Counter[str] = Counter(dict.fromkeys(self.replicas, 0))
         self._turn = 0
@@ -216,12 +235,11 @@ def _counted(stream: Any, left: Any) -> Any:
     return Counted()
 
 
-def serving(memory: float, distinct: int, count: int, longest: int) -> Serving:
+def serving(its: Setting, memory: float, distinct: int, count: int, longest: int) -> Serving:
     """Each replica: its part of the KV, but room for two of the longest prompts."""
-    its: Setting = SETTINGS[ACCELERATORS]
     capacity = max(round(memory * distinct / count), 2 * longest)
     return Serving(
-        PREFILL, its.step, its.per_sequence, its.per_context,
+        its.prefill, its.step, its.per_sequence, its.per_context,
         chunk=its.chunk, capacity=capacity, block=its.block,
     )  # fmt: skip
 

@@ -19,11 +19,14 @@ from agent_past import teach_calls, teach_samples
 from agent_programs import Program
 from agent_recorded import ASK, Recorded
 from agent_scene import Drive, Scene
+from agent_time import Times
 from agent_world import EFFECTS, price
 
 from agentflow import Budget, Engine, Estimates, Pool, Speculation, Stream, Task, llm, said, tool
 from agentflow.caches.speculation.predictor import Predictor
 from agentflow.executor.affinity.replica import ReplicaSpec
+from agentflow.executor.affinity.stream import PooledStream
+from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.client import OpenAIBackend
 
 
@@ -84,13 +87,28 @@ async def engine(scene: Scene, its: Mechanisms) -> AsyncIterator[Drive]:
         yield drive
 
 
+class Watched(Pool):
+    """A pool of which it is noted for how long it has requests."""
+
+    def __init__(self, times: Times, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._times = times
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[PooledStream]:
+        """As the pool's."""
+        with self._times.during("held"):
+            async with super().stream(request) as stream:
+                yield stream
+
+
 def _pool(scene: Scene) -> Pool:
     its = scene.serving
     specs = [
         ReplicaSpec(url, name, its.slots, its.capacity)
         for name, url in zip(scene.fleet.replicas, scene.fleet.urls, strict=True)
     ]
-    return Pool(specs, MODEL, http=scene.http, prices=PRICES)
+    return Watched(scene.times, specs, MODEL, http=scene.http, prices=PRICES)
 
 
 def _hosted(scene: Scene, name: str) -> OpenAIBackend:

@@ -10,6 +10,7 @@ from typing import Any
 import harness
 from agent_rows import HAND, OURS, WITHOUT
 from agent_scene import Played
+from agent_time import BETWEEN, FAILED, PARTS
 from harness import Goal
 
 FASTER = 2.0
@@ -105,9 +106,25 @@ def kinds(runs: Runs) -> str:
     return harness.table(("mean, s", *names), lines)
 
 
+def times(runs: Runs) -> str:
+    """Where the time of each kind of program goes, by hand and with everything."""
+    parts = (*PARTS, BETWEEN, FAILED)
+    lines = []
+    for row in (HAND, OURS):
+        outcomes = [o for run in runs[row] for o in run.outcomes]
+        for kind in ("all", *sorted({o.kind for o in outcomes})):
+            its = [o for o in outcomes if kind in ("all", o.kind)]
+            seconds = [fmean(o.parts[part] for o in its) for part in parts]
+            lines.append((row, kind, fmean(o.completion for o in its), *seconds))
+    return harness.table(("where the time goes, s", "kind", "mean", *parts), lines)
+
+
 def answers(runs: Runs) -> tuple[int, int]:
-    """Programs of which two rows gave an answer, and how many of these answers differ from right."""
-    given = [o for its in runs.values() for run in its for o in run.outcomes if not o.why]
+    """How many answers were given, and how many of them differ from the right one.
+
+    That a program cannot answer is no answer.
+    """
+    given = [o for its in runs.values() for run in its for o in run.outcomes if o.answered]
     return len(given), sum(not o.right for o in given)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import agent_hand
-from agent_fleet import Balance
+from agent_fleet import FAST, Balance
 from agent_ours import Mechanisms, engine
 from agent_programs import ALL, EAGER, RECORDED, Habits
 from agent_scene import Played, Row, Setting, play
@@ -47,6 +47,7 @@ class Case:
         agents: How many work at the same time.
         replicas: How many serve them.
         habits: How many calls models of loops make at once; a name in `HABITS`.
+        servers: Rates of the replicas; a name in `SERVERS`.
         sessions: A file of recorded sessions that are played instead; empty for none.
     """
 
@@ -55,6 +56,7 @@ class Case:
     agents: int = 48
     replicas: int = 3
     habits: str = "recorded"
+    servers: str = FAST
     sessions: str = ""
 
     @property
@@ -62,7 +64,13 @@ class Case:
         """The agents and what serves them."""
         habits = Habits(HABITS[self.habits])
         path = Path(self.sessions) if self.sessions else None
-        return Setting(self.agents, replicas=self.replicas, habits=habits, sessions=path)
+        return Setting(
+            self.agents,
+            replicas=self.replicas,
+            habits=habits,
+            servers=self.servers,
+            sessions=path,
+        )
 
 
 def row(name: str) -> tuple[Row, Balance]:

@@ -14,13 +14,15 @@ from typing import Any
 
 import agent_world
 from agent_bounds import by_hand, critical, distinct, price_of, usd_by_hand
-from agent_fleet import SKILLS, Balance, Fleet, serving, usd
-from agent_model import Script
+from agent_fleet import FAST, SERVERS, SKILLS, Balance, Fleet, serving, usd
+from agent_model import NOT_FOUND, Script
 from agent_programs import POLICY, Habits, Program, programs
 from agent_recorded import Recorded, recorded
+from agent_time import FAILED, PROGRAM, Times
 from agent_world import Tool, World
 
 from agentflow import _http
+from agentflow.clock import now
 from agentflow.testing import Serving, VirtualLoop
 
 Drive = Callable[[Program], Awaitable[str]]
@@ -44,6 +46,7 @@ class Setting:
         memory: KV of all replicas over the distinct tokens of the conversations at one time.
         window: Seconds within which the agents begin.
         habits: How models of loops make calls.
+        servers: Rates of the replicas; a name in `SERVERS`.
         sessions: Recorded sessions that are played instead of programs, or None.
     """
 
@@ -53,6 +56,7 @@ class Setting:
     memory: float = 0.5
     window: float = 20.0
     habits: Habits = field(default_factory=Habits)
+    servers: str = FAST
     sessions: Path | None = None
 
 
@@ -69,6 +73,8 @@ class Outcome:
         usd: What its models and tools cost; guesses are nobody's.
         most: What they might have cost.
         why: What went wrong; empty if nothing did.
+        answered: Whether it gave an answer, be it right or not.
+        parts: Seconds of each part of its time, as `agent_time` has them.
     """
 
     id: str
@@ -79,6 +85,8 @@ class Outcome:
     usd: float
     most: float
     why: str = ""
+    answered: bool = False
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -138,6 +146,7 @@ class Scene:
         world: What tools do.
         fleet: All servers.
         http: A client that reaches them.
+        times: What was under way when.
         seed: Of the run.
     """
 
@@ -151,9 +160,10 @@ class Scene:
         self.serving = _serving(setting, made)
         self.programs = [_limited(program, self.serving) for program in made]
         self._by_id = {program.id: program for program in self.programs}
-        self.world = World()
+        self.times = Times()
+        self.world = World(self.times)
         script = Script(self.programs, SKILLS)
-        self.fleet = Fleet(self.serving, setting.replicas, script, balance)
+        self.fleet = Fleet(self.serving, setting.replicas, script, balance, self.times)
         self.http = _http.client(transport=self.fleet)
         self._tools: Mapping[str, Tool] = agent_world.tools(self.world)
 
@@ -197,7 +207,14 @@ class Scene:
     async def _life(self, agent: int, drive: Drive) -> list[Outcome]:
         await asyncio.sleep(Random(f"{self.seed} {agent}").uniform(0.0, self.setting.window))
         mine = self.programs[agent :: self.setting.agents]
-        return [await _outcome(program, drive) for program in mine]
+        return [await self._outcome(program, drive) for program in mine]
+
+    async def _outcome(self, program: Program, drive: Drive) -> Outcome:
+        PROGRAM.set(program.id)
+        began = now()
+        its = await _outcome(program, drive)
+        parts = self.times.shares(program.id, began, now())
+        return replace(its, parts={**parts, FAILED: its.completion - its.seconds})
 
 
 async def _outcome(program: Program, drive: Drive) -> Outcome:
@@ -211,15 +228,19 @@ async def _outcome(program: Program, drive: Drive) -> Outcome:
     took = loop.time() - began - program.waits
     took = max(took, 0.0)
     right = answer.strip() == program.answer.strip()
+    answered = bool(answer.strip()) and answer.strip() != NOT_FOUND
     if not right and not why:
         why = f"said {answer[:80]!r}"
-    return Outcome(program.id, program.kind, took, right, program.deadline, 0.0, program.usd, why)
+    return Outcome(
+        program.id, program.kind, took, right, program.deadline, 0.0, program.usd, why, answered
+    )
 
 
 def _serving(setting: Setting, made: Sequence[Program]) -> Serving:
     sizes = [distinct(program) for program in made]
     at_once = setting.agents * sum(sizes) // len(sizes)
-    return serving(setting.memory, at_once + POLICY, setting.replicas, POLICY + max(sizes))
+    its = SERVERS[setting.servers]
+    return serving(its, setting.memory, at_once + POLICY, setting.replicas, POLICY + max(sizes))
 
 
 def _limited(program: Program, its: Serving) -> Program:

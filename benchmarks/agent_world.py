@@ -17,6 +17,7 @@ from statistics import NormalDist
 from typing import Any
 
 from agent_programs import Program, mark, result
+from agent_time import Times
 from replay import USD, latency
 from sessions import call_key, chance
 
@@ -58,7 +59,8 @@ Tool = Callable[..., Awaitable[Any]]
 class World:
     """What the tools of one run do, and how often they did it."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: Times) -> None:
+        self._times = times
         self.ended: Counter[str] = Counter()
         self.broken: Counter[str] = Counter()
         self._usd: Counter[str] = Counter()
@@ -85,7 +87,8 @@ class World:
         """Count a call; its arguments are asked for when it ends."""
         self._usd[price(tool) if usd is None else usd] += 1
         try:
-            yield
+            with self._times.during("tools"):
+                yield
         except BaseException:
             self.broken[tool] += 1
             raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from agentflow.clock import now
 from agentflow.testing.replies import Usage
-from agentflow.testing.serving import Change, Serving, ServingModel
+from agentflow.testing.serving import Change, ChangeKind, Serving, ServingModel
 
 Report = Callable[[int], "int | None"]
 """From the tokens that were found in the cache to what usage says of them."""
@@ -108,6 +108,7 @@ class Turn:
         size: Tokens sent together when streaming.
         limit: Tokens it makes.
         said: Tokens of the answer that were waited for so far.
+        moments: When each kind of change happened to it first, in seconds on the loop's clock.
     """
 
     def __init__(self, engine: Engine, number: int, prompt: int, output: int) -> None:
@@ -115,6 +116,7 @@ class Turn:
         self.size = engine.size
         self.limit: int | None = output
         self.said = 0
+        self.moments: dict[ChangeKind, float] = {}
         self._engine = engine
         self._prompt = prompt
         self._cached = 0
@@ -123,6 +125,7 @@ class Turn:
 
     def notice(self, change: Change) -> None:
         """Take note of something that happened to it."""
+        self.moments.setdefault(change.kind, change.at)
         self._cached = change.cached
         self._made = change.made
         self._ended = change.kind == "finished"

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import agent_hand
 import agent_ours
 import pytest
 from agent_bounds import by_hand, critical
-from agent_fleet import PRICES, SKILLS, serving
+from agent_fleet import FAST, PRICES, SERVERS, SKILLS, serving
 from agent_model import NOT_FOUND, Script
 from agent_past import teach_samples
 from agent_programs import ALL, Habits, Program, mark, programs, result
-from agent_report import Figures
+from agent_report import Figures, answers
 from agent_rows import OURS, Case, played, played_by
 from agent_scene import Outcome, Row, Scene, Setting, play
+from agent_time import Times, shares
 from agent_world import World, keys, tools
 
 from agentflow import Estimates
@@ -72,7 +74,7 @@ def test_the_model_answers_only_from_results_that_are_right() -> None:
 
 def test_calls_that_nobody_wants_are_wasted() -> None:
     program = of_kind("desk")
-    world = World()
+    world = World(Times())
     its = tools(world)
 
     async def use() -> None:
@@ -87,7 +89,7 @@ def test_calls_that_nobody_wants_are_wasted() -> None:
 
 
 def test_a_program_that_is_run_as_it_comes_gives_what_it_gives_whole() -> None:
-    world = World()
+    world = World(Times())
     code = "a = 1\nb = 2\nc = 3"
 
     async def pieces() -> AsyncIterator[str]:
@@ -99,7 +101,7 @@ def test_a_program_that_is_run_as_it_comes_gives_what_it_gives_whole() -> None:
 
 
 def test_planned_programs_have_a_shorter_critical_path_than_loops() -> None:
-    rates = serving(0.5, 100_000, 1, 10_000)
+    rates = serving(SERVERS[FAST], 0.5, 100_000, 1, 10_000)
     program = next(p for p in programs(60, 0, Habits({1: 1})) if p.kind == "research")
 
     assert critical(program, rates) < by_hand(program, rates)
@@ -116,6 +118,27 @@ def test_who_has_no_answer_counts_its_deadline() -> None:
     assert [one.success for one in (right, none, dear)] == [True, False, False]
 
 
+def test_a_wrong_answer_is_counted_and_none_is_not() -> None:
+    right = Outcome("a", "desk", 3.0, True, 10.0, 0.01, 0.02, answered=True)
+    wrong = Outcome("b", "desk", 1.0, False, 10.0, 0.01, 0.02, "said '7'", answered=True)
+    none = Outcome("c", "desk", 1.0, False, 10.0, 0.01, 0.02, f"said {NOT_FOUND!r}")
+    run = play(agent_hand.loop, Setting(agents=1, each=1, replicas=1, window=1.0), "least", 1)
+
+    assert answers({"row": [replace(run, outcomes=[right, wrong, none])]}) == (2, 1)
+
+
+def test_every_moment_of_a_program_belongs_to_one_part() -> None:
+    spans = [("tools", 0.0, 4.0), ("decode", 1.0, 2.0), ("held", 3.0, 9.0)]
+
+    found = shares(spans, 0.5, 10.0)
+
+    assert found["decode"] == 1.0
+    assert found["tools"] == 1.5
+    assert found["held"] == 6.0
+    assert found["between"] == 1.0
+    assert sum(found.values()) == 9.5
+
+
 @pytest.mark.parametrize(
     "row", [agent_hand.loop, lambda s: agent_ours.engine(s, agent_ours.Mechanisms())]
 )
@@ -125,6 +148,8 @@ def test_all_ways_give_the_right_answers_on_virtual_time(row: Row) -> None:
     assert [one.why for one in run.outcomes] == [""] * 2
     assert Figures.of([run]).success == 1.0
     assert 0 < run.usd_tools < run.usd
+    assert all(sum(o.parts.values()) == pytest.approx(o.completion) for o in run.outcomes)
+    assert all(o.parts["decode"] > 0 for o in run.outcomes)
 
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
