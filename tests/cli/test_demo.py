@@ -33,7 +33,7 @@ def test_it_plans_calls_a_dozen_tools_cites_files_and_compares(
     out = capsys.readouterr().out
     assert "not a language model" in out
     assert re.search(r"\$1 = \w+\(", out)
-    assert re.search(r"\(executor/threads\.py:\d+\)", out)
+    assert re.search(r"\(executor/calls/threads\.py:\d+\)", out)
     table = re.findall(r"^(plan|react) +([\d.]+) +(\d+) +(\d+) +([\d,]+)$", out, re.MULTILINE)
     assert [row[0] for row in table] == ["plan", "react"]
     assert all(int(tool_calls) >= 12 for *_, tool_calls, _tokens in table)
