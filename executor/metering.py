@@ -27,7 +27,7 @@ from agentflow.executor.models.base import (
     read_whole,
 )
 from agentflow.executor.models.bounds import PromptBounds
-from agentflow.executor.models.usage import estimate
+from agentflow.executor.models.usage import estimate, prompt_bound
 from agentflow.executor.run import Run
 
 IN_FLIGHT = 16
@@ -207,7 +207,7 @@ class MeteredModel:
             BackendError: The call failed, or gave way to another.
         """
         follows, request = request.max_tokens, replace(request, max_tokens=1)
-        bound = Usage(self._bounds.most(request), request.max_tokens, None, estimated=True)
+        bound = Usage(prompt_bound(request), request.max_tokens, None, estimated=True)
         ledger, model = self._run.ledger, cast("Any", self._model)
         least = max(_total(bound) / SPARE, 2 * _total(bound) + follows)
         if ledger.left.tokens is not None and ledger.left.tokens < least:
