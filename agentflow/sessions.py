@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, Self
 
 from agentflow.executor.models.wire import sound
@@ -19,10 +20,10 @@ class Session(SessionState):
     """A conversation with a model that may call tools; each turn is a run.
 
     ``await engine.run(session, "...")`` takes a turn, and ``session.ask("...")`` does within a
-    workflow, by the strategy ``react`` unless another is named. What was said is only added to, so prompts begin alike and servers that still hold
-    the conversation need not compute it again. Where it grows too long for the model, older
-    outputs of tools are shown by reference, and if that is not enough, older messages are told
-    by a summary; `events.ContextCompacted` says so.
+    workflow, by the strategy ``react`` unless another is named. What was said is only added to, so
+    prompts begin alike and servers that still hold the conversation need not compute it again.
+    Where it grows too long for the model, older outputs of tools are shown by reference, and if
+    that is not enough, older messages are told by a summary; `events.ContextCompacted` says so.
 
     Args:
         system: What the model is told first; by default what the strategy tells it.
@@ -35,16 +36,10 @@ class Session(SessionState):
         DefinitionError: The window is not positive.
     """
 
-    def __init__(
-        self,
-        system: str = "",
-        *,
-        tools: Iterable[AnyTool] | None = None,
-        model: str | None = None,
-        window: int | None = None,
-    ) -> None:
-        super().__init__(system, tools=tools, model=model, window=window)
-        self._turns: dict[tuple[tuple[str, Any], ...], _Turn] = {}
+    @cached_property
+    def _turns(self) -> dict[tuple[tuple[str, Any], ...], _Turn]:
+        """Its turns in workflows, by their fields: to a workflow each is one tool."""
+        return {}
 
     def ask(self, said: str, **fields: Any) -> Handle[str]:
         """Take a turn: within a workflow a handle, elsewhere a coroutine with its own engine.
@@ -60,16 +55,6 @@ class Session(SessionState):
         key = tuple(sorted(fields.items()))
         turn = self._turns.get(key) or self._turns.setdefault(key, _Turn(self, fields))
         return turn(said)
-
-    def fork(self) -> Self:
-        """Another session that begins with what was said so far: both go on by themselves.
-
-        Raises:
-            SessionBusy: A turn is under way.
-        """
-        twin = super().fork()
-        twin._turns = {}
-        return twin
 
     def to_json(self) -> str:
         """All of it as JSON, with known secrets masked; tools go by their names."""

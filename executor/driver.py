@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentflow.executor.calls.bound import BoundCall
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.calls.places import Place
 from agentflow.executor.calls.running import Running
 from agentflow.executor.outputs import Outputs, PutBy
@@ -36,6 +35,7 @@ from agentflow.executor.state.commands import (
     Stop,
     Wake,
 )
+from agentflow.executor.state.gates import Gate
 from agentflow.executor.state.losses import spares
 from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import GATHER, Node, Plan, Ref

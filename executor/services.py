@@ -20,11 +20,11 @@ from agentflow.caches.speculation.foresight import Foresight
 from agentflow.caches.tool_cache import Reused, ToolCache, reusable
 from agentflow.errors import DefinitionError
 from agentflow.executor.calls.bound import BoundCall, bind_call
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.calls.hedging import Latencies
 from agentflow.executor.calls.reuse import Reuse, written
 from agentflow.executor.calls.threads import DaemonThreads
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.state.gates import Gate
 from agentflow.executor.watchdog import Watchdog, is_real
 from agentflow.planner.prompting import RESULT_LIMIT
 from agentflow.tools.policy import DEFAULT_LIMIT, Policy

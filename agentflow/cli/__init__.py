@@ -1,4 +1,4 @@
-"""The command line: ``agentflow run``, ``plan``, ``tools``, ``cache``, ``estimates``, ``doctor``.
+"""The command line: a module for each command of ``agentflow``, and what they share.
 
 Everything heavy is imported by the command that needs it, so that ``--help`` is quick. May
 import every part.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from agentflow.cli import codes
-from agentflow.cli.accounts import stretch_dict
-from agentflow.cli.explained import Explained, Place
+from agentflow.cli.account.accounts import stretch_dict
+from agentflow.cli.account.explained import Explained, Place
+from agentflow.cli.account.timeline import Timeline
 from agentflow.cli.journals import file_of, reading
 from agentflow.cli.listing import described
 from agentflow.cli.output import print_json
 from agentflow.cli.screen import show
 from agentflow.cli.story import story
 from agentflow.cli.telling import sentences, table
-from agentflow.cli.timeline import Timeline
 from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore

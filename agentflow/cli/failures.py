@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from agentflow.cli.account.tally import Call
 from agentflow.cli.output import counted
-from agentflow.cli.tally import Call
 from agentflow.errors import (
     AgentflowError,
     ArgumentError,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from agentflow.cli.account.spans import answered
 from agentflow.cli.output import gist
-from agentflow.cli.spans import answered
 from agentflow.errors import JournalError
 from agentflow.executor.asking.answering import Ask
 from agentflow.executor.journal.rows import RunRow

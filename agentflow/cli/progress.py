@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow import events
+from agentflow.cli.account.prompts import shortened
+from agentflow.cli.account.samples import DEFAULT
+from agentflow.cli.account.savings import REASONS
+from agentflow.cli.account.spans import verdict
+from agentflow.cli.account.tally import Call, Tally
 from agentflow.cli.output import WORTH_TELLING, chance, counted, duration, gist
-from agentflow.cli.prompts import shortened
-from agentflow.cli.samples import DEFAULT
-from agentflow.cli.savings import REASONS
 from agentflow.cli.screen import Screen
-from agentflow.cli.spans import verdict
-from agentflow.cli.tally import Call, Tally
 
 REDRAW = 0.1
 """Seconds between two drawings at least."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import events
 from agentflow.cli import codes
-from agentflow.cli.accounts import Account, account_of
+from agentflow.cli.account.accounts import Account, account_of
+from agentflow.cli.account.spending import passes, used
+from agentflow.cli.account.tally import Tally
 from agentflow.cli.answer import AnswerWriter
 from agentflow.cli.endpoint import FOOTER, Endpoint
 from agentflow.cli.failures import Calls, explained, failure_json
@@ -22,9 +24,7 @@ from agentflow.cli.progress import REDRAW, Progress
 from agentflow.cli.rows import Row, heads
 from agentflow.cli.screen import Screen, show
 from agentflow.cli.serving import replicas, unanswered, unwell
-from agentflow.cli.spending import passes, used
 from agentflow.cli.summary import finished, summary
-from agentflow.cli.tally import Tally
 from agentflow.clock import now
 from agentflow.engine import Engine
 from agentflow.errors import ApprovalDenied, DeadlineExceeded, JournalError, RunError, RunPaused

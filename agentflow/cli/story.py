@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from agentflow.cli.account.reasons import DURING, Reasons, place_of
+from agentflow.cli.account.spans import Span, Speech, Step
 from agentflow.cli.output import WORTH_TELLING, counted, duration, gist
 from agentflow.cli.progress import costs
-from agentflow.cli.reasons import DURING, Reasons, place_of
-from agentflow.cli.spans import Span, Speech, Step
 
 FOUND = {
     "memory": "in memory, from an equal call before",

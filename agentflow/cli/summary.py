@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from agentflow.cli.accounts import Account
+from agentflow.cli.account.accounts import Account
+from agentflow.cli.account.losses import Link, Loss
+from agentflow.cli.account.prompts import cached, told
+from agentflow.cli.account.savings import REASONS
+from agentflow.cli.account.spending import likely, repeated, tried, within
+from agentflow.cli.account.tally import Call, Tally
 from agentflow.cli.list_tools import UNDECLARED, advice
-from agentflow.cli.losses import Link, Loss
 from agentflow.cli.output import WORTH_TELLING, counted, duration, gist, listed
 from agentflow.cli.progress import costs
-from agentflow.cli.prompts import cached, told
 from agentflow.cli.rows import Row, amounts
-from agentflow.cli.savings import REASONS
-from agentflow.cli.spending import likely, repeated, tried, within
-from agentflow.cli.tally import Call, Tally
 from agentflow.executor.run import Run
 from agentflow.workflows import Workflow
 

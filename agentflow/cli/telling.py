@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from agentflow.cli.explained import Explained, Place, Row
+from agentflow.cli.account.explained import Explained, Place, Row
+from agentflow.cli.account.losses import shares
+from agentflow.cli.account.spans import Speech
 from agentflow.cli.journals import words_for
 from agentflow.cli.listing import described
-from agentflow.cli.losses import shares
 from agentflow.cli.output import counted, duration, listed, stdout_is_terminal
 from agentflow.cli.progress import costs, price
 from agentflow.cli.screen import columns, fit, terminal_width
-from agentflow.cli.spans import Speech
 from agentflow.cli.story import Sentence
 from agentflow.cli.summary import KINDS
 from agentflow.executor.journal.rows import RunRow

@@ -126,11 +126,10 @@ class Answers:
         Raises:
             Remembered: The call failed not long ago, and is not made.
         """
-        begun = self._calls.parts.begun(slot)
+        parts = self._calls.parts
+        begun = parts.begun(slot)
         make: Callable[[], Awaitable[Any]]
-        make = partial(
-            self._calls.parts.make, slot, call, asked.args, asked.kwargs, site, asked.ask
-        )
+        make = partial(parts.make, slot, call, asked.args, asked.kwargs, site, asked.ask)
         if owed is not None and not begun:
             make = partial(self._calls.in_turn, slot, call, owed, make)
 
@@ -140,14 +139,13 @@ class Answers:
         try:
             bill = self._calls.bill(call)
         except BudgetExceeded:
-            owes = self.speculator is not None and self.speculator.owes(slot)
-            if owes or (kept := await self.cache.kept(asked.ask)) is None:
+            if self._owes(slot) or (kept := await self.cache.kept(asked.ask)) is None:
                 raise
             self._tell(slot, kept)
             return kept.value
         try:
             found = await self.cache.obtain(asked.ask, make, bill=bill, final=final)
-            if bill is not None and self.speculator is not None and self.speculator.owes(slot):
+            if bill is not None and self._owes(slot):
                 bill.pay()
         finally:
             if bill is not None:
@@ -157,6 +155,10 @@ class Answers:
         elif not call.policy.hedge and not begun:
             call.latencies.note(found.seconds)
         return found.value
+
+    def _owes(self, slot: int) -> bool:
+        """Whether a call is to pay for the guess that it took."""
+        return self.speculator is not None and self.speculator.owes(slot)
 
     def _tell(self, slot: int, found: Found) -> None:
         source = found.source

@@ -21,10 +21,10 @@ from agentflow.caches.flights import Spawn
 from agentflow.caches.tool_cache import Reused
 from agentflow.context import Context
 from agentflow.errors import AgentflowError, BackendError, CallTimeout
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.calls.hedging import Hedge, Latencies
 from agentflow.executor.calls.threads import DaemonThreads
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.state.gates import Gate
 from agentflow.tools.policy import UNSET, Policy
 from agentflow.tools.roles import Roles
 from agentflow.tools.signature import Validate

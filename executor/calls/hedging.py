@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.caches.flights import Spawn
 from agentflow.clock import now
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.state.gates import Gate
 from agentflow.tools.policy import Policy
 from agentflow.tools.values import fresh
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.gates import Gate
 
 
 class Place:

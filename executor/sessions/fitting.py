@@ -39,8 +39,8 @@ def by_reference(history: History, room: float, size: Size, *, readable: bool) -
         size: Of a prompt.
         readable: See `Compaction`.
     """
-    before = history.latest or Compaction(0)
-    ways = [replace(before, at=len(history), cut=cut, readable=readable) for cut in _cuts(history)]
+    before = history.latest or Compaction()
+    ways = [replace(before, cut=cut, readable=readable) for cut in _cuts(history)]
     first = bisect_left(ways, True, key=lambda way: size(history.as_compacted(way)) <= AIM * room)
     if first < len(ways):
         return ways[first]
@@ -64,17 +64,17 @@ def by_summary(history: History, room: float, size: Size, *, readable: bool) -> 
         return None
 
     def is_short(place: int) -> bool:
-        return size(history.as_compacted(Compaction(len(history), since=place))) <= RECENT * room
+        return size(history.as_compacted(Compaction(since=place))) <= RECENT * room
 
     first = bisect_left(places, True, key=lambda place: size(messages[place:]) <= RECENT * room)
     # Where these begin within a turn, its question stands before them, however long it is.
     since = next(filter(is_short, places[first:]), places[-1])
-    return Compaction(len(history), since, since, readable=readable)
+    return Compaction(since, since, readable=readable)
 
 
 def wholly_by_reference(history: History) -> Compaction:
     """What holds now, with the outputs by reference, too, that the model has not answered yet."""
-    return replace(history.latest or Compaction(0), at=len(history), cut=len(history))
+    return replace(history.latest or Compaction(), cut=len(history))
 
 
 def to_be_summarised(history: History, until: int, room: float, size: Size) -> Sequence[Message]:
@@ -92,7 +92,7 @@ def to_be_summarised(history: History, until: int, room: float, size: Size) -> S
     whole = history.shown(until)
     if size(whole) <= room:
         return whole
-    before = history.latest or Compaction(0)
+    before = history.latest or Compaction()
     first, *rest = History(history.messages[:until]).as_compacted(replace(before, cut=until))
     text, limit = first["content"], len(first["content"])
     while size([first]) > room and limit > BRIEF:

@@ -29,14 +29,12 @@ class Compaction:
     """From where on less of a history is shown; it begins an epoch.
 
     Attributes:
-        at: Messages there were when it was made.
         cut: Long outputs of tools before this message are shown by reference.
         since: Messages before this one are told by the summary.
         summary: What those said; empty if all are shown.
         readable: Whether the model has `read_output`, which a reference then names.
     """
 
-    at: int
     cut: int = 0
     since: int = 0
     summary: str = ""

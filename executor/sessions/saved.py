@@ -73,7 +73,6 @@ SavedMessage: TypeAlias = Annotated[
 class SavedCompaction(_Strict):
     """A `Compaction`."""
 
-    at: Count
     cut: Count
     since: Count
     summary: str
@@ -169,7 +168,7 @@ def _check(session: Saved) -> None:
     _check_messages(session.messages)
     length = len(session.messages)
     for made in session.compactions:
-        _check_within(max(made.at, made.cut, made.since), length)
+        _check_within(max(made.cut, made.since), length)
         if any(message.role == "tool" for message in session.messages[made.since :][:1]):
             raise DefinitionError("this is no session: a result is shown without its call")
     if session.mark is not None:

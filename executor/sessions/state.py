@@ -113,13 +113,10 @@ class SessionState:
         self.check_free()
         if (run := run_scope.get()) is not None:
             self._take_back(run.root)
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.id = f"s-{secrets.token_hex(6)}"
+        twin = type(self)(self.system, tools=self.tools, model=self.model)
         twin.history = History(self.history.messages, self.history.compactions)
         twin.gauge = Gauge(self.gauge.window, self.gauge.bytes_per_token)
         twin.outputs = dict(self.outputs)
-        twin._mark = twin._marked = None
         return twin
 
     def check_free(self) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from agentflow.errors import DependencyFailed
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.state.commands import CANCELLED, DONE, FAILED, SKIPPED
+from agentflow.executor.state.gates import Gate
 from agentflow.executor.state.schedule import Schedule
 from agentflow.planner.plan import Node
 from agentflow.tools.values import Outcome

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-from agentflow.executor.calls.gates import Gate, Waiter
+from agentflow.executor.state.gates import Gate, Waiter
 from agentflow.planner.plan import Plan
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.state.accounts import Accounts
 from agentflow.executor.state.commands import DONE, RUNNING, Command, Extended
+from agentflow.executor.state.gates import Gate
 from agentflow.executor.state.joins import Fanning, Gathering, gathering, streamed
 from agentflow.executor.state.losses import out_of_reach
 from agentflow.executor.state.schedule import End

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow.errors import CallCancelled
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.state.bind import Element
 from agentflow.executor.state.commands import (
     CANCELLED,
@@ -31,6 +30,7 @@ from agentflow.executor.state.commands import (
     Known,
     Stopped,
 )
+from agentflow.executor.state.gates import Gate
 from agentflow.executor.state.growth import Growth
 from agentflow.executor.state.joins import (
     Fanning,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from agentflow.errors import CallCancelled
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.state.commands import (
     CANCELLED,
     DONE,
@@ -30,6 +29,7 @@ from agentflow.executor.state.commands import (
     Stop,
     Wake,
 )
+from agentflow.executor.state.gates import Gate
 from agentflow.planner.plan import Node
 
 End: TypeAlias = tuple[Status, Any]

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentflow.cli import codes
-from agentflow.cli.explained import Explained
+from agentflow.cli.account.explained import Explained
+from agentflow.cli.account.timeline import Timeline
 from agentflow.cli.story import story
 from agentflow.cli.telling import OLD, table
-from agentflow.cli.timeline import Timeline
 from agentflow.executor.journal.rows import Batch, RunRow
 from agentflow.executor.journal.store import JournalStore
 from agentflow.testing import Call

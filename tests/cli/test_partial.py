@@ -12,9 +12,9 @@ import pytest
 
 from agentflow import events
 from agentflow.cli import codes
+from agentflow.cli.account.tally import Tally
 from agentflow.cli.progress import Progress
 from agentflow.cli.screen import Screen
-from agentflow.cli.tally import Tally
 from agentflow.settings import Settings
 from agentflow.testing import Call, Reply, ScriptedServer
 

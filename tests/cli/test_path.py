@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow import events
-from agentflow.cli.gains import gains
-from agentflow.cli.path import Stretch, critical_path
-from agentflow.cli.reasons import Reasons
-from agentflow.cli.spans import uses_of
+from agentflow.cli.account.gains import gains
+from agentflow.cli.account.path import Stretch, critical_path
+from agentflow.cli.account.reasons import Reasons
+from agentflow.cli.account.spans import uses_of
 
 from .told import made, planned, replied, timeline_of, told
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from agentflow import events
+from agentflow.cli.account.savings import Savings
+from agentflow.cli.account.tally import Tally
 from agentflow.cli.output import duration, gist
 from agentflow.cli.progress import Progress, price
-from agentflow.cli.savings import Savings
 from agentflow.cli.screen import Screen
-from agentflow.cli.tally import Tally
 
 Show = Callable[..., list[str]]
 

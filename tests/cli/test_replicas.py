@@ -11,8 +11,8 @@ import pytest
 
 from agentflow import events
 from agentflow.cli import codes
-from agentflow.cli.prompts import Prompts, cached, told
-from agentflow.cli.tally import Tally
+from agentflow.cli.account.prompts import Prompts, cached, told
+from agentflow.cli.account.tally import Tally
 from agentflow.testing import Call, Fault, ModelledReplica, ScriptedServer, Serving
 from agentflow.testing.replies import Reply, Usage
 

@@ -9,10 +9,10 @@ import pytest
 
 from agentflow import events
 from agentflow.budgets import Budget, Ledger
+from agentflow.cli.account.spending import likely, tried, within
+from agentflow.cli.account.tally import Tally
 from agentflow.cli.progress import Progress
 from agentflow.cli.screen import Screen
-from agentflow.cli.spending import likely, tried, within
-from agentflow.cli.tally import Tally
 
 CALL = (0, "write", None)
 HAPPENED: list[events.Event] = [

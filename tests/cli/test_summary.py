@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentflow import events
-from agentflow.cli.accounts import Account
-from agentflow.cli.gains import gains
-from agentflow.cli.losses import losses
-from agentflow.cli.path import critical_path
+from agentflow.cli.account.accounts import Account
+from agentflow.cli.account.gains import gains
+from agentflow.cli.account.losses import losses
+from agentflow.cli.account.path import critical_path
 from agentflow.cli.rows import Row, heads
 from agentflow.cli.screen import Screen
 from agentflow.cli.summary import outcome

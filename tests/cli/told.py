@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentflow import events
-from agentflow.cli.tally import Tally
-from agentflow.cli.timeline import Timeline, record_of
+from agentflow.cli.account.tally import Tally
+from agentflow.cli.account.timeline import Timeline, record_of
 
 
 def planned(at: float, *lines: str, run: str = "r", first: int = 0, **more: Any) -> events.Event:

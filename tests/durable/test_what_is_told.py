@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentflow import Engine, events
-from agentflow.cli.path import critical_path
-from agentflow.cli.reasons import Reasons
-from agentflow.cli.timeline import Timeline, record_of
+from agentflow.cli.account.path import critical_path
+from agentflow.cli.account.reasons import Reasons
+from agentflow.cli.account.timeline import Timeline, record_of
 from agentflow.errors import RunError
 from agentflow.testing.clock import run_virtual
 

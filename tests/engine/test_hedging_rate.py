@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.calls.hedging import ENOUGH, WINDOW, Hedge, Latencies
 from agentflow.executor.speculation.guesses import Unasked
+from agentflow.executor.state.gates import Gate
 from agentflow.tools.policy import DEFAULT
 
 

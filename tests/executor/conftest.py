@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.state.commands import (
     Admitted,
     Command,
@@ -27,6 +26,7 @@ from agentflow.executor.state.commands import (
     Stopped,
     Wake,
 )
+from agentflow.executor.state.gates import Gate
 from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import Node, Plan
 

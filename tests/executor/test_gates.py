@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.gates import Gate
 
 
 class Guest:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentflow.errors import CallCancelled, CallSkipped, DependencyFailed
-from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.gates import Gate
 from agentflow.planner.plan import GATHER, Each, Join, Node, Ref
 
 if TYPE_CHECKING:

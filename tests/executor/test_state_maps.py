@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentflow.errors import CallCancelled, DependencyFailed
-from agentflow.executor.calls.gates import Gate
 from agentflow.executor.state.bind import bind_arguments
+from agentflow.executor.state.gates import Gate
 from agentflow.planner.plan import ALL, GATHER, Arg, Each, Join, Node, Ref
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agentflow.executor.calls.gates import Gate
+from agentflow.executor.state.gates import Gate
 from agentflow.planner.plan import Each, Join, Node, Ref
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ USER = {"role": "user", "content": "a"}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "b"}
-COMPACTION = {"at": 0, "cut": 0, "since": 0, "summary": "", "readable": True}
+COMPACTION = {"cut": 0, "since": 0, "summary": "", "readable": True}
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ COMPACTION = {"at": 0, "cut": 0, "since": 0, "summary": "", "readable": True}
             "message 1 answers no call",
         ),
         (_with(compactions=[{**COMPACTION, "since": 1}]), "more is left out"),
-        (_with(compactions=[{**COMPACTION, "at": -1}]), "compactions.0.at"),
-        (_with(compactions=[{}]), "compactions.0.at"),
+        (_with(compactions=[{**COMPACTION, "cut": -1}]), "compactions.0.cut"),
+        (_with(compactions=[{}]), "compactions.0.cut"),
         (_with(outputs={"a": 1}), "outputs.a"),
         (_with(mark=["run"]), "mark"),
     ],

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from agentflow.cli.account.path import EXACT, Actor, Causes
+from agentflow.cli.account.savings import REASONS
+from agentflow.cli.account.spans import Span, Speech, Step, Wait
+from agentflow.cli.account.timeline import Timeline
 from agentflow.cli.output import WORTH_TELLING, duration
-from agentflow.cli.path import EXACT, Actor, Causes
-from agentflow.cli.savings import REASONS
-from agentflow.cli.spans import Span, Speech, Step, Wait
-from agentflow.cli.timeline import Timeline
 
 PLACES = {
     "tool": "a place among the calls of {tool} was free",

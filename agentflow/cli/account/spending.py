@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow.budgets.ledger import Ledger
+from agentflow.cli.account.samples import DEFAULT, OUTCOMES, Samples
+from agentflow.cli.account.tally import Tally
 from agentflow.cli.output import chance, counted, duration, listed
 from agentflow.cli.progress import costs, price
-from agentflow.cli.samples import DEFAULT, OUTCOMES, Samples
-from agentflow.cli.tally import Tally
 from agentflow.executor.run import Run
 
 WORTH_TELLING = Decimal("0.000001")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from agentflow.cli.path import Stretch, critical_path
-from agentflow.cli.reasons import Reason, Reasons, place_of, places_of
-from agentflow.cli.spans import Speech, Step
-from agentflow.cli.timeline import Timeline
+from agentflow.cli.account.path import Stretch, critical_path
+from agentflow.cli.account.reasons import Reason, Reasons, place_of, places_of
+from agentflow.cli.account.spans import Speech, Step
+from agentflow.cli.account.timeline import Timeline
 from agentflow.errors import DefinitionError, JournalError
 from agentflow.wording import nearest
 

@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from agentflow.cli.spans import Span, Speech, Step
-from agentflow.cli.timeline import Timeline
+from agentflow.cli.account.spans import Span, Speech, Step
+from agentflow.cli.account.timeline import Timeline
 
 EXACT = 2e-6
 """Seconds by which what follows from something may seem to come before it; records are rounded."""

@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from agentflow import events
+from agentflow.cli.account.parts import Parts
+from agentflow.cli.account.prompts import Prompts
+from agentflow.cli.account.samples import Samples
+from agentflow.cli.account.savings import Savings
+from agentflow.cli.account.timeline import Timeline, record_of
 from agentflow.cli.output import gist
-from agentflow.cli.parts import Parts
-from agentflow.cli.prompts import Prompts
-from agentflow.cli.samples import Samples
-from agentflow.cli.savings import Savings
-from agentflow.cli.timeline import Timeline, record_of
 
 ENDED: Mapping[type[events.Event], str] = {
     events.NodeFinished: "done",

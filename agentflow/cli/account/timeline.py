@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 from agentflow import events
-from agentflow.cli.spans import (
+from agentflow.cli.account.spans import (
     Record,
     Round,
     Span,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentflow.cli.gains import Gains, gains
-from agentflow.cli.losses import Link, Loss, links, losses, shares
-from agentflow.cli.path import Stretch, critical_path
-from agentflow.cli.spans import Speech
-from agentflow.cli.tally import Tally
+from agentflow.cli.account.gains import Gains, gains
+from agentflow.cli.account.losses import Link, Loss, links, losses, shares
+from agentflow.cli.account.path import Stretch, critical_path
+from agentflow.cli.account.spans import Speech
+from agentflow.cli.account.tally import Tally
 from agentflow.errors import BudgetExceeded, DeadlineExceeded, RunError
 from agentflow.executor.run import Run
 from agentflow.wording import root_cause

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from agentflow.cli.spans import Span, Step
-from agentflow.cli.timeline import Timeline
+from agentflow.cli.account.spans import Span, Step
+from agentflow.cli.account.timeline import Timeline
 
 MECHANISMS = ("parallel", "streaming", "cache", "speculation", "partial", "resume")
 """What saves seconds, in the order it is told."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from agentflow.cli.path import Stretch
-from agentflow.cli.spans import Speech, Step
-from agentflow.cli.tally import Tally
-from agentflow.cli.timeline import Timeline
+from agentflow.cli.account.path import Stretch
+from agentflow.cli.account.spans import Speech, Step
+from agentflow.cli.account.tally import Tally
+from agentflow.cli.account.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
