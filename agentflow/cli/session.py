@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,11 @@ def read_session(path: str) -> Session:
     """The session that a file keeps; a new one if there is no such file.
 
     Raises:
-        DefinitionError: It cannot be read, or is no session.
+        DefinitionError: It cannot be read, is no session, or could not be written afterwards.
     """
+    if not os.access(folder := Path(path).absolute().parent, os.W_OK | os.X_OK):
+        why = "you may not write there" if folder.is_dir() else "there is no such folder"
+        raise DefinitionError(f"--session {path}: it could not be kept in {folder}: {why}")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -149,3 +149,12 @@ def test_only_a_question_has_one(cli: Cli) -> None:
     done = cli("run", "flow.py:total", "3", "--session", "chat.json")
     assert done.code == codes.USAGE
     assert "a workflow has sessions of its own" in done.err
+
+
+def test_where_nothing_can_be_kept_nothing_is_asked(cli: Cli, serve: Serve) -> None:
+    server = serve(["hello"])
+
+    done = cli("run", "Hi", "--base-url", server.base_url, "--session", "none/chat.json", "-q")
+
+    assert (done.code, done.out, server.requests) == (codes.USAGE, "", [])
+    assert "there is no such folder" in done.err
