@@ -118,7 +118,7 @@ class ModelledReplica(LocalServer):
         self._front.restart(serving, priorities)
         self._app.closing = False
         self._alive = True
-        if self._server is not None:
+        if self._listener is not None:
             await self.start()
 
     async def _receive(self, request: HttpRequest, sender: Sender) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -28,13 +29,13 @@ class LocalServer:
         self._app = app
         self._handle = handle
         self._port = port
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None  # stays when it is closed
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def base_url(self) -> str:
         """What goes into a client's ``base_url``."""
-        if self._server is None:
+        if self._listener is None:
             name = type(self).__name__
             raise RuntimeError(f"the server is not running: use 'async with {name}(...)'")
         return f"http://127.0.0.1:{self._port}/v1"
@@ -63,8 +64,12 @@ class LocalServer:
 
     async def start(self) -> None:
         """Begin to listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
+        # Not asyncio.start_server: before Python 3.13 its Server loses the connections that came
+        # in just before it is closed, and their sockets with them.
+        self._listener = listener = socket.create_server(("127.0.0.1", self._port))
+        listener.setblocking(False)
+        self._port = listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def aclose(self) -> None:
         """Stop listening, break off what is being answered, and wait until all is gone."""
@@ -72,8 +77,6 @@ class LocalServer:
         while self._tasks:
             await asyncio.wait(self._tasks)
             self._break_off()  # a request may have come in between
-        if self._server is not None:
-            await self._server.wait_closed()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -90,14 +93,23 @@ class LocalServer:
     def _break_off(self) -> None:
         """Listen no longer, and break every connection."""
         self._app.closing = True
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None and self._listener.fileno() != -1:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
         for task in self._tasks:
             task.cancel()
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving = self._spawn(HttpConnection(reader, writer, self._handle).serve())
-        serving.add_done_callback(lambda _: writer.close())  # it may be cancelled before it begins
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it has left again
+        serving = self._spawn(self._connected(client))
+        serving.add_done_callback(lambda _: client.close())  # it may be cancelled before it begins
+
+    async def _connected(self, client: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=client)
+        await HttpConnection(reader, writer, self._handle).serve()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -321,6 +322,24 @@ async def test_closing_the_server_ends_a_stalled_reply_and_is_no_disconnect() ->
         await client.close()
     assert not server.requests[0].disconnected
     assert server.active == 0
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_connections_that_come_as_the_server_closes_are_closed_too(steps: int) -> None:
+    async def connected(port: int) -> None:
+        with suppress(ConnectionError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b""
+            writer.close()
+
+    async with ScriptedServer(["late"]) as server:
+        port = urlsplit(server.base_url).port or 0
+        clients = asyncio.gather(*(connected(port) for _ in range(12)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await server.aclose()
+        await clients
+    gc.collect()  # a socket that was left open would be told of here
 
 
 @pytest.mark.virtual
