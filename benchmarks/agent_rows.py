@@ -48,6 +48,7 @@ class Case:
         replicas: How many serve them.
         habits: How many calls models of loops make at once; a name in `HABITS`.
         servers: Rates of the replicas; a name in `SERVERS`.
+        memory: Their KV, over what all conversations at one time have in it.
         sessions: A file of recorded sessions that are played instead; empty for none.
     """
 
@@ -57,6 +58,7 @@ class Case:
     replicas: int = 3
     habits: str = "recorded"
     servers: str = FAST
+    memory: float = 0.5
     sessions: str = ""
 
     @property
@@ -67,6 +69,7 @@ class Case:
         return Setting(
             self.agents,
             replicas=self.replicas,
+            memory=self.memory,
             habits=habits,
             servers=self.servers,
             sessions=path,
