@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
 
 import affinity_llama
 import affinity_report as report
@@ -56,7 +57,10 @@ def parsed() -> argparse.Namespace:
     options.add_argument("--policy", action="append", choices=POLICIES, help="only these and ours")
     options.add_argument("--setting", action="append", choices=SETTINGS, help="only these")
     options.add_argument("--llama", action="store_true", help="two real llama.cpp servers as well")
-    options.add_argument("--trace", action="append", default=[], metavar="FILE", help="requests")
+    options.add_argument(
+        "--trace", action="append", default=[], metavar="FILE", type=harness.existing,
+        help="requests",
+    )  # fmt: skip
     return options.parse_args()
 
 
@@ -114,7 +118,7 @@ def traces(given: argparse.Namespace, pool: Executor) -> list[Cell]:
     return [run.result() for run in runs]
 
 
-def fleets(path: str, quick: bool) -> list[tuple[int, float]]:
+def fleets(path: Path, quick: bool) -> list[tuple[int, float]]:
     """Replicas and KV, leaving out what has room for no more than the longest request either way."""
     trace = read(path)
     grid = QUICK_CELLS if quick else [(r, m) for r in REPLICAS for m in MEMORY]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from statistics import fmean
 
 from affinity_bounds import Access, belady, ceiling, lru
@@ -91,17 +92,17 @@ class Cell:
 
 
 @lru_cache(maxsize=8)
-def _read(path: str, seed: int) -> Trace:
+def _read(path: Path, seed: int) -> Trace:
     return read(path, seed)
 
 
-def _all(path: str) -> list[Trace]:
+def _all(path: Path) -> list[Trace]:
     """A trace; if its sessions start at random, several times."""
     first = _read(path, 0)
     return [first, *(_read(path, seed) for seed in range(1, STARTS if first.agents else 1))]
 
 
-def cell(path: str, replicas: int, memory: float, moves: int = 0) -> Cell:
+def cell(path: Path, replicas: int, memory: float, moves: int = 0) -> Cell:
     """All policies on one fleet; with `moves` for hindsight, it is saturated as well."""
     traces, fleet = _all(path), Fleet(replicas, memory)
     trace = traces[0]

@@ -71,7 +71,7 @@ def findable(its: Recorded, block: int) -> tuple[Any, ...]:
     return tuple(its.prompt.blocks[: (its.prompt.tokens - 1) // block])
 
 
-def read(path: str, seed: int = 0) -> Trace:
+def read(path: Path, seed: int = 0) -> Trace:
     """A trace: JSON lines, compressed or not.
 
     A line is ``{id, t_ms, input, output, session, hash_ids}`` with chained blocks of 512 tokens, or
@@ -79,14 +79,14 @@ def read(path: str, seed: int = 0) -> Trace:
     512 characters. Sessions of the second kind were recorded one after the other: they start at
     random times here, with their own pauses.
     """
-    opened = gzip.open if path.endswith(".gz") else open
+    opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8") as file:
         lines = [json.loads(line) for line in file if line.strip()]
     in_chars = "input_chars" in lines[0]
     requests = _in_chars(lines, seed) if in_chars else _in_tokens(lines)
     ordered = sorted(requests, key=lambda its: its.at)
     block = TOKENS // CHARS if in_chars else TOKENS
-    return Trace(Path(path).name.partition(".")[0], tuple(ordered), block, in_chars)
+    return Trace(path.name.partition(".")[0], tuple(ordered), block, in_chars)
 
 
 def _in_tokens(lines: Iterable[dict[str, Any]]) -> Iterator[Recorded]:

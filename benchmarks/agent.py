@@ -124,13 +124,11 @@ def others(seeds: int, jobs: int) -> None:
 def options() -> argparse.Namespace:
     """The command line."""
     made = harness.parser((__doc__ or "").partition("\n")[0])
-    made.add_argument("--sessions", type=Path, help="recorded sessions to be played as well")
+    made.add_argument("--sessions", type=harness.existing, help="recorded ones, played as well")
     made.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"))
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     made.add_argument("--seeds", type=int, default=SEEDS, help="runs of each row")
     given = made.parse_args()
-    if given.sessions is not None and not given.sessions.is_file():
-        made.error(f"--sessions: there is no file {given.sessions}")
     if min(given.seeds, given.jobs) < 1:
         made.error("--seeds and --jobs: write 1 or more")
     return given

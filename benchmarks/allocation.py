@@ -65,7 +65,7 @@ class Plan:
         self.few = max(1, self.episodes // 3)
         self.jobs: int = given.jobs
         self.quick: bool = given.quick
-        self.pools: str = given.pools or ""
+        self.pools = str(given.pools or "")
         self._only: list[str] = given.only or ([] if self.pools else list(PARTS))
 
     def has(self, name: str) -> bool:
@@ -126,7 +126,9 @@ def main() -> None:
     options.add_argument("--episodes", type=int, help="of a case and cell (3; with --quick 1)")
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options.add_argument("--only", action="append", choices=PARTS, help="a part of it")
-    options.add_argument("--pools", metavar="FILE", help="records of samples: only these")
+    options.add_argument(
+        "--pools", metavar="FILE", type=harness.existing, help="records of samples: only these"
+    )
     given = options.parse_args()
     found = measure(Plan(given))
     report.show(found)

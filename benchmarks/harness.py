@@ -31,6 +31,17 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def existing(path: str) -> Path:
+    """The file that an option names.
+
+    Raises:
+        argparse.ArgumentTypeError: There is none.
+    """
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {path}")
+    return Path(path)
+
+
 @dataclass
 class Samples:
     """What several runs of the same work cost, in seconds."""

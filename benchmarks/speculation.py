@@ -18,7 +18,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import harness
@@ -179,8 +178,12 @@ def results(found: Mapping[str, Found]) -> dict[str, Any]:
 def options() -> argparse.Namespace:
     """The command line."""
     made = harness.parser((__doc__ or "").partition("\n")[0])
-    made.add_argument("--sessions", type=Path, required=True, help="recorded sessions to score")
-    made.add_argument("--train", type=Path, help="train on these only (default: on other parts)")
+    made.add_argument(
+        "--sessions", type=harness.existing, required=True, help="recorded sessions to score"
+    )
+    made.add_argument(
+        "--train", type=harness.existing, help="train on these only (default: on other parts)"
+    )
     made.add_argument("--domain", action="append", help="score these domains only")
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     return made.parse_args()
