@@ -104,6 +104,7 @@ class LocalServer:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionError):
             return  # it has left again
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # pieces go out at once
         serving = self._spawn(self._connected(client))
         serving.add_done_callback(lambda _: client.close())  # it may be cancelled before it begins
 
