@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import affinity
 import affinity_report as report
@@ -22,7 +23,7 @@ SMALL = Setting(agents=16, replicas=2, window=10.0, turns=(3, 6))
 
 
 @pytest.fixture(scope="module")
-def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve conversations of four turns."""
     lines = [
         {"id": str(n), "t_ms": 500 * n, "input": 512 * (3 + n // 12) + 1, "output": 80,
@@ -32,11 +33,11 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("traces") / "chat.jsonl.gz"
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
-    return str(path)
+    return path
 
 
 @pytest.fixture(scope="module")
-def crowded(trace: str) -> Cell:
+def crowded(trace: Path) -> Cell:
     return cell(trace, 2, 0.5, moves=20)
 
 
@@ -97,7 +98,7 @@ def test_what_is_cached_lies_between_nothing_and_the_ceiling(crowded: Cell) -> N
     assert set(crowded.ends) == {OURS, LEAST, TABLE}
 
 
-def test_fleets_that_are_the_same_are_measured_once(trace: str) -> None:
+def test_fleets_that_are_the_same_are_measured_once(trace: Path) -> None:
     fleets = affinity.fleets(trace, quick=False)
     assert (2, 1.0) in fleets
     assert [fleet for fleet in fleets if fleet[0] == 16] == [(16, 0.1)]

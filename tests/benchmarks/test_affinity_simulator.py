@@ -201,10 +201,10 @@ def test_an_idle_replica_steals_what_is_queued_under_saga() -> None:
     assert {its.replica for its in simulation.served} == {"r0", "r1"}
 
 
-def written(path: Path, lines: list[dict[str, Any]]) -> str:
+def written(path: Path, lines: list[dict[str, Any]]) -> Path:
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
-    return str(path)
+    return path
 
 
 def test_a_trace_in_tokens_has_the_blocks_that_are_full(tmp_path: Path) -> None:
