@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agentflow._private import check_owner, make_folder
+from agentflow._private import check_owner, make_folder, replace_text
 from agentflow.budgets.estimate_records import FORMAT
 
 LARGEST = 32_000_000
@@ -84,12 +84,7 @@ class EstimateFile:
         Raises:
             OSError: It cannot be written.
         """
-        scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(data, file, separators=(",", ":"), allow_nan=False)
-        scratch.replace(self.path)
+        replace_text(self.path, json.dumps(data, separators=(",", ":"), allow_nan=False))
 
     def set_aside(self) -> Path:
         """Move what cannot be used out of the way; where it is then.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from agentflow._private import make_folder
+from agentflow._private import make_folder, replace_text
 from agentflow.budgets.ledger import Ledger
 from agentflow.caches.speculation.candidates import Candidate, CandidateSource
 from agentflow.caches.speculation.policy import Bar, Depth, Speculation
@@ -207,15 +206,5 @@ def _keep(path: Path, learnt: Any, found: tuple[int, int] | None) -> None:
     text = redact(json.dumps(learnt))
     now = _stamp(path)
     if now is None or now == found or now[1] < len(text):
-        _write(path, text)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that only its owner may read: it holds arguments, and words of users."""
-    make_folder(path.parent)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    scratch.replace(path)
+        make_folder(path.parent)
+        replace_text(path, text)  # private: it holds arguments, and words of users

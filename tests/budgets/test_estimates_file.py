@@ -234,6 +234,16 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     assert Estimates(path, wall=wall).known("k", "m") == 8
 
 
+def test_nothing_is_left_behind_of_what_could_not_be_written(path: Path) -> None:
+    learnt(path).save()
+    before = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+
+    with pytest.raises(ValueError, match="JSON"):
+        estimate_file.EstimateFile(path).write({"usd": float("nan")})
+
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == before
+
+
 def test_a_lock_that_is_never_given_back_is_not_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentflow import Engine, tool, workflow
-from agentflow._private import check_owner, make_folder, own_file, own_folder
+from agentflow._private import check_owner, make_folder, own_file, own_folder, replace_text
 from agentflow.budgets.estimates import Estimates
 from agentflow.caches.disk import FILE
 from agentflow.caches.speculation.policy import Speculation
@@ -159,6 +160,23 @@ def test_a_private_file_is_made_once_and_stays_what_it_is(tmp_path: Path) -> Non
     path.chmod(0o644)
     own_file(path)
     assert (path.read_bytes(), modes(tmp_path)) == (b"kept", {})
+
+
+def test_a_text_that_cannot_be_written_leaves_the_old_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "file"
+    replace_text(path, "old")
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space"):
+        replace_text(path, "new")
+
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"file": "old"}
+    assert modes(tmp_path) == {}
 
 
 @pytest.mark.parametrize("target", ["there", "nowhere"])
