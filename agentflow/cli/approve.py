@@ -9,10 +9,10 @@ from typing import Any
 
 from agentflow.cli import codes
 from agentflow.cli.journals import reading, words_for
-from agentflow.cli.listing import asks_of
+from agentflow.cli.listing import GOES_ON, asks_of
 from agentflow.cli.output import print_json
 from agentflow.cli.screen import show
-from agentflow.errors import DefinitionError
+from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.asking.answering import Ask, answer, place, unanswered
 from agentflow.executor.journal.store import JournalStore
 from agentflow.tools.approval import Answer
@@ -26,7 +26,8 @@ def command(options: Any) -> int:
         answered = list(_answered(store, row.id, options, given))
         left = unanswered(store, row.id)
         state = store.run(row.id).state
-    resume = None if left or state == "running" else words_for("resume", row.id, options)
+    goes_on = state in GOES_ON and not left
+    resume = words_for("resume", row.id, options) if goes_on else None
     if options.json:
         told = [ask["question"] for ask in answered]
         print_json({"ok": True, "run": row.id, "answered": told, "open": left, "resume": resume})
@@ -67,10 +68,20 @@ def _answer(options: Any) -> Answer:
 
 
 def _answered(store: JournalStore, run: str, options: Any, given: Answer) -> Iterator[Ask]:
+    """The questions that are answered by this.
+
+    Raises:
+        JournalError: There is none, or it was answered otherwise before.
+        DefinitionError: It is no answer to one of them.
+    """
     if not options.all:
         yield answer(store, run, options.call, given)
         return
-    for ask in unanswered(store, run):
+    if not (asks := unanswered(store, run)):
+        raise JournalError(
+            f"run {run} asks nothing that is not answered", path=str(store.path), run=run
+        )
+    for ask in asks:
         yield answer(store, run, ask["question"], given)
 
 

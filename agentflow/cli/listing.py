@@ -25,6 +25,9 @@ DENIED = "what was denied stays so: to be asked again, run it anew"
 STATES = ("running", "paused", "interrupted", "finished", "failed", "cancelled", "damaged")
 """What a run can be."""
 
+GOES_ON = ("paused", "interrupted", "failed", "cancelled")
+"""What a run can be that may be gone on with."""
+
 _LINE = 60  # columns of a call
 
 _MARKS = {
@@ -84,7 +87,7 @@ def told(row: RunRow, kept: KeptRun, options: Any) -> Iterator[str]:
         begun = _begun(row)
         command = f": agentflow run {shlex.join(begun.words)}" if begun is not None else ""
         yield f"{DENIED}{command}"
-    elif row.state in ("paused", "interrupted", "failed", "cancelled"):
+    elif row.state in GOES_ON:
         yield f"to go on: {words_for('resume', row.id, options)}"
 
 

@@ -14,7 +14,7 @@ from agentflow import clock
 from agentflow.cli import codes
 from agentflow.cli.journals import file_of, reading, words_for
 from agentflow.cli.kept import read_kept
-from agentflow.cli.listing import STATES, described, is_ask, table, told
+from agentflow.cli.listing import GOES_ON, STATES, described, is_ask, table, told
 from agentflow.cli.output import counted, print_json
 from agentflow.cli.screen import show
 from agentflow.errors import DefinitionError
@@ -181,8 +181,7 @@ def _as_dict(row: RunRow, options: Any) -> dict[str, Any]:
     """A run as plain data, with the commands that concern it."""
     data = asdict(row)
     del data["target"]
-    goes_on = row.state not in ("running", "finished", "damaged")
-    resume = words_for("resume", row.id, options) if goes_on else None
+    resume = words_for("resume", row.id, options) if row.state in GOES_ON else None
     return {**data, "what": described(row), "resume": resume}
 
 

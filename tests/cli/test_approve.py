@@ -16,6 +16,8 @@ from agentflow.cli import codes
 from agentflow.cli.asking import Asker
 from agentflow.cli.screen import Screen
 from agentflow.errors import DefinitionError
+from agentflow.executor.journal.rows import Batch
+from agentflow.executor.journal.store import JournalStore
 from agentflow.tools.approval import Answer, Question
 
 from .conftest import Done
@@ -217,6 +219,34 @@ def test_an_answer_stays(cli: Cli) -> None:
     assert done.err.startswith(
         "agentflow deny: $1 send(to=\"a@x\") was answered with 'approve' by "
     )
+
+
+@pytest.mark.parametrize("verb", ["approve", "deny"])
+def test_where_nothing_is_asked_all_of_it_cannot_be_answered(cli: Cli, verb: str) -> None:
+    run = cli("run", "flow.py:total", "2", "--json", "-q").json["run"]
+
+    done = cli(verb, run, "--all")
+
+    assert (done.code, done.out) == (codes.FAILED, "")
+    assert done.err == f"agentflow {verb}: run {run} asks nothing that is not answered.\n"
+    assert not cli(verb, run, "--all", "--json").json["ok"]
+
+
+@pytest.mark.parametrize(("state", "goes_on"), [("finished", False), ("cancelled", True)])
+def test_only_a_run_that_can_go_on_is_offered_to(
+    cli: Cli, project: Path, state: str, goes_on: bool
+) -> None:
+    run = cli("run", "ask.py:mail", "a@x", "b@x", "--json", "-q").json["run"]
+    store = JournalStore(project / "state" / "agentflow" / "journal.db")
+    store.claim(run)
+    store.write(Batch(runs={run: {"state": state}}))
+    store.close()
+
+    done = cli("approve", run)
+
+    assert done.out.startswith("approved: $1 send(")
+    assert (f"to go on: agentflow resume {run}" in done.out) == goes_on
+    assert (cli("approve", run, "--json").json["resume"] is not None) == goes_on
 
 
 def test_scripts_approve_everything_or_have_to_keep_the_run(cli: Cli, sent: Sent) -> None:
