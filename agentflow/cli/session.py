@@ -58,12 +58,19 @@ def kept(session: Session | None, path: str | None) -> Iterator[None]:
 def _write(session: Session, path: Path, before: tuple[Message, ...]) -> None:
     """Write a session to its file, or beside it if that is not as it was before any more."""
     text = session.to_json() + "\n"
-    if not path.exists() or read_session(str(path)).messages == before:
+    if not (why := _changed(path, before)):
         replace_text(path, text)
         return
     beside = path.with_name(f"{path.name}.{token_hex(4)}")
     replace_text(beside, text)
-    raise DefinitionError(
-        f"--session {path}: another process has gone on with it meanwhile; this conversation is "
-        f"in {beside}"
-    )
+    raise DefinitionError(f"{why}; this conversation is in {beside}")
+
+
+def _changed(path: Path, before: tuple[Message, ...]) -> str:
+    """Why a file does not hold what it did before; empty if it does, or is not there."""
+    try:
+        if not path.exists() or read_session(str(path)).messages == before:
+            return ""
+    except DefinitionError as error:
+        return str(error)
+    return f"--session {path}: another process has gone on with it meanwhile"

@@ -127,6 +127,38 @@ def test_a_turn_of_another_process_is_not_overwritten(
     assert json.loads(beside.read_text())["messages"][-1]["content"] == "Done."
 
 
+BREAK = '''
+from pathlib import Path
+
+from agentflow import tool
+
+
+@tool(writes="chat")
+async def damage() -> str:
+    """Another process writes something else there."""
+    Path("chat.json").write_text("{")
+    return "done"
+'''
+
+
+def test_a_turn_is_kept_beside_a_file_that_cannot_be_read_any_more(
+    cli: Cli, serve: Serve, project: Path
+) -> None:
+    (project / "damage.py").write_text(BREAK)
+    server = serve(["hello", Call("damage", {}), "Done."])
+    ask = ("--base-url", server.base_url, "--session", "chat.json", "--tools", "damage.py", "-q")
+    cli("run", "Hi", *ask)
+
+    done = cli("run", "Go", *ask)
+
+    assert (done.code, done.out) == (codes.USAGE, "Done.\n")
+    [beside] = project.glob("chat.json.*")
+    assert f"this conversation is in {beside.name}" in done.err
+    assert "this is no session" in done.err
+    assert (project / "chat.json").read_text() == "{"
+    assert json.loads(beside.read_text())["messages"][-1]["content"] == "Done."
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "--session chat.json: this is no session"), (None, "it cannot be read")],
