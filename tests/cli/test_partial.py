@@ -217,6 +217,14 @@ def test_parts_are_counted_and_what_is_left_of_them_was_in_vain() -> None:
     }  # fmt: skip
 
 
+def test_what_is_left_of_parts_when_a_run_is_set_aside_was_in_vain() -> None:
+    tally = counted(8)
+
+    tally.take(events.RunPaused("r", 12.0, []))
+
+    assert (tally.parts.retracted, tally.parts.open) == (1, {})
+
+
 def test_a_part_for_which_there_was_no_room_does_not_count() -> None:
     tally = Tally()
     for event in (

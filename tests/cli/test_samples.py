@@ -195,6 +195,15 @@ def test_json_has_the_same_as_numbers() -> None:
     }  # fmt: skip
 
 
+def test_samples_are_under_way_no_more_when_their_run_is_set_aside() -> None:
+    tally = counted(8)
+    assert tally.samples.under_way("r", 0).total() == 2
+
+    tally.take(events.RunPaused("r", 12.0, []))
+
+    assert not tally.samples.open
+
+
 def test_samples_that_are_under_way_when_their_run_ends_are_under_way_no_more() -> None:
     assert counted(7).samples.under_way("r", 0) == {"cheap": 2, "good": 1}
 

@@ -70,7 +70,7 @@ class Parts:
                 self.spared += event.spared
             case events.PartialEvent():
                 self._part(event)
-            case events.RunFinished() | events.RunFailed() | events.RunCancelled():
+            case _ if isinstance(event, events.TERMINAL):
                 for run, number in list(self.open):
                     if run == event.run:
                         self._retract((run, number), event.at)

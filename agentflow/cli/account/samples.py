@@ -78,7 +78,7 @@ class Samples:
                 self.nodes.add((event.run, event.node))
             case events.SampleEnded():
                 self._ended(event)
-            case events.RunFinished() | events.RunFailed() | events.RunCancelled():
+            case _ if isinstance(event, events.TERMINAL):
                 for run, number in list(self.open):
                     if run == event.run:
                         del self.open[run, number]
