@@ -28,7 +28,7 @@ TERMINATED = 143
 
 MEANINGS = {
     OK: "it went well",
-    FAILED: "it failed: a call, the workflow's code, an unusable answer, an unreadable cache or journal",
+    FAILED: "it failed: a call, the workflow's code, an unusable answer, an unreadable cache, a missing or unreadable journal",
     USAGE: "wrong usage: an option, a file, a setting or an argument",
     PLAN: "the plan cannot be run",
     BACKEND: "the model's endpoint failed",

@@ -8,21 +8,19 @@ from agentflow.cli import codes
 from agentflow.cli.account.accounts import stretch_dict
 from agentflow.cli.account.explained import Explained, Place
 from agentflow.cli.account.timeline import Timeline
-from agentflow.cli.journals import file_of, reading
+from agentflow.cli.journals import reading
 from agentflow.cli.listing import described
 from agentflow.cli.output import print_json
 from agentflow.cli.screen import show
 from agentflow.cli.story import story
 from agentflow.cli.telling import sentences, table
-from agentflow.errors import DefinitionError, JournalError
+from agentflow.errors import JournalError
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 
 
 def command(options: Any) -> int:
     """Explain the run, or the call, that the options name; the exit code."""
-    if not file_of(options).exists():
-        raise DefinitionError(f"{file_of(options)}: no runs are kept there yet")
     with reading(options) as store:
         row = store.run(options.run)
         explained, damage = read_explained(store, row)

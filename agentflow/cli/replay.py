@@ -17,7 +17,7 @@ from agentflow.cli.output import counted, print_json
 from agentflow.cli.recipe import options_of, target_of
 from agentflow.cli.resume import job_of
 from agentflow.cli.screen import Screen, show
-from agentflow.errors import DefinitionError
+from agentflow.errors import JournalError
 from agentflow.executor.journal.portable import RecordedRun, export, load
 from agentflow.settings import Settings
 from agentflow.testing.replaying import ReplayDiffers, Replayed, replay
@@ -46,8 +46,10 @@ def _recorded(options: Any) -> RecordedRun:
     """The run, from an exported file or from the journal."""
     if os.path.isfile(options.run):
         return load(options.run)
-    if not file_of(options).exists():
-        raise DefinitionError(f"{options.run!r} is no file, and no runs are kept yet")
+    if not (journal := file_of(options)).exists():
+        raise JournalError(
+            f"{options.run!r} is no file, and no runs are kept yet", path=str(journal)
+        )
     with reading(options) as store, TemporaryDirectory() as folder:
         path = Path(folder) / "run.jsonl"
         with path.open("w", encoding="utf-8") as file:

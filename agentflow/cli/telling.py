@@ -115,7 +115,8 @@ def _cells(explained: Explained, row: Row) -> tuple[str, str, str, str, str]:
     began, ended, status = row.step.began, row.step.ended, row.step.status
     if began is None:
         return mark, "", _STATES.get(status, status), what, why
-    return mark, at(began), _STATES[status] if ended is None else duration(ended - began), what, why
+    took = _STATES.get(status, status) if ended is None else duration(ended - began)
+    return mark, at(began), took, what, why
 
 
 def _facts(explained: Explained, row: Row) -> Iterator[str]:

@@ -219,7 +219,7 @@ def test_a_name_that_means_nothing_is_explained(cli: Cli, words: list[str], said
 def test_where_nothing_is_kept_that_is_said(cli: Cli, journal: Path) -> None:
     done = cli("explain", "last")
 
-    assert (done.code, f"{journal}: no runs are kept there yet" in done.err) == (codes.USAGE, True)
+    assert (done.code, f"{journal}: there is no journal yet" in done.err) == (codes.FAILED, True)
     assert not journal.exists()
 
 
@@ -353,6 +353,27 @@ def test_the_table_has_a_line_for_each_call() -> None:
         ),
         "agentflow explain 8f2a-1 '$1' tells all of one call",
     ]
+
+
+def test_a_map_that_failed_in_part_and_was_set_aside_has_its_line() -> None:
+    head, run, planned, *_ = records(waits=True)
+    lines = ["$1 = look(each [1, 2])"]
+    step = STEP.format("look0")
+    call = {"run": "8f2a-1", "node": 0, "tool": "look", "step": step, "turn": 1}
+    failed = {"event": "node_failed", "at": 101.0, "began": 100.0, "element": 0}
+    stopped = {"event": "node_cancelled", "at": 102.0, "began": 100.0, "element": 1}
+    explained = read(
+        iter([
+            head, run, {**planned, "nodes": [0], "lines": lines, "steps": [step]},
+            {**call, **failed, "step": f"{step}[0]", "error": {"message": "reset"}},
+            {"event": "stopping", "run": "8f2a-1", "at": 101.5},
+            {**call, **stopped, "step": f"{step}[1]"},
+        ])
+    )  # fmt: skip
+
+    (line,) = [line for line in lines_of(explained) if "look(each" in line]
+
+    assert "  failed  $1 = look(each [1, 2])" in line
 
 
 def test_on_a_narrow_terminal_reasons_stand_below(monkeypatch: pytest.MonkeyPatch) -> None:

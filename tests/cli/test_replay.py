@@ -88,7 +88,7 @@ def test_a_plan_and_a_question_are_replayed(cli: Cli, plan_file: Callable[[str],
 
 def test_what_is_not_there_is_said(cli: Cli, project: Path) -> None:
     done = cli("replay", "8f2a")
-    assert (done.code, "no runs are kept" in done.err) == (codes.USAGE, True)
+    assert (done.code, "no runs are kept" in done.err) == (codes.FAILED, True)
     (project / "other.txt").write_text("hello\n")
     done = cli("replay", "other.txt")
     assert (done.code, "other.txt" in done.err) == (codes.FAILED, True)
