@@ -64,8 +64,18 @@ class Prospects:
             yield f"{WANTED:.0%}{time} takes a budget of {self._amount(enough)}"
         yield from self._basis()
 
+    @property
+    def tokens_counted(self) -> bool:
+        """Whether a limit of tokens, if there is one, is part of the probability."""
+        return self.in_tokens or self.budget.tokens is None
+
     def _basis(self) -> Iterator[str]:
         """What it rests on."""
+        if not self.tokens_counted:
+            yield (
+                f"the limit of {self.budget.tokens:,} tokens is not counted in that: to have it "
+                "told, leave --budget out"
+            )
         for tool, models in self.known.items():
             if any(models.values()):
                 known = [f"{count:,} by {model}" for model, count in models.items()]
@@ -85,6 +95,7 @@ class Prospects:
         return {
             "usd": None if usd is None else f"{usd:f}",
             "tokens": self.budget.tokens,
+            "tokens_counted": self.tokens_counted,
             "deadline": self.budget.deadline,
             "probability": self.forecast.probability,
             f"{unit}_expected": self.forecast.usd,

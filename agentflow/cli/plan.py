@@ -33,6 +33,7 @@ def command(options: Any) -> int:
             "a question has no plan until a model writes one: 'agentflow run' shows it meanwhile. "
             "Give a plan file, - for standard input, or module:workflow."
         )
+    _check_options(target, options)
     try:
         compiled = _compiled(target, options)
         _show(compiled, options, _prospects(compiled, target, options))
@@ -43,6 +44,22 @@ def command(options: Any) -> int:
         print(clean(f"agentflow plan: {explained(error)}"), file=sys.stderr)
         return codes.PLAN
     return codes.OK
+
+
+def _check_options(target: PlanText | Member, options: Any) -> None:
+    """Check that no option is asked for in vain.
+
+    Raises:
+        DefinitionError: One would be.
+    """
+    if options.explain and options.format != "text":
+        raise DefinitionError(
+            f"--explain is text for people: leave --format {options.format} or --explain out"
+        )
+    if options.tools_json is not None and isinstance(target, Member):
+        raise DefinitionError(
+            f"--tools-json is for the text of a plan: {options.target} has tools of its own"
+        )
 
 
 def _compiled(target: PlanText | Member, options: Any) -> Compiled:
@@ -87,7 +104,7 @@ def _specs_from_file(path: str) -> Specs:
 
 
 def _show(compiled: Compiled, options: Any, told: Prospects | None) -> None:
-    if options.format == "json" and not options.explain:
+    if options.format == "json":
         data = _as_json(compiled)
         print_json(data if told is None else {**data, "forecast": told.as_dict()})
         return

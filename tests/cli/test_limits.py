@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -180,6 +181,16 @@ def test_where_tokens_are_limited_or_prices_not_known_it_is_told_in_tokens(
     assert " tokens on average\n" in unpriced.out
 
 
+def test_tokens_that_are_limited_beside_money_are_said_not_to_count(plan: Cli) -> None:
+    both = (*LIMITS, "--budget-tokens", "5")
+    said = "the limit of 5 tokens is not counted in that: to have it told, leave --budget out\n"
+
+    assert said in plan(*both).out
+    assert "not counted" not in plan(*LIMITS).out + plan("--budget-tokens", "5").out
+    assert plan(*both, "--format", "json").json["forecast"]["tokens_counted"] is False
+    assert plan(*LIMITS, "--format", "json").json["forecast"]["tokens_counted"] is True
+
+
 def test_the_limits_of_a_workflow_itself_count(plan: Cli) -> None:
     told = plan(*LIMITS, "--format", "json", target="briefs.py:poor").json["forecast"]
 
@@ -254,7 +265,7 @@ def test_what_tools_from_elsewhere_take_is_not_known(cli: Cli, project: Path) ->
         (["--deadline", "inf"], "cannot be inf"),
         (["--deadline", "1s", "--prices", "gone.toml"], "gone.toml"),
         (["--deadline", "1s", "--format", "dot"], "use --format text or json"),
-        (["--deadline", "1s", "--tools-json", "x"], "name them with --tools"),
+        (["--deadline", "1s", "--tools-json", "x"], "has tools of its own"),
         (["--deadline", "1s", "--estimates", "x", "--no-estimates"], "not allowed with"),
     ],
 )
@@ -263,6 +274,16 @@ def test_limits_that_are_none_are_wrong_usage(cli: Cli, words: list[str], said: 
 
     assert (done.code, done.out) == (codes.USAGE, "")
     assert said in done.err
+
+
+def test_what_tools_that_are_only_described_take_is_not_known(cli: Cli, project: Path) -> None:
+    tools = [{"name": name, "params": ["text"], "required": 1} for name in ("write", "measure")]
+    (project / "tools.json").write_text(json.dumps(tools))
+
+    done = cli("plan", "trip.plan", "--tools-json", "tools.json", "--deadline", "1s")
+
+    assert (done.code, done.out) == (codes.USAGE, "")
+    assert "name them with --tools" in done.err
 
 
 def test_a_run_says_what_it_tried_spent_and_thought_of_its_chances(ask: Cli) -> None:

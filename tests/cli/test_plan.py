@@ -145,6 +145,9 @@ def test_a_plan_that_cannot_run_says_where_and_what_to_do(
         (["ok.plan", "--tools-json", "gone.json"], "gone.json"),
         (["ok.plan", "--tools-json", "ok.plan"], "It holds a list"),
         (["ok.plan", "--root", "gone"], "gone"),
+        (["ok.plan", "--explain", "--format=json"], "leave --format json or --explain out"),
+        (["ok.plan", "--explain", "--format=dot"], "leave --format dot or --explain out"),
+        (["flow.py:total", "3", "--tools-json", "gone.json"], "has tools of its own"),
     ],
 )
 def test_wrong_usage_says_what_to_do(cli: Cli, project: Path, words: list[str], said: str) -> None:
