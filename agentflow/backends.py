@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -82,11 +83,12 @@ class Backends:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        while self._pools:
-            await self._pools.pop().aclose()
-        if self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+        async with AsyncExitStack() as closing:  # whatever fails, the rest is closed
+            if self._http is not None:
+                http, self._http = self._http, None
+                closing.push_async_callback(http.aclose)
+            while self._pools:
+                closing.push_async_callback(self._pools.pop().aclose)
 
     def _backend(self, name: str) -> Model:
         from agentflow import _http

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -149,14 +150,12 @@ class Engine(Maker):
             JournalError: Not all that runs did could be written down; everything is closed.
         """
         self._closed = True
-        left = await self.services.aclose()
-        try:
+        async with AsyncExitStack() as closing:  # whatever fails, the rest is closed
+            closing.push_async_callback(self._backends.aclose)
+            closing.push_async_callback(asyncio.to_thread, self.services.estimates.save)
             if self.journal is not None:
-                await self.journal.aclose()
-        finally:
-            await asyncio.to_thread(self.services.estimates.save)
-            await self._backends.aclose()
-        return left
+                closing.push_async_callback(self.journal.aclose)
+            return await self.services.aclose()
 
     # Running
 
@@ -201,10 +200,15 @@ class Engine(Maker):
         """Call `subscriber` with every event of runs started from now on.
 
         Returns:
-            A function that ends the subscription.
+            A function after which runs that start are not told of any more; those under way are.
         """
         self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+
+        def end() -> None:
+            with suppress(ValueError):  # it was called before
+                self._subscribers.remove(subscriber)
+
+        return end
 
     async def changed(self, *resources: str) -> None:
         """Somebody else wrote to these resources: what was read of them before is stale.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from agentflow.errors import RunFailed
+from agentflow.errors import DependencyFailed, RunFailed
 from agentflow.redaction import redact
 
 
@@ -29,7 +29,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What failed first, through runs within runs."""
-    while isinstance(error, RunFailed) and error.__cause__ is not None:
+    """What failed first, through calls that needed it and runs within runs."""
+    while isinstance(error, RunFailed | DependencyFailed) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -14,7 +14,6 @@ from agentflow.errors import (
     BudgetExceeded,
     CallError,
     DeadlineExceeded,
-    DependencyFailed,
     ModelError,
     NoReplica,
     OutOfReach,
@@ -23,6 +22,7 @@ from agentflow.errors import (
     RunFailed,
 )
 from agentflow.tools.builtin.addresses import AddressRefused
+from agentflow.wording import root_cause
 
 Calls: TypeAlias = Mapping[int, Call]
 """The calls of the run that failed, by plan id."""
@@ -43,7 +43,7 @@ _SHOWN = 5
 
 def explained(error: BaseException, calls: Calls | None = None) -> str:
     """What went wrong, where, and what to do, in one paragraph."""
-    cause = _root(error)
+    cause = root_cause(error)
     sentences = [_what(error, cause, calls or {}), *_further(error, cause, calls or {})]
     if isinstance(cause, DeadlineExceeded) and cause.__cause__ is not None:
         sentences.append(_what(cause.__cause__, cause.__cause__, {}))
@@ -56,7 +56,7 @@ def explained(error: BaseException, calls: Calls | None = None) -> str:
 
 def failure_json(error: BaseException, code: int, calls: Calls | None = None) -> dict[str, Any]:
     """An error, and the exit code it leads to, as the JSON of a command that failed."""
-    cause = _root(error)
+    cause = root_cause(error)
     told: dict[str, Any] = {
         "kind": type(cause).__name__,
         "message": explained(error, calls),
@@ -80,13 +80,6 @@ def _advice(cause: BaseException) -> str:
     ):
         return _advice(cause.__cause__)
     return next(text for kind, text in _ADVICE if isinstance(cause, kind))
-
-
-def _root(error: BaseException) -> BaseException:
-    """What ended a run; any other error itself."""
-    if isinstance(error, RunFailed | DependencyFailed) and error.__cause__ is not None:
-        return _root(error.__cause__)
-    return error
 
 
 def _what(error: BaseException, cause: BaseException, calls: Calls) -> str:

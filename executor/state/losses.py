@@ -80,6 +80,5 @@ def spares(error: BaseException | None) -> bool:
 
     So it is if a call did not fit into a budget that says so: what runs is paid for.
     """
-    while isinstance(error, RunFailed | DependencyFailed):
-        error = error.__cause__
-    return isinstance(error, BudgetExceeded | OutOfReach) and error.when_spent == "finish"
+    cause = None if error is None else root_cause(error)
+    return isinstance(cause, BudgetExceeded | OutOfReach) and cause.when_spent == "finish"

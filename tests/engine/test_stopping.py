@@ -306,7 +306,7 @@ def tasks() -> set[asyncio.Task[Any]]:
         task
         for task in asyncio.all_tasks()
         if not getattr(task.get_coro(), "__qualname__", "").startswith(
-            ("World.", "HttpConnection.")
+            ("World.", "LocalServer.", "HttpConnection.")
         )
     }
 
