@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+from agentflow.caches.cancelling import cancel_once
+
 T = TypeVar("T")
 
 Spawn = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
@@ -71,8 +73,7 @@ class Flight(Generic[T]):
         except asyncio.CancelledError:
             self._left.add(asyncio.current_task())
             if self.waiters == 1:
-                if not (self._task.done() or self._task.cancelling()):
-                    self._task.cancel()  # a second time would cut off its cleaning up
+                cancel_once(self._task)
                 await _ended(self._task)
                 self.settle(bill)  # of what was cut off nobody knows what it has cost by then
             elif bill is not None:

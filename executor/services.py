@@ -14,6 +14,7 @@ from weakref import WeakSet, ref
 from agentflow.budgets.allocation.situation import Allocator
 from agentflow.budgets.estimates import Estimates
 from agentflow.caches.caching import Caching, Scope
+from agentflow.caches.cancelling import cancel_once
 from agentflow.caches.epochs import Epochs
 from agentflow.caches.keys import Keys
 from agentflow.caches.speculation.foresight import Foresight
@@ -282,8 +283,8 @@ class Services:
         for task, stop in list(self._tasks.items()):
             if stop is not None:
                 stop()
-            elif not task.cancelling():  # a second time would cut off its cleaning up
-                task.cancel()
+            else:
+                cancel_once(task)
         this = asyncio.current_task()
         while sure := [t for t, stop in self._tasks.items() if stop is not None and t is not this]:
             await asyncio.wait(sure)

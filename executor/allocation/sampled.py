@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.budgets.ledger import Left
 from agentflow.budgets.prices import MILLION, Price
+from agentflow.caches.cancelling import cancel_once
 from agentflow.executor.metering import MeteredModel
 from agentflow.executor.models.base import ChatRequest, Delta, Model, Reply, ReplyStream
 from agentflow.executor.models.usage import prompt_bound
@@ -90,8 +91,7 @@ class Sampled:
     def cancel(self, why: str) -> None:
         """Stop it; its task ends soon."""
         self.why = self.why or why
-        if not self.task.cancelling():  # a second time would cut off its cleaning up
-            self.task.cancel()
+        cancel_once(self.task)
 
 
 def within(request: ChatRequest, price: Price | None, left: Left, parts: int) -> ChatRequest:

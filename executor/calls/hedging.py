@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agentflow.caches.cancelling import cancel_once
 from agentflow.caches.flights import Spawn
 from agentflow.clock import now
 from agentflow.executor.models.ratelimit import RateLimiter
@@ -200,8 +201,7 @@ class _Attempt:
         self.task: asyncio.Task[Any]
 
     def leave(self) -> None:
-        if not self.task.cancelling():  # a second time would cut off its cleaning up
-            self.task.cancel()
+        cancel_once(self.task)
 
 
 async def _first(attempts: list[_Attempt]) -> _Attempt:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from agentflow.caches.cancelling import cancel_once
 from agentflow.context import run_scope
 from agentflow.executor.calls.billing import Bill
 from agentflow.executor.calls.bound import BoundCall, ended
@@ -272,8 +273,7 @@ class Part:
         if self.called or (self._warms and self.task is not None):
             self.records.retracted(self, why)
         if self.task is not None and not self.task.done():
-            if not self.task.cancelling():  # a second time would cut off its cleaning up
-                self.task.cancel()
+            cancel_once(self.task)
             self._run.driver.afterwards.wait_for(self.task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:

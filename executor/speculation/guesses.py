@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from agentflow.caches.cancelling import cancel_once
 from agentflow.caches.tool_cache import Found
 from agentflow.context import Context
 from agentflow.executor.calls.billing import Advance
@@ -126,8 +127,7 @@ class Guess:
     def leave(self) -> None:
         """Make way for a call that was asked for."""
         self.why = Why.MADE_WAY
-        if not self.task.cancelling():  # a second time would cut off its cleaning up
-            self.task.cancel()
+        cancel_once(self.task)
 
     @property
     def usd(self) -> Decimal:

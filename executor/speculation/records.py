@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
+from agentflow.caches.cancelling import cancel_once
 from agentflow.caches.speculation.foresight import Foresight, SpeculationStats
 from agentflow.executor.speculation.guesses import Guess, Why, Wish
 
@@ -58,7 +59,7 @@ class Records:
         """A guess was in vain; one that is still under way is ended."""
         took = self._run.now() - guess.began if guess.seconds is None else guess.seconds
         if guess.seconds is None:
-            guess.task.cancel()
+            cancel_once(guess.task)
         usd = guess.usd
         if guess.bill is not None:
             guess.bill.lose()

@@ -118,6 +118,32 @@ async def test_a_stale_guess_has_ended_before_the_call_it_was_for_is_made(
     assert lab.made == [("x", 0.0), ("x", 4.0)]
 
 
+async def test_a_guess_that_made_way_cleans_up_to_its_end_although_its_call_is_asked_for(
+    lab: Any, maybe: Any
+) -> None:
+    @tool(reads="web", limit=2)
+    async def tidy(query: str) -> str:
+        try:
+            return str(await lab.work(query))
+        except asyncio.CancelledError:
+            await asyncio.sleep(3)
+            raise
+
+    @workflow
+    async def ask() -> list[str]:
+        await asyncio.sleep(1)
+        one, other = tidy("a"), tidy("b")
+        await asyncio.sleep(1)
+        guessed = tidy("y")
+        return [await one, await other, await guessed]
+
+    engine = lab.start(maybe("tidy", query="y"), tools=[tidy])
+
+    assert await engine.run(ask) == ["A", "B", "Y"]
+
+    assert sorted(lab.made) == [("a", 3.0), ("b", 1.0), ("y", 0.0), ("y", 4.0)]
+
+
 async def test_the_guess_at_a_call_does_not_make_way_for_that_call(
     lab: Any, maybe: Any, narrow: Any
 ) -> None:
