@@ -8,11 +8,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from agentflow._loopback import is_loopback
 from agentflow.errors import DefinitionError
 from agentflow.redaction import MASK, conceal, conceal_url, without_credentials
 from agentflow.wording import nearest
@@ -93,12 +93,13 @@ class Settings:
 
         Args:
             base_url: Wins over environment and file; several as a list, or in one text with
-                commas or spaces between them.
+                commas or spaces between them. None or an empty one leaves it to them.
             api_key: Likewise.
             model: Likewise.
             cache: Likewise.
-            journal: Likewise, unless it is None.
-            speculate: Likewise, unless it is None.
+            journal: Wins over environment and file, also when it is False or empty. None leaves
+                it to them.
+            speculate: Likewise.
             partial: Likewise.
             environ: The environment; the process's own by default.
             folder: Where to look for pyproject.toml, upwards; the working folder by default.
@@ -166,15 +167,11 @@ def _may_have(url: str) -> bool:
     """Whether an endpoint of a file may have a key that is not from the file."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
     except ValueError:
         return False
-    if host == urlsplit(OPENAI_URL).hostname:
+    if parts.hostname == urlsplit(OPENAI_URL).hostname:
         return parts.scheme == "https"
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(url)
 
 
 def _urls(given: str | Sequence[str]) -> tuple[str, ...]:

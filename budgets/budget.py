@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from operator import index
 from typing import Literal
 
 from agentflow.clock import seconds
 from agentflow.errors import DefinitionError
+from agentflow.money import dollars
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -69,24 +70,6 @@ class Budget:
         object.__setattr__(self, "least_chance", least_chance)
 
 
-def dollars(amount: Decimal | float | str) -> Decimal:
-    """An amount of money, exactly as it is written; ``"$1.50"`` is allowed.
-
-    Raises:
-        ValueError: It is no number, not finite, or negative.
-    """
-    text = str(amount).strip().removeprefix("$")
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"{text[:40]!r} is not an amount in US dollars, such as 0.05") from None
-    if not (value.is_finite() and value >= 0):
-        raise ValueError(f"an amount in US dollars cannot be {text[:40]}")
-    if value and not (value.adjusted() <= 20 and _places(value) <= 60):
-        raise ValueError(f"{text[:40]!r} has more digits than an amount in US dollars")
-    return value
-
-
 def whole(tokens: int) -> int:
     """A number of tokens.
 
@@ -108,9 +91,3 @@ def _finite(deadline: float | str) -> float:
     if math.isinf(after):
         raise ValueError(f"the deadline cannot be {deadline}: leave it out for none")
     return after
-
-
-def _places(value: Decimal) -> int:
-    """Digits after the point."""
-    exponent = value.as_tuple().exponent
-    return -exponent if isinstance(exponent, int) else 0

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentflow.budgets.budget import Budget, dollars, whole
+from agentflow.budgets.budget import Budget, whole
 from agentflow.errors import BudgetExceeded, DefinitionError
+from agentflow.money import dollars
 
 # Sums are exact whatever the application has set for its own arithmetic.
 _EXACT = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation])

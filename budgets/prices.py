@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
+from agentflow._loopback import is_loopback
 from agentflow.budgets.pte import GAMMA
 from agentflow.errors import DefinitionError
+from agentflow.money import dollars
 
 MILLION = Decimal(1_000_000)
 
@@ -132,7 +132,7 @@ class Prices:
         """The price of a model, at a base URL if given; None when it is not known."""
         if (own := _match(self._own, model)) is not None:
             return own
-        if _is_loopback(url):
+        if is_loopback(url):
             return FREE
         return _match(LIST_PRICES, _without_date(model))
 
@@ -169,27 +169,17 @@ def _without_date(model: str) -> str:
     return name if fnmatchcase(date, "-20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]") else model
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _price(name: str, given: PriceLike) -> Price:
     if isinstance(given, Price):
         return given
     try:
         if isinstance(given, Mapping):
             return Price(**{key: _field(key, value) for key, value in given.items()})
-        usd_in, usd_out, *cached = map(_usd, given)
+        usd_in, usd_out, *cached = map(dollars, given)
         if len(cached) > 1:
             raise TypeError(f"{len(given)} numbers")
         return Price(usd_in, usd_out, cached[0] if cached else None)
-    except (TypeError, ValueError, InvalidOperation) as error:
+    except (TypeError, ValueError) as error:
         raise DefinitionError(
             f"the price of {name!r} is not usable ({error}): give input, output and perhaps "
             f"cached_input, in USD per million tokens, and perhaps refunds and gamma"
@@ -200,7 +190,7 @@ def _field(name: str, value: Any) -> Any:
     if name == "gamma":
         return _factor(value)
     if name != "refunds":
-        return _usd(value)
+        return dollars(value)
     if not isinstance(value, bool):
         raise TypeError(f"refunds is true or false, not {value!r}")
     return value
@@ -211,10 +201,3 @@ def _factor(value: Any) -> float:
     if not 0 <= factor < math.inf:
         raise ValueError(f"gamma is a number from 0 on, such as {GAMMA}, not {value}")
     return factor
-
-
-def _usd(value: Any) -> Decimal:
-    amount = Decimal(str(value))
-    if not amount >= 0 or not amount.is_finite():
-        raise ValueError(f"{value} is not an amount of USD")
-    return amount

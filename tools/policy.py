@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, TypedDict
 
 from agentflow.clock import seconds
 from agentflow.errors import DefinitionError
+from agentflow.money import dollars
 from agentflow.tools.approval import Guard
 from agentflow.wording import nearest
 
@@ -130,7 +131,7 @@ def _read(name: str, value: Any) -> Any:
         case "ttl":
             return None if value is None else seconds(value)
         case "usd":
-            return _price(value)
+            return dollars(value)
         case "hedge":
             return value if isinstance(value, bool) else _positive(name, seconds(value))
         case "backoff" | "backoff_limit" | "negative_ttl":
@@ -167,16 +168,6 @@ def rate_per_second(rate: float | str) -> float:
         period = match[2] if match[2][0].isdigit() else f"1{match[2]}"
         rate = float(match[1]) / seconds(period)
     return _positive("rate", float(rate))
-
-
-def _price(value: Any) -> Decimal:
-    try:
-        price = Decimal(str(value).strip().removeprefix("$"))
-    except InvalidOperation:
-        raise ValueError(f"usd must be an amount such as 0.002, not {value!r}") from None
-    if not (price.is_finite() and price >= 0):
-        raise ValueError(f"usd must be 0 or more, not {value!r}")
-    return price
 
 
 def _guard(value: Any) -> Guard:

@@ -47,7 +47,14 @@ def test_a_loopback_address_costs_nothing(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://10.0.0.1/v1", "http://localhost.example.com/v1", "http://127.0.0.1.nip.io"]
+    "url",
+    [
+        "http://10.0.0.1/v1",
+        "http://localhost.example.com/v1",
+        "http://llm.localhost/v1",
+        "http://127.0.0.1.nip.io",
+        "http://[::1",
+    ],
 )
 def test_any_other_address_is_not_taken_for_free(url: str) -> None:
     assert Prices().price("anything", url=url) is None

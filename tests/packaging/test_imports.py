@@ -15,7 +15,8 @@ LEAVES = {
     for name in (
         *("errors", "errors_backend", "errors_base"),
         *("events", "events_base", "events_early"),
-        *("clock", "context", "redaction", "wording", "_http", "_private"),
+        *("clock", "context", "money", "redaction", "wording"),
+        *("_http", "_loopback", "_private"),
     )
 }
 RANKS = {"tools": 1, "budgets": 1, "planner": 2, "caches": 3, "executor": 4}

@@ -29,6 +29,7 @@ def load(folder: Path, table: str, environ: dict[str, str], **given: Any) -> Set
         "https://api.openai.com.elsewhere.example/v1",
         "https://api.openai.com@elsewhere.example/v1",
         "http://localhost.elsewhere.example/v1",
+        "http://llm.localhost/v1",
         "http://0.0.0.0:8000/v1",
         "http://10.0.0.7:8000/v1",
         "http://[::ffff:10.0.0.7]/v1",

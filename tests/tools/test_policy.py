@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from agentflow.budgets import Budget, Ledger
 from agentflow.errors import DefinitionError
 from agentflow.tools.policy import DEFAULT, UNSET, rate_per_second
 
@@ -28,6 +30,7 @@ def test_the_defaults_are_finite_and_cautious() -> None:
         ({"retry_on": OSError}, "retry_on", (OSError,)),
         ({"retry_on": [OSError, KeyError]}, "retry_on", (OSError, KeyError)),
         ({"fallback": None}, "fallback", None),
+        ({"usd": "$0.002"}, "usd", Decimal("0.002")),
     ],
 )
 def test_options_are_read_as_they_are_written(
@@ -51,6 +54,11 @@ def test_options_are_read_as_they_are_written(
         ({"rate": "fast"}, "'fast' is not a rate: write '10/s'"),
         ({"retry_on": "OSError"}, "retry_on takes exception types"),
         ({"retry_on": (OSError, 5)}, "retry_on takes exception types"),
+        ({"usd": "cheap"}, "'cheap' is not an amount in US dollars"),
+        ({"usd": -1}, "cannot be -1"),
+        ({"usd": "nan"}, "cannot be nan"),
+        ({"usd": "1e21"}, "more digits"),
+        ({"usd": "1e-61"}, "more digits"),
         ({"timout": 5}, "there is no option 'timout'. Did you mean 'timeout'?"),
     ],
 )
@@ -58,6 +66,13 @@ def test_options_out_of_range_are_refused(changes: dict[str, Any], text: str) ->
     with pytest.raises(DefinitionError) as refused:
         DEFAULT.revised(**changes)
     assert text in str(refused.value)
+
+
+@pytest.mark.parametrize("usd", ["1e20", "1e-60", "9" * 21 + "." + "9" * 60])
+def test_whatever_a_call_may_cost_can_be_reserved(usd: str) -> None:
+    price = DEFAULT.revised(usd=usd).usd
+
+    assert Ledger(Budget()).reserve(usd=price).amount.usd == Decimal(usd)
 
 
 @pytest.mark.parametrize(
