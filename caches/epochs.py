@@ -192,8 +192,9 @@ class Epochs:
         if self._shared is None:
             yield
             return
-        name = await self._shared.begin(resources)
+        name = self._shared.begin(resources)
         try:
+            await self._shared.settle()
             yield
         finally:
             await self._shared.end(name, resources)

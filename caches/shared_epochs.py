@@ -129,20 +129,21 @@ class SharedEpochs:
             return None
         return tuple([seen.epochs[path] for path in paths])
 
-    async def begin(self, resources: Iterable[Resource]) -> str:
-        """Count a write of each resource that begins; gives its name, for `end`."""
-        name = self._begin(resources)
-        await self._settle()
+    def begin(self, resources: Iterable[Resource]) -> str:
+        """A write of each resource begins, which `settle` counts; gives its name, for `end`."""
+        name = f"{OPEN}{self._owner.name} {next(self._numbers)}"
+        paths = frozenset(map(known, resources))
+        self._owe(paths, {name: paths})
         return name
 
     async def end(self, name: str, resources: Iterable[Resource]) -> None:
         """Count a write of each resource that has ended."""
         self._owe(frozenset(map(known, resources)), {name: None})
-        await self._settle()
+        await self.settle()
 
     def begin_soon(self, resources: Iterable[Resource]) -> str:
-        """The same, as soon as possible."""
-        name = self._begin(resources)
+        """Count a write of each resource that begins, as soon as possible; gives its name."""
+        name = self.begin(resources)
         self._pay_soon()
         return name
 
@@ -157,19 +158,20 @@ class SharedEpochs:
         It is owed then: every later raise and look tries again first.
         """
         self._owe(frozenset(map(known, resources)))
-        return await self._settle()
+        return await self.settle()
+
+    async def settle(self) -> bool:
+        """Wait until what is owed is paid, for a while; False if it was not."""
+        if await self._worker.ask(self._patience, self._pay):
+            return True
+        self._database.warn("owed", "other processes may not learn of writes in time")
+        return False
 
     async def aclose(self) -> None:
         """Pay what is owed, close the database and let the thread end."""
         await self._worker.aclose(CLOSING, self._finish)
         self._generation.close()
         self._generation_seen = None
-
-    def _begin(self, resources: Iterable[Resource]) -> str:
-        name = f"{OPEN}{self._owner.name} {next(self._numbers)}"
-        paths = frozenset(map(known, resources))
-        self._owe(paths, {name: paths})
-        return name
 
     def _pay_soon(self) -> None:
         with suppress(RuntimeError):  # closed
@@ -183,13 +185,6 @@ class SharedEpochs:
                 self._owed = frozenset([ROOT])
             if writes:
                 self._open.update(writes)
-
-    async def _settle(self) -> bool:
-        """Wait until what is owed is paid, for a while."""
-        if await self._worker.ask(self._patience, self._pay):
-            return True
-        self._database.warn("owed", "other processes may not learn of writes in time")
-        return False
 
     # What follows runs in the thread.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -129,6 +130,24 @@ async def test_a_write_is_counted_when_it_begins_and_when_it_ends(folder: Path) 
     assert before is not None
     assert during is not None
     assert before < during < after
+
+
+async def test_a_write_that_is_cancelled_while_others_are_told_has_ended_for_them(
+    folder: Path,
+) -> None:
+    async def write(epochs: Epochs) -> None:
+        async with epochs.writing(ONE):
+            raise AssertionError("it was cancelled before")
+
+    async with shared(folder) as one, shared(folder) as other:
+        writing = asyncio.create_task(write(one))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await one.look(TWO)  # pays what is owed
+
+        assert await other.look(ONE) is not None
 
 
 async def test_while_another_process_writes_nobody_can_tell_what_is_there(folder: Path) -> None:
