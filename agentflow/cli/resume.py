@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from dataclasses import replace
 from typing import Any
 
-from agentflow.cli import logs
+from agentflow.budgets.budget import Budget
 from agentflow.cli.asking import answerer
 from agentflow.cli.endpoint import NOTICE, Endpoint
 from agentflow.cli.interrupts import Interrupts
@@ -23,16 +23,15 @@ from agentflow.engine import Engine
 from agentflow.executor.journal.journal import Journal
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.run import Run
+from agentflow.resuming import recorded_budget
 
 
-def command(options: Any) -> int:
+def command(options: Any, screen: Screen) -> int:
     """Go on with the run that the options name; the exit code."""
-    return asyncio.run(_resume(options))
+    return asyncio.run(_resume(options, screen))
 
 
-async def _resume(given: Any) -> int:
-    screen = Screen(sys.stderr, quiet=given.quiet)
-    logs.set_up(given, screen)
+async def _resume(given: Any, screen: Screen) -> int:
     with Interrupts(screen) as interrupts:
         try:
             journal = await open_journal(file_of(given), create=False)
@@ -61,7 +60,7 @@ async def _go_on(
         asks = answerer(options, screen, waits=True)
         async with engine_of(job, endpoint, journal, asks, options) as engine:
             with kept(job.session, options.session):
-                begin = _reopening(row.id, job, given)
+                begin = _reopening(row, job, given)
                 return await Show(job, options, screen, endpoint).run(engine, begin, interrupts)
 
 
@@ -78,10 +77,23 @@ def job_of(row: RunRow, target: Target | None, options: Any, endpoint: Endpoint)
     return Job(found, tools=tuple(toolbox(options).values()), streams=row.kind == "task")
 
 
-def _reopening(run: str, job: Job, given: Any) -> Begin:
+def _reopening(row: RunRow, job: Job, given: Any) -> Begin:
     async def begin(engine: Engine) -> Run[Any]:
         return await engine.reopen(
-            run, job.target, args=job.args, kwargs=job.kwargs, in_doubt=given.in_doubt
+            row.id,
+            job.target,
+            args=job.args,
+            kwargs=job.kwargs,
+            in_doubt=given.in_doubt,
+            budget=_budget(row, given),
         )
 
     return begin
+
+
+def _budget(row: RunRow, given: Any) -> Budget | None:
+    """The limits that a run had last, each in place of which another is given now."""
+    limits = {"usd": given.budget, "tokens": given.budget_tokens, "deadline": given.deadline}
+    others = {name: limit for name, limit in limits.items() if limit is not None}
+    last = recorded_budget(row.target)
+    return replace(last or Budget(), **others) if others else last

@@ -27,7 +27,7 @@ FLOW = '''
 import os
 from pathlib import Path
 
-from agentflow import tool, workflow
+from agentflow import Budget, tool, workflow
 
 
 def note(text: str) -> None:
@@ -85,6 +85,12 @@ async def orders(names: list[str]) -> list[str]:
 @workflow
 async def checked(name: str) -> str:
     """Look, check."""
+    return await look(name) + await check(name)
+
+
+@workflow(budget=Budget(tokens=100, deadline=0))
+async def hurried(name: str) -> str:
+    """Look, check, at once."""
     return await look(name) + await check(name)
 
 
@@ -277,6 +283,16 @@ def test_the_limits_that_are_given_now_count_with_what_was_spent(cli: Cli, proje
     assert (resumed["result"], resumed["limits"]["deadline"]) == ("TEA!", 60.0)
 
 
+def test_limits_that_were_given_last_stay(cli: Cli, project: Path) -> None:
+    first = ("--budget-tokens", "100", "--deadline", "0", "--json", "-q")
+    run = cli("run", "shop.py:checked", "tea", *first).json["run"]
+    assert cli("resume", run, "--deadline", "1m", "-q").code == codes.FAILED  # there is no stock
+    (project / "stock").write_text("!")
+
+    limits = cli("resume", run, "--json", "-q").json["limits"]
+    assert (limits["tokens"], limits["deadline"]) == (100, 60.0)
+
+
 def test_files_that_are_given_now_are_those_of_the_folder_now(
     cli: Cli,
     plan_file: Callable[[str], str],
@@ -319,6 +335,27 @@ def test_the_run_of_a_program_goes_on_where_its_module_is_found(
 
     assert cli("resume", run, "--journal", "own.db", "-q").out == "TEA!\n"
     assert done() == ["look tea", "check tea", "check tea"]
+
+
+def test_the_run_of_a_program_gets_the_limits_that_are_given_now(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(project)
+    import shop
+
+    async def begin() -> str:
+        async with Engine(journal="own.db") as engine:
+            run = engine.start(shop.hurried, "tea")
+            await run.ended()
+            return run.id
+
+    run = asyncio.run(begin())
+    (project / "stock").write_text("!")
+    assert cli("resume", run, "--journal", "own.db", "-q").code == codes.LIMIT
+
+    given = ("--deadline", "1m", "--journal", "own.db", "--json", "-q")
+    limits = cli("resume", run, *given).json["limits"]
+    assert (limits["tokens"], limits["deadline"]) == (100, 60.0)
 
 
 def test_a_run_that_goes_on_elsewhere_is_not_taken(cli: Cli, project: Path) -> None:
