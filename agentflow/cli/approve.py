@@ -11,14 +11,14 @@ from agentflow.cli import codes
 from agentflow.cli.journals import reading, words_for
 from agentflow.cli.listing import GOES_ON, asks_of
 from agentflow.cli.output import print_json
-from agentflow.cli.screen import show
+from agentflow.cli.screen import Screen, show
 from agentflow.errors import DefinitionError, JournalError
 from agentflow.executor.asking.answering import Ask, answer, place, unanswered
 from agentflow.executor.journal.store import JournalStore
 from agentflow.tools.approval import Answer
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """Answer as the options say; the exit code."""
     given = _answer(options)
     with reading(options) as store:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from agentflow.caches.disk import FILE
 from agentflow.caches.diskstore import DiskStore
 from agentflow.caches.shared_epochs import SharedEpochs
 from agentflow.caches.store import Entry, StoreStats
-from agentflow.cli import codes, logs
+from agentflow.cli import codes
 from agentflow.cli.keeping import LEARNT, directory
 from agentflow.cli.output import counted, duration, print_json, size
 from agentflow.cli.screen import Screen, show
@@ -52,10 +51,8 @@ class Kept:
         return {"results": self.results, "bytes": self.bytes, "seconds": seconds}
 
 
-def command(options: Any) -> int:
+def command(options: Any, screen: Screen) -> int:
     """Do to the cache what the options ask for; the exit code."""
-    screen = Screen(sys.stderr)
-    logs.set_up(options, screen)
     folder = directory(Settings.load(cache=options.dir))
     return asyncio.run(_ACTIONS[options.action](folder, options, screen))
 

@@ -14,7 +14,7 @@ from agentflow import __version__
 from agentflow.cli import codes
 from agentflow.cli.endpoint import HOW_TO, Endpoint, stand_in
 from agentflow.cli.output import counted, duration, print_json
-from agentflow.cli.screen import show
+from agentflow.cli.screen import Screen, show
 from agentflow.cli.serving import Offers, offers
 from agentflow.errors import BackendError
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, TextPiece
@@ -78,7 +78,7 @@ class Findings:
     trouble: str = ""
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """Look at every endpoint and say what is there; the exit code."""
     settings = Settings.load(base_url=options.base_url, model=options.model)
     findings = asyncio.run(_look(settings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from agentflow.budgets.estimates import Beta, Estimates, Outcome, Passes, default_path
 from agentflow.budgets.prices import Price
-from agentflow.cli import codes, logs
+from agentflow.cli import codes
 from agentflow.cli.knowledge import prices
 from agentflow.cli.output import counted, print_json
 from agentflow.cli.screen import Screen, show
@@ -71,9 +70,8 @@ class Expected:
         ]
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """Show what is known; the exit code."""
-    logs.set_up(options, Screen(sys.stderr))
     path = Path(options.file).expanduser() if options.file else default_path()
     if path is None:
         raise DefinitionError("no file of estimates is named: use --file or AGENTFLOW_ESTIMATES")

@@ -11,7 +11,7 @@ from agentflow.cli.account.timeline import Timeline
 from agentflow.cli.journals import reading
 from agentflow.cli.listing import described
 from agentflow.cli.output import print_json
-from agentflow.cli.screen import show
+from agentflow.cli.screen import Screen, show
 from agentflow.cli.story import story
 from agentflow.cli.telling import sentences, table
 from agentflow.errors import JournalError
@@ -19,7 +19,7 @@ from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """Explain the run, or the call, that the options name; the exit code."""
     with reading(options) as store:
         row = store.run(options.run)

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentflow.cli import codes
 from agentflow.cli.output import listed, print_json
-from agentflow.cli.screen import show
+from agentflow.cli.screen import Screen, show
 from agentflow.cli.toolset import toolbox
 from agentflow.tools.spec import Parameter, ToolSpec
 from agentflow.tools.tool import Tool
@@ -19,7 +19,7 @@ UNDECLARED = (
 """What becomes of calls of tools that declare no effect."""
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """List the tools that the options ask for; the exit code."""
     tools = list(toolbox(options, root=".").values())
     if options.json:

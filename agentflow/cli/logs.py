@@ -1,6 +1,6 @@
 """Logging of the command line: structlog and the standard library's, on the screen.
 
-Only the commands set this up; the library never does. Ids of the run and the node stand in
+Only the command line sets this up; the library never does. Ids of the run and the node stand in
 every line, because the engine binds them as context variables.
 """
 

@@ -50,8 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Any) -> int:
+    from agentflow.cli import logs
+    from agentflow.cli.screen import Screen
+
+    screen = Screen(sys.stderr, quiet=getattr(options, "quiet", False))
     try:
-        code = _command(options.command)(options)
+        logs.set_up(options, screen)
+        code = _command(options.command)(options, screen)
         sys.stdout.flush()
     except BrokenPipeError:
         _leave_quietly()
@@ -64,8 +69,8 @@ def _run(options: Any) -> int:
     return code
 
 
-def _command(name: str) -> Callable[[Any], int]:
-    command: Callable[[Any], int] = import_module(f"agentflow.cli.{_MODULES[name]}").command
+def _command(name: str) -> Callable[[Any, Any], int]:
+    command: Callable[[Any, Any], int] = import_module(f"agentflow.cli.{_MODULES[name]}").command
     return command
 
 

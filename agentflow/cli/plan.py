@@ -12,7 +12,7 @@ from agentflow.cli import codes
 from agentflow.cli.compiling import Compiled, Specs, compiled_member, compiled_text
 from agentflow.cli.failures import explained
 from agentflow.cli.output import print_json
-from agentflow.cli.screen import clean, show
+from agentflow.cli.screen import Screen, clean, show
 from agentflow.cli.targets import Member, PlanText, Question, find
 from agentflow.cli.toolset import toolbox
 from agentflow.errors import DefinitionError, PlanError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentflow.cli.forecast import Prospects
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """Show the plan that the options name; the exit code."""
     target = find(options.target, options.args)
     if isinstance(target, Question):

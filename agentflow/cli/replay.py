@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agentflow.cli import codes, logs
+from agentflow.cli import codes
 from agentflow.cli.endpoint import Endpoint
 from agentflow.cli.failures import explained, failure_json
 from agentflow.cli.journals import file_of, reading
@@ -23,10 +22,8 @@ from agentflow.settings import Settings
 from agentflow.testing.replaying import ReplayDiffers, Replayed, replay
 
 
-def command(options: Any) -> int:
+def command(options: Any, screen: Screen) -> int:
     """Replay the run that the options name; the exit code."""
-    screen = Screen(sys.stderr)
-    logs.set_up(options, screen)
     recorded = _recorded(options)
     try:
         replayed = _replayed(recorded, options)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from agentflow.cli import logs
 from agentflow.cli.asking import answerer
 from agentflow.cli.endpoint import NOTICE, Endpoint, reach
 from agentflow.cli.interrupts import Interrupts
@@ -32,15 +30,13 @@ from agentflow.starting import Target as Described
 from agentflow.tools.approval import Answerer
 
 
-def command(options: Any) -> int:
+def command(options: Any, screen: Screen) -> int:
     """Run what the options name; the exit code."""
     target = find(options.target, options.args)
-    return asyncio.run(_run(target, options))
+    return asyncio.run(_run(target, options, screen))
 
 
-async def _run(target: Target, options: Any) -> int:
-    screen = Screen(sys.stderr, quiet=options.quiet)
-    logs.set_up(options, screen)
+async def _run(target: Target, options: Any, screen: Screen) -> int:
     settings = settings_of(options)
     with Interrupts(screen) as interrupts:
         try:

@@ -16,7 +16,7 @@ from agentflow.cli.journals import file_of, reading, words_for
 from agentflow.cli.kept import read_kept
 from agentflow.cli.listing import GOES_ON, STATES, described, is_ask, table, told
 from agentflow.cli.output import counted, print_json
-from agentflow.cli.screen import show
+from agentflow.cli.screen import Screen, show
 from agentflow.errors import DefinitionError
 from agentflow.executor.asking.answering import unanswered
 from agentflow.executor.journal.portable import export
@@ -31,7 +31,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|B|kB|MB|GB)", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
-def command(options: Any) -> int:
+def command(options: Any, _screen: Screen) -> int:
     """Do what the options ask for; the exit code."""
     action, *words = options.words or ["list"]
     if action not in _ACTIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,3 +145,66 @@ def test_the_page_on_the_command_line_lists_the_exit_codes() -> None:
 
     for code, meaning in codes.MEANINGS.items():
         assert f"\n| {code} | {meaning} |\n" in page
+
+
+COMMANDS = (
+    ["runs"],
+    ["explain", "last"],
+    ["approve", "last"],
+    ["deny", "last"],
+    ["replay", "last"],
+    ["resume", "last"],
+    ["plan", "work.plan"],
+    ["tools"],
+    ["cache", "stats"],
+    ["estimates", "--file", "known.json"],
+    ["doctor"],
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_each_command_logs_from_the_level_that_is_asked_for(
+    cli: Cli, plan_file: Callable[[str], str], words: list[str]
+) -> None:
+    plan_file("$1 = calculate('1')")
+
+    cli(*words, "--log-level", "error")
+    quiet = [logging.getLogger("mine").isEnabledFor(level) for level in LEVELS]
+    cli(*words, "--log-level", "info")
+    told = [logging.getLogger("mine").isEnabledFor(level) for level in LEVELS]
+
+    assert (quiet, told) == ([False, False, True], [True, True, True])
+
+
+LEVELS = (logging.INFO, logging.WARNING, logging.ERROR)
+
+TALKS = """
+import logging
+
+from agentflow import tool
+
+logging.getLogger("mine").info("is read")
+
+
+@tool(pure=True)
+def look() -> int:
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["tools", "--json"], ["plan", "talks.plan", "--format", "json"]],
+    ids=["tools", "plan"],
+)
+def test_what_is_logged_stands_on_standard_error(
+    cli: Cli, project: Path, plan_file: Callable[..., str], words: list[str]
+) -> None:
+    (project / "talks.py").write_text(TALKS)
+    plan_file("$1 = look()", "talks.plan")
+
+    done = cli(*words, "--tools", "talks.py", "--log-level", "info")
+
+    assert "is read" in done.err
+    assert "is read" not in done.out
+    assert done.json
