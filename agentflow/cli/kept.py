@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from agentflow.cli.account.spans import answered
+from agentflow.cli.account.spans import ENDS, Record, answered, maps, step_of, tool_of, value_of
 from agentflow.cli.output import gist
 from agentflow.errors import JournalError
 from agentflow.executor.asking.answering import Ask
 from agentflow.executor.journal.rows import RunRow
 from agentflow.executor.journal.store import JournalStore
 
-Record = Mapping[str, Any]
-
-_ENDED = {"node_finished": "done", "node_failed": "failed", "node_cancelled": "cancelled"}
-
 _FIRST = ("asked", "begun", "open", "failed", "done", "cancelled")
 """What is said of a map of which elements differ."""
-
-_STEP = re.compile(r"(.*#\d+)(\[\d+\])?")  # the name of a question begins with one
-_MAP = re.compile(r"[(=, ]each [\[$]")
 
 
 @dataclass(slots=True)
@@ -89,7 +80,7 @@ class KeptCall:
     @property
     def elements(self) -> int:
         """How many of its elements ended, if it is a map."""
-        ended = _ENDED.values()
+        ended = ENDS.values()
         return sum(step != self.step and part.status in ended for step, part in self.parts.items())
 
     @property
@@ -160,10 +151,10 @@ class KeptRun:
             self._answered(record)
         elif kind == "stopping":
             self._stopping = True
-        elif kind in _ENDED:
+        elif kind == "node_skipped":
+            self._skipped(record)
+        elif kind in ENDS:
             self._ended(kind, record, blob)
-        elif kind == "node_skipped" and (step := self._step(record)) in self.calls:
-            self.calls[step].parts = {step: _Part("skipped", told=str(record["reason"]))}
         elif kind == "model_replied" and (step := self._step(record)) in self.calls:
             self.calls[step].usd += Decimal(record["usd"])
         elif kind == "run_failed":
@@ -182,7 +173,7 @@ class KeptRun:
             for step, part in call.parts.items():
                 if part.status == "asked" and part.question not in questions:
                     _reopen(step, part)
-            if not call.parts and _MAP.search(call.line) and self._is_over(call.above):
+            if not call.parts and maps(call.line) and self._is_over(call.above):
                 call.parts[call.step] = _Part("done", told="0 elements")
         self.calls = {call.step: call for call in self._in_order()}
 
@@ -192,7 +183,7 @@ class KeptRun:
         ahead, seen = list(self._blame.get(self._path, ())), set[str]()
         while ahead:
             step = ahead.pop()
-            call = self.calls.get(_step_of(step)[0])
+            call = self.calls.get(step_of(step)[0])
             if call is not None and step in call.parts and call.parts[step].denied:
                 return True
             if step not in seen:
@@ -209,7 +200,7 @@ class KeptRun:
     def _in_order(self) -> Iterator[KeptCall]:
         below: dict[str, dict[str, list[KeptCall]]] = {}
         for call in self.calls.values():
-            whole = _step_of(call.above)[0]
+            whole = step_of(call.above)[0]
             runs = below.setdefault(whole if whole in self.calls else "", {})
             runs.setdefault(call.above, []).append(call)
         ahead = [call for calls in below.pop("", {}).values() for call in calls][::-1]
@@ -220,17 +211,16 @@ class KeptRun:
 
     def _is_over(self, above: str) -> bool:
         """Whether a run is known to have got to its end."""
-        if (call := self.calls.get(_step_of(above)[0])) is None:
+        if (call := self.calls.get(step_of(above)[0])) is None:
             return self._finished
         return above in call.parts and call.parts[above].status == "done"
 
     def _planned(self, record: Record) -> None:
         each = zip(record["nodes"], record["steps"], record["lines"], strict=True)
         for node, step, line in each:
-            tool = line.partition(" = ")[2].partition("(")[0]
-            call = self.calls.setdefault(step, KeptCall(step, line, tool))
+            call = self.calls.setdefault(step, KeptCall(step, line, tool_of(line)))
             self._steps[record["run"], node] = step
-            if (nested := self.calls.get(_step_of(call.above)[0])) is not None:
+            if (nested := self.calls.get(step_of(call.above)[0])) is not None:
                 nested.parts.setdefault(call.above, _Part("open"))
 
     def _intended(self, record: Record) -> None:
@@ -240,13 +230,13 @@ class KeptRun:
         part.status = "begun"
 
     def _asked(self, record: Record) -> None:
-        whole, step = _step_of(record["question"])
+        whole, step = step_of(record["question"])
         if (call := self.calls.get(whole)) is not None:
             part = call.parts.setdefault(step, _Part())
             part.status, part.question, part.asked = "asked", record["question"], record["at"]
 
     def _answered(self, record: Record) -> None:
-        whole, step = _step_of(record["question"])
+        whole, step = step_of(record["question"])
         if (call := self.calls.get(whole)) is None or (part := call.parts.get(step)) is None:
             return
         if part.asked is not None:
@@ -261,30 +251,28 @@ class KeptRun:
         if kind == "node_cancelled" and self._stopping:
             if record.get("called") is False and step in self._announced:
                 self._announced.remove(step)
-                del self.calls[_step_of(step)[0]].parts[step]
+                del self.calls[step_of(step)[0]].parts[step]
             return  # it is made when the run goes on
         part = self._part(step, record["tool"])
         part.seconds = max(0.0, record["at"] - record["began"] - part.waited)
-        part.waited, part.status, part.told = 0.0, _ENDED[kind], ""
+        part.waited, part.status, part.told = 0.0, ENDS[kind], ""
         if kind == "node_failed":
             part.told = str(record["error"]["message"])
             part.denied = str(record["error"].get("type", "")).endswith(".ApprovalDenied")
         elif kind == "node_finished" and record["element"] is None:
             part.told = _told(record, blob)
 
+    def _skipped(self, record: Record) -> None:
+        if (step := self._step(record)) in self.calls:
+            self.calls[step].parts = {step: _Part("skipped", told=str(record["reason"]))}
+
     def _part(self, step: str, tool: str) -> _Part:
-        whole = _step_of(step)[0]
+        whole = step_of(step)[0]
         call = self.calls.setdefault(whole, KeptCall(whole, tool, tool))
         return call.parts.setdefault(step, _Part())
 
     def _step(self, record: Record) -> str:
         return self._steps.get((record["run"], record["node"]), "")
-
-
-def _step_of(name: str) -> tuple[str, str]:
-    """The call that a name begins with, and the same with the element of a map."""
-    found = _STEP.match(name)
-    return (name, name) if found is None else (found[1], found[0])
 
 
 def _reopen(step: str, part: _Part) -> None:
@@ -315,10 +303,7 @@ def _take_all(kept: KeptRun, records: Iterable[Record], store: JournalStore) -> 
 def _told(record: Record, blob: Callable[[str], bytes]) -> str:
     if "lost" in record:
         return f"not kept: {record['lost']}"
-    value = record.get("value")
-    if isinstance(value, dict) and value.keys() == {"$blob"}:
-        try:
-            value = json.loads(blob(value["$blob"]))
-        except (JournalError, RecursionError) as error:
-            return f"not readable: {error}"
-    return gist(value)
+    try:
+        return gist(value_of(record.get("value"), blob))
+    except JournalError as error:
+        return f"not readable: {error}"

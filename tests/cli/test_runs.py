@@ -17,7 +17,7 @@ from agentflow.cli import codes
 from agentflow.cli.listing import age
 from agentflow.executor.journal.portable import load
 from agentflow.executor.journal.rows import Batch
-from agentflow.executor.journal.store import JournalStore
+from agentflow.executor.journal.store import JournalStore, digest_of
 
 from .conftest import Done
 
@@ -302,6 +302,25 @@ def test_records_that_make_no_sense_are_damage(cli: Cli, journal: Path) -> None:
 
     assert (shown.code, "is not one of a run" in shown.out) == (codes.FAILED, True)
     assert "$2 = double(1)" in shown.out
+
+
+def test_a_large_value_that_cannot_be_read_damages_nothing_else(cli: Cli, journal: Path) -> None:
+    name = run(cli, "flow.py:total", "2")
+    store = JournalStore(journal)
+    step = next(record["steps"][0] for record in store.records(name) if "steps" in record)
+    ended = {"event": "node_finished", "run": name, "at": 2.0, "began": 1.0, "node": 0}
+    ended |= {"tool": "double", "element": None, "step": step, "turn": 1}
+    values = {digest_of(b"{"): {"$blob": digest_of(b"{")}, "": {"$json": {"$a": 1, "b": 2}}}
+    for digest, value in values.items():
+        store.claim(name)
+        blobs = {digest: b"{"} if digest else {}
+        line = json.dumps({**ended, "value": value})
+        store.write(Batch(lines={name: [line]}, blobs=blobs, refs=[(name, d) for d in blobs]))
+        shown = cli("runs", "show", name)
+        assert (shown.code, "damaged" in shown.out) == (codes.OK, False)
+        told = cli("runs", "show", name, "--json").json["calls"][0]["told"]
+        assert told == "2 items" if not digest else told.startswith("not readable: ")
+    store.close()
 
 
 def test_another_program_s_file_is_no_journal(cli: Cli, project: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 
 from agentflow.cli.account.path import Stretch, critical_path
 from agentflow.cli.account.reasons import Reason, Reasons, place_of, places_of
-from agentflow.cli.account.spans import Speech, Step
+from agentflow.cli.account.spans import Speech, Step, value_of
 from agentflow.cli.account.timeline import Timeline
 from agentflow.errors import DefinitionError, JournalError
 from agentflow.wording import nearest
@@ -59,14 +58,10 @@ class Explained:
 
     def told(self, value: Any) -> Any:
         """A value as it is kept, large ones too."""
-        if isinstance(value, dict) and value.keys() == {"$blob"}:
-            try:
-                return json.loads(self._blob(value["$blob"]))
-            except (JournalError, RecursionError, ValueError):
-                return None
-        if isinstance(value, dict) and value.keys() == {"$json"}:
-            return value["$json"]
-        return value
+        try:
+            return value_of(value, self._blob)
+        except JournalError:
+            return None
 
     # Rows
 

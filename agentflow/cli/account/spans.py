@@ -5,15 +5,27 @@ Times are seconds into the run; those between two executions of it are left out.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentflow.errors import JournalError
+
 Record = Mapping[str, Any]
+
+ENDS = {
+    "node_finished": "done",
+    "node_failed": "failed",
+    "node_skipped": "skipped",
+    "node_cancelled": "cancelled",
+}
+"""How a call ended, by the record that says so."""
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\$(\d+)|  # after ([$\d, ]+)$')
 _MAP = re.compile(r"[(=, ]each [\[$]")
+_STEP = re.compile(r"(.*#\d+)(\[\d+\])?")  # the name of a question begins with one
 _BRACED = re.compile(r"(?<!\\)\$\{(\d+)")
 
 
@@ -108,7 +120,7 @@ class Step:
     @property
     def tool(self) -> str:
         """What it calls."""
-        return self.line.partition(" = ")[2].partition("(")[0]
+        return tool_of(self.line)
 
     @property
     def label(self) -> str:
@@ -118,7 +130,7 @@ class Step:
     @property
     def mapped(self) -> bool:
         """Whether it is called for each element of a list."""
-        return _MAP.search(self.line) is not None
+        return maps(self.line)
 
     @property
     def joins(self) -> bool:
@@ -199,6 +211,16 @@ class Round:
     reason: str = ""
 
 
+def tool_of(line: str) -> str:
+    """What a line calls."""
+    return line.partition(" = ")[2].partition("(")[0]
+
+
+def maps(line: str) -> bool:
+    """Whether a line calls something for each element of a list."""
+    return _MAP.search(line) is not None
+
+
 def uses_of(line: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Numbers of the lines that a line uses, and of those that it only comes after."""
     uses: dict[int, None] = {}
@@ -217,6 +239,35 @@ def number_of(line: str, node: int) -> int:
     """The id of a line; a model's own where it wrote the plan."""
     number = line.removeprefix("$").partition(" ")[0]
     return int(number) if number.isdecimal() else node + 1
+
+
+def step_of(name: str) -> tuple[str, str]:
+    """The call that a name begins with, and the same with the element of a map."""
+    found = _STEP.match(name)
+    return (name, name) if found is None else (found[1], found[0])
+
+
+def value_of(value: Any, blob: Callable[[str], bytes]) -> Any:
+    """A value as it was before it was kept, a large one too.
+
+    Args:
+        value: As it stands in a record.
+        blob: Gives a large value by its digest.
+
+    Raises:
+        JournalError: It is missing, damaged, or no JSON.
+    """
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"$json"}:
+        return value["$json"]
+    if value.keys() != {"$blob"}:
+        return value
+    try:
+        return json.loads(blob(value["$blob"]))
+    except (RecursionError, ValueError) as error:
+        what = f"the value {value['$blob']} is no JSON"
+        raise JournalError(f"{what}: {error}", path="") from None
 
 
 def message(error: Any) -> str:

@@ -13,14 +13,18 @@ from agentflow.cli.account.parts import Parts
 from agentflow.cli.account.prompts import Prompts
 from agentflow.cli.account.samples import Samples
 from agentflow.cli.account.savings import Savings
+from agentflow.cli.account.spans import ENDS, number_of, tool_of
 from agentflow.cli.account.timeline import Timeline, record_of
 from agentflow.cli.output import gist
 
 ENDED: Mapping[type[events.Event], str] = {
-    events.NodeFinished: "done",
-    events.NodeFailed: "failed",
-    events.NodeSkipped: "skipped",
-    events.NodeCancelled: "cancelled",
+    kind: ENDS[events.event_name(kind)]
+    for kind in (
+        events.NodeFinished,
+        events.NodeFailed,
+        events.NodeSkipped,
+        events.NodeCancelled,
+    )
 }
 """How a call ended, by the event that says so."""
 
@@ -75,8 +79,7 @@ class Call:
     @property
     def number(self) -> int:
         """The id of its line; a model's own where it wrote the plan."""
-        number = self.line.removeprefix("$").partition(" ")[0]
-        return int(number) if number.isdecimal() else self.node + 1
+        return number_of(self.line, self.node)
 
     @property
     def seconds(self) -> float:
@@ -195,8 +198,7 @@ class Tally:
 
     def _planned(self, event: events.PlanExtended) -> None:
         for node, line in zip(event.nodes, event.lines, strict=True):
-            tool = line.partition(" = ")[2].partition("(")[0]
-            self.calls[event.run, node] = Call(event.run, node, tool, line)
+            self.calls[event.run, node] = Call(event.run, node, tool_of(line), line)
 
     def _started(self, event: events.NodeStarted) -> None:
         call = self.of(event)

@@ -6,12 +6,12 @@ the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 from agentflow import events
 from agentflow.cli.account.spans import (
+    ENDS,
     Record,
     Round,
     Span,
@@ -21,23 +21,14 @@ from agentflow.cli.account.spans import (
     answered,
     message,
     number_of,
+    step_of,
     uses_of,
 )
-
-ENDS = {
-    "node_finished": "done",
-    "node_failed": "failed",
-    "node_skipped": "skipped",
-    "node_cancelled": "cancelled",
-}
-"""How a call ended, by the record that says so."""
 
 OVER = ("run_finished", "run_failed", "run_cancelled", "run_paused")
 
 PLACES = ("tool", "run", "rate", "guest")
 """What calls wait for that need nothing more; see `NodeWaited`."""
-
-_STEP = re.compile(r"(.*#\d+)(\[\d+\])?")  # the name of a question begins with one
 
 
 @dataclass(slots=True)
@@ -155,8 +146,8 @@ class Timeline:
 
     def _step(self, record: Record) -> Step | None:
         name = record.get("step") or record.get("question")
-        if name and (found := _STEP.match(name)) and found[1] in self._named:
-            return self._named[found[1]]
+        if name and (step := self._named.get(step_of(name)[0])) is not None:
+            return step
         return self.steps.get((record["run"], record["node"]))
 
     def _span(self, record: Record) -> Span:
