@@ -8,7 +8,7 @@ from agentflow.errors import PlanError
 from agentflow.planner.plan import GATHER, JOIN_ALL, Node, Ref, refs
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import End, JoinMark, Line, Return, Script
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.specs import Tools
 from agentflow.planner.verify import verify_call
 from agentflow.tools.spec import unknown_tool
 

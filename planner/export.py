@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from agentflow.planner.plan import Answer, Plan, refs
 from agentflow.planner.plan_json import plan_from_json, to_json
 from agentflow.planner.printer import print_node, print_plan, print_value
-from agentflow.planner.toolbox import Tools, effect
+from agentflow.planner.specs import Tools, effect
 from agentflow.tools.spec import ToolSpec
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from agentflow.errors import PlanError
 from agentflow.planner.builder import Builder, renumbered
 from agentflow.planner.plan import Answer, Arg, Node, Plan, Ref
 from agentflow.planner.script import End, JoinMark, Line, Script
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.specs import Tools
 from agentflow.planner.verify import verify, verify_call
 
 

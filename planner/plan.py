@@ -42,11 +42,18 @@ Arg: TypeAlias = Any
 """A literal, `Ref`, `Template` or `Each`, or a list, tuple or dict that holds such."""
 
 
+UNCOUNTED = ("all", "settled", "first")
+"""Kinds of `Join` that need no count."""
+
+JOIN_KINDS = (*UNCOUNTED, "quorum")
+"""All kinds of `Join`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Join:
     """How a node waits for its inputs, or a map for its elements.
 
-    `kind` is ``all``, ``settled``, ``first`` or ``quorum`` (then `count` is how many).
+    `kind` is one of `JOIN_KINDS`; with ``quorum`` `count` is how many.
     """
 
     kind: str = "all"

@@ -34,7 +34,7 @@ from agentflow.tools.policy import DEFAULT, Policy
 VERSION = 1
 
 _PLAIN = (str, int, bool, type(None))
-_TIMES = ("timeout", "idle", "retries", "backoff", "backoff_limit", "limit", "rate")
+_OPTIONS = ("timeout", "idle", "retries", "backoff", "backoff_limit", "limit", "rate")
 
 
 def to_json(plan: Plan) -> str:
@@ -132,7 +132,7 @@ def _options(options: Any, at: int) -> dict[str, Any]:
         f.name for f in fields(Policy) if getattr(options, f.name) != getattr(DEFAULT, f.name)
     ]
     for name in changed:
-        if name not in _TIMES:
+        if name not in _OPTIONS:
             raise PlanError("bad_json", f"the option {name!r} has no JSON form", at)
     return {name: getattr(options, name) for name in changed}
 

@@ -1,7 +1,7 @@
 """What the reader reports while a plan is being written.
 
 For one line the order is `CallOpened`; then `ArgumentOpened`, `ArgumentGrew` and
-`ArgumentClosed` for each argument; then `CallClosed` and `LineClosed`.
+`ArgumentClosed` for each argument; then `CallRead` and `LineClosed`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = [
     "ArgumentClosed",
     "ArgumentGrew",
     "ArgumentOpened",
-    "CallClosed",
     "CallOpened",
+    "CallRead",
     "Ended",
     "Key",
     "LineClosed",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class CallClosed:
+class CallRead:
     """The closing bracket was read; the line's guard and join policy are not known yet."""
 
     line: Line
@@ -59,7 +59,7 @@ ReadEvent: TypeAlias = (
     | ArgumentOpened
     | ArgumentGrew
     | ArgumentClosed
-    | CallClosed
+    | CallRead
     | LineClosed
     | Thought
     | Ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agentflow.planner.plan import JOIN_ALL, Join, Ref
+from agentflow.planner.plan import JOIN_ALL, UNCOUNTED, Join, Ref
 from agentflow.planner.read_atoms import read_reference
 from agentflow.planner.read_heads import (
     HEAD_LIMIT,
@@ -29,7 +29,6 @@ _NAME = re.compile(r"\w*")
 _GAP = re.compile(r"[ \t\r*`;]*")
 _AFTER_GUARD = re.compile(r"[ \t\r*`;,.)]*")
 _LETTERS = re.compile(r"[a-z]*")
-_POLICIES = ("all", "settled", "first")
 _ARGUMENT_STARTS = frozenset("\"'“‘$[{0123456789)")
 _OPERATORS = frozenset("=>!+/%&?[{'\"")
 
@@ -103,7 +102,7 @@ def read_policy(scanner: Scanner) -> Reading[Join]:
     if (yield from scanner.run(_LETTERS, HEAD_LIMIT)) == "join":
         yield from scanner.run(BLANKS, HEAD_LIMIT)
         kind = yield from scanner.run(_LETTERS, HEAD_LIMIT)
-        if kind in _POLICIES:
+        if kind in UNCOUNTED:
             scanner.release()
             return Join(kind)
         if kind == "quorum" and (count := (yield from _count(scanner))):

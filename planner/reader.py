@@ -12,8 +12,8 @@ from dataclasses import replace
 from agentflow.errors import PlanError
 from agentflow.planner.read_calls import CallReader
 from agentflow.planner.read_events import (
-    CallClosed,
     CallOpened,
+    CallRead,
     Ended,
     LineClosed,
     ReadEvent,
@@ -152,7 +152,7 @@ class Reader:
             row=row,
             texts=tuple(call.values.texts),
         )
-        self._report(CallClosed(line))
+        self._report(CallRead(line))
         following = call.values.next_head
         if following is None:
             line = yield from self._suffix(line)

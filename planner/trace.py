@@ -18,7 +18,7 @@ from typing import Any
 from agentflow.context import recorder
 from agentflow.errors import DefinitionError, WorkflowError
 from agentflow.planner.builder import Builder
-from agentflow.planner.plan import ALL, GATHER, JOIN_ALL, Each, Join, Node, Ref
+from agentflow.planner.plan import ALL, GATHER, JOIN_ALL, UNCOUNTED, Each, Join, Node, Ref
 from agentflow.tools.handle import Handle, Reference, parts
 from agentflow.tools.spec import ToolSpec
 from agentflow.tools.tool import Tool, has_each
@@ -211,7 +211,7 @@ def join_policy(text: str) -> Join:
     Raises:
         DefinitionError: It is none of these.
     """
-    if text in ("all", "settled", "first"):
+    if text in UNCOUNTED:
         return Join(text)
     count = text.removeprefix("quorum(").removesuffix(")")
     if text == f"quorum({count})" and count.isdecimal() and int(count) > 0:

@@ -10,15 +10,25 @@ from typing import NoReturn
 
 from agentflow.errors import ArgumentError, PlanError
 from agentflow.planner.literals import mismatch
-from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Each, Node, Plan, Ref, refs
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.plan import (
+    GATHER,
+    JOIN_ALL,
+    JOIN_KINDS,
+    Answer,
+    Arg,
+    Each,
+    Node,
+    Plan,
+    Ref,
+    refs,
+)
+from agentflow.planner.specs import Tools
 from agentflow.tools.spec import ToolSpec, unknown_tool
 from agentflow.wording import nearest
 
 READING = "reading"
 """What `verify` is told of a plan that no pass has touched."""
 
-_JOINS = ("all", "settled", "first", "quorum")
 _HOLDERS = frozenset((list, tuple, dict))
 
 
@@ -149,8 +159,8 @@ def _check_literals(node: Node, spec: ToolSpec, literal: bool, at: int | None) -
 
 def _check_join(node: Node, at: int | None) -> None:
     join = node.join
-    if join.kind not in _JOINS:
-        text = f"there is no join policy {join.kind!r}. {nearest(join.kind, _JOINS)}"
+    if join.kind not in JOIN_KINDS:
+        text = f"there is no join policy {join.kind!r}. {nearest(join.kind, JOIN_KINDS)}"
         raise PlanError("bad_join", text, at)
     if join.kind == "quorum" and join.count < 1:
         raise PlanError("bad_join", f"{join} never waits: write quorum(1) or more", at)

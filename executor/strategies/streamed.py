@@ -22,7 +22,7 @@ from agentflow.planner.builder import identity, renumbered
 from agentflow.planner.check import LineChecker
 from agentflow.planner.lower import Lowering
 from agentflow.planner.plan import GATHER, JOIN_ALL, Answer, Arg, Node, Ref
-from agentflow.planner.read_events import CallClosed, CallOpened, Ended, LineClosed, ReadEvent
+from agentflow.planner.read_events import CallOpened, CallRead, Ended, LineClosed, ReadEvent
 from agentflow.planner.reader import Reader
 from agentflow.planner.script import Line
 from agentflow.tools.arguments import ArgumentClosed, ArgumentGrew, ArgumentOpened
@@ -141,7 +141,7 @@ class PlanStream:
                     self.decoding.opened(event.id, event.tool)
                 elif isinstance(event, ArgumentOpened | ArgumentGrew | ArgumentClosed):
                     self._follow(event)
-                elif isinstance(event, CallClosed):
+                elif isinstance(event, CallRead):
                     self._close_call(event.line, committed)
                 elif isinstance(event, LineClosed):
                     self._commit(event.line)

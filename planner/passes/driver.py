@@ -15,7 +15,7 @@ from agentflow.planner.passes.merge_equal import merge_equal
 from agentflow.planner.passes.order_effects import order_effects
 from agentflow.planner.passes.rank import rank
 from agentflow.planner.plan import Plan
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.specs import Tools
 from agentflow.planner.verify import verify
 
 Pass: TypeAlias = Callable[[Plan, Tools], Plan]

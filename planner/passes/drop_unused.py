@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentflow.planner.passes.rewrite import Rewrite
 from agentflow.planner.plan import Answer, Plan, refs
-from agentflow.planner.toolbox import Tools, effect
+from agentflow.planner.specs import Tools, effect
 
 
 def drop_unused(plan: Plan, tools: Tools) -> Plan:

@@ -8,7 +8,7 @@ from operator import is_
 from typing import Any
 
 from agentflow.planner.plan import GATHER, JOIN_ALL, Arg, Each, Node, Plan, Ref, Template, refs
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.specs import Tools
 from agentflow.tools.paths import resolve
 
 _Known = Mapping[int, list[Any]]

@@ -9,7 +9,7 @@ from agentflow.planner.builder import identity
 from agentflow.planner.canonical import bound
 from agentflow.planner.passes.rewrite import Rewrite
 from agentflow.planner.plan import JOIN_ALL, Answer, Arg, Node, Plan, Ref
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.specs import Tools
 from agentflow.tools.spec import ToolSpec
 
 

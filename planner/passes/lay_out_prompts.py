@@ -7,7 +7,7 @@ from dataclasses import replace
 from operator import is_
 
 from agentflow.planner.plan import Arg, Each, Node, Plan
-from agentflow.planner.toolbox import Tools, effect
+from agentflow.planner.specs import Tools, effect
 from agentflow.tools.spec import ToolSpec
 
 

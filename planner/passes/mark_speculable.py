@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import is_
 
 from agentflow.planner.plan import Node, Plan
-from agentflow.planner.toolbox import Tools, effect
+from agentflow.planner.specs import Tools, effect
 
 
 def mark_speculable(plan: Plan, tools: Tools) -> Plan:

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from agentflow.planner.builder import identity
 from agentflow.planner.passes.rewrite import Rewrite
 from agentflow.planner.plan import Plan, Ref
-from agentflow.planner.toolbox import Tools, effect
+from agentflow.planner.specs import Tools, effect
 
 
 def merge_equal(plan: Plan, tools: Tools) -> Plan:

@@ -7,7 +7,7 @@ from operator import is_
 
 from agentflow.planner.order import EffectOrder
 from agentflow.planner.plan import Node, Plan
-from agentflow.planner.toolbox import Tools
+from agentflow.planner.specs import Tools
 
 
 def order_effects(plan: Plan, tools: Tools) -> Plan:

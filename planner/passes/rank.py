@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from agentflow.planner.plan import GATHER, Plan
-from agentflow.planner.toolbox import Tools, effect
+from agentflow.planner.specs import Tools, effect
 
 CALL_SECONDS = 1.0
 """What a call is taken to last when there is no estimate, in seconds."""

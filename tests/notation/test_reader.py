@@ -13,8 +13,8 @@ from agentflow.planner.read_events import (
     ArgumentClosed,
     ArgumentGrew,
     ArgumentOpened,
-    CallClosed,
     CallOpened,
+    CallRead,
     Ended,
     LineClosed,
     ReadEvent,
@@ -46,7 +46,7 @@ def test_every_step_is_reported_with_the_character_that_completes_it() -> None:
         [ArgumentGrew(1, 0, "b")],
         [ArgumentClosed(1, 0, "ab")],
         [ArgumentOpened(1, "k")],
-        [ArgumentClosed(1, "k", 3), CallClosed(line)],
+        [ArgumentClosed(1, "k", 3), CallRead(line)],
         [LineClosed(line)],
     ]
 
@@ -68,7 +68,7 @@ def test_a_line_is_committed_by_the_end_of_the_text() -> None:
 def test_the_guard_and_the_policy_come_with_the_commit() -> None:
     call, end = feed("1. f(1)\n2. f(each $1)", " join first if $1.ok\n")
 
-    assert call[-1] == CallClosed(Line(2, "f", (Each(Ref(1)),)))
+    assert call[-1] == CallRead(Line(2, "f", (Each(Ref(1)),)))
     guarded = Line(2, "f", (Each(Ref(1)),), guard=Ref(1, ("ok",)), join=Join("first"))
     assert end == [LineClosed(guarded)]
 

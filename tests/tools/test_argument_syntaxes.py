@@ -65,7 +65,7 @@ def as_plan(arguments: dict[str, Any], places: Iterable[float]) -> list[Any]:
     text = print_line(Line(id=3, tool="search", args=(), kwargs=tuple(arguments.items())))
     for piece in cut(f"{text}\n", places):
         events += reader.feed(piece)
-    call = events[: 1 + [type(event) for event in events].index(read_events.CallClosed)]
+    call = events[: 1 + [type(event) for event in events].index(read_events.CallRead)]
     return joined([*call[:-1], CallClosed(call[-1].line.id)])
 
 
