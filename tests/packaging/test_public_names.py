@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,17 @@ import agentflow.testing
 
 def test_public_names_are_sorted_and_unique() -> None:
     assert list(agentflow.__all__) == sorted(set(agentflow.__all__))
+
+
+def test_checkers_and_programs_find_the_same_names_in_the_same_places(root: Path) -> None:
+    tree = ast.parse((root / "agentflow" / "__init__.py").read_text("utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: str(node.module) for node in imports for alias in node.names}
+
+    homes = {name: f"agentflow.{home}" for name, home in agentflow._HOME.items()}
+    assert seen == homes
+    assert list(homes) == agentflow.__all__
 
 
 def test_public_names_exist_and_are_documented() -> None:
