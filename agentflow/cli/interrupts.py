@@ -10,9 +10,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from agentflow.cli import codes
 from agentflow.cli.screen import Screen
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CODES = {signal.SIGINT.value: codes.INTERRUPTED, signal.SIGTERM.value: codes.TERMINATED}
 
 
 class Interrupts:
@@ -35,12 +36,13 @@ class Interrupts:
     @property
     def code(self) -> int:
         """The exit code for the signal that came."""
-        return 128 + (self.arrived or 0)
+        assert self.arrived is not None, "asked for after a signal"
+        return _CODES[self.arrived]
 
     def __enter__(self) -> Self:
         # Not the loop's own handlers: they wait for a loop that a tool may be blocking.
         with suppress(ValueError):  # outside the main thread nothing is caught
-            for number in _SIGNALS:
+            for number in _CODES:
                 self._before[number] = signal.signal(number, self._take)
         return self
 
@@ -55,7 +57,7 @@ class Interrupts:
 
     def _take(self, number: int, _frame: object) -> None:
         if self.arrived is not None:
-            os._exit(128 + number)
+            os._exit(_CODES[number])
         self.arrived = number
         self._loop.call_soon_threadsafe(self._cancel)
 
