@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agentflow import clock
 from agentflow.budgets.allocation.situation import Profile
@@ -43,6 +44,15 @@ class Passes:
     def cost_of_pass(self) -> float | None:
         """USD for each run that passed; None if none did."""
         return self.usd / self.passed if self.passed else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """It as plain data."""
+        return {
+            "runs": self.runs,
+            "passed": self.passed,
+            "usd": self.usd,
+            "cost_of_pass": self.cost_of_pass,
+        }
 
 
 class Estimates:

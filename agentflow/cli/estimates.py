@@ -135,15 +135,7 @@ def _as_json(
             }
             for kind, models in kinds.items()
         },
-        "workflows": {
-            name: {
-                "runs": passes.runs,
-                "passed": passes.passed,
-                "usd": passes.usd,
-                "cost_of_pass": passes.cost_of_pass,
-            }
-            for name, passes in workflows.items()
-        },
+        "workflows": {name: passes.as_dict() for name, passes in workflows.items()},
     }
 
 

@@ -6,14 +6,18 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from agentflow.tools.values import plain
 
 _COMMANDS = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-WORTH_TELLING = 0.001
+LEAST_SECONDS = 0.001
 """Seconds that were saved, hidden or waited at least, if they are to be mentioned."""
+
+LEAST_USD = Decimal("0.000001")
+"""USD that were saved or spent at least, if they are to be mentioned."""
 
 
 def print_json(data: Any) -> None:
@@ -46,11 +50,11 @@ def gist(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: ``1 call``, ``1,200 calls``."""
     if number == 1:
         return f"{number:,} {noun}"
-    return f"{number:,} {noun}es" if noun.endswith("s") else f"{number:,} {noun}s"
+    return f"{number:,} {plural or (f'{noun}es' if noun.endswith('s') else f'{noun}s')}"
 
 
 def size(count: int) -> str:

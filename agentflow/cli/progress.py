@@ -11,7 +11,7 @@ from agentflow.cli.account.samples import DEFAULT
 from agentflow.cli.account.savings import REASONS
 from agentflow.cli.account.spans import verdict
 from agentflow.cli.account.tally import Call, Tally
-from agentflow.cli.output import WORTH_TELLING, chance, counted, duration, gist
+from agentflow.cli.output import LEAST_SECONDS, chance, counted, duration, gist
 from agentflow.cli.screen import Screen
 
 REDRAW = 0.1
@@ -259,7 +259,7 @@ def _timed(call: Call) -> str:
 
 
 def _hidden(call: Call) -> str:
-    if call.hidden is None or call.hidden < WORTH_TELLING:
+    if call.hidden is None or call.hidden < LEAST_SECONDS:
         return ""
     return f", {duration(call.hidden)} while it was written"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from agentflow.cli.output import WORTH_TELLING, duration
+from agentflow.cli.output import LEAST_SECONDS, LEAST_USD, duration
 from agentflow.cli.progress import price
 from agentflow.cli.screen import columns
 
@@ -32,8 +32,8 @@ class Row(NamedTuple):
 
 def amounts(seconds: float, usd: Decimal = Decimal(0), *, about: bool = False) -> tuple[str, str]:
     """Seconds and dollars as they stand in a row, where they are worth telling."""
-    shown = duration(seconds) if seconds >= WORTH_TELLING else ""
-    paid = price(usd) if usd >= Decimal("0.000001") else ""
+    shown = duration(seconds) if seconds >= LEAST_SECONDS else ""
+    paid = price(usd) if usd >= LEAST_USD else ""
     mark = "~" if about else ""
     return shown and f"{mark}{shown}", paid and f"{mark}{paid}"
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from agentflow.cli.account.reasons import DURING, Reasons, place_of
 from agentflow.cli.account.spans import Span, Speech, Step
-from agentflow.cli.output import WORTH_TELLING, counted, duration, gist
+from agentflow.cli.output import LEAST_SECONDS, counted, duration, gist
 from agentflow.cli.progress import costs
 
 FOUND = {
@@ -122,7 +122,7 @@ def _where(step: Step) -> str:
 
 def _early(span: Span) -> Iterator[Sentence]:
     assert span.began is not None, "it has begun"
-    if span.hidden >= WORTH_TELLING:
+    if span.hidden >= LEAST_SECONDS:
         early = span.began - span.hidden
         yield Sentence(max(0.0, early), "it had begun already, while the model still wrote it")
     took = f", which took {duration(span.saved)}" if span.saved else ""

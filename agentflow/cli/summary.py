@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from agentflow.cli.account.savings import REASONS
 from agentflow.cli.account.spending import likely, repeated, tried, within
 from agentflow.cli.account.tally import Call, Tally
 from agentflow.cli.list_tools import UNDECLARED, advice
-from agentflow.cli.output import WORTH_TELLING, counted, duration, gist, listed
+from agentflow.cli.output import LEAST_SECONDS, counted, duration, gist, listed
 from agentflow.cli.progress import costs
 from agentflow.cli.rows import Row, amounts
 from agentflow.executor.run import Run
@@ -21,7 +22,7 @@ from agentflow.workflows import Workflow
 
 _RESULTS = 20
 
-KINDS: Mapping[str, str] = {
+_KINDS: Mapping[str, str] = {
     "model": "the model",
     "call": "calls",
     "own": "between calls",
@@ -90,7 +91,7 @@ def _calls(tally: Tally, account: Account) -> str:
     gains = account.gains
     saved = gains.sequential - gains.taken
     alone = f"; one after another it would have been {duration(gains.sequential)}"
-    return f"{calls} in {duration(tally.seconds)}{alone if saved >= max(WORTH_TELLING, _LITTLE * gains.taken) else ''}"
+    return f"{calls} in {duration(tally.seconds)}{alone if saved >= max(LEAST_SECONDS, _LITTLE * gains.taken) else ''}"
 
 
 def _models(tally: Tally, account: Account) -> str:
@@ -114,7 +115,7 @@ def _saved(tally: Tally, account: Account) -> Iterator[tuple[str, str, str]]:
     reasons = _reasons(kept)
     early = sum(step.writing for step in tally.timeline.steps.values())
     many = counted(len(tally.calls), "call")
-    stopped = counted(parts.stopped, "reply").replace("replys", "replies")
+    stopped = counted(parts.stopped, "reply", "replies")
     rows = (
         ("parallel", f"calls side by side, up to {account.gains.at_once} at once"),
         ("streaming", f"{early:,} of {many} begun while the model was still writing"),
@@ -163,19 +164,26 @@ def _lost(loss: Loss, tally: Tally) -> tuple[str, str, str]:
 def _limited(tally: Tally, account: Account) -> Iterator[str]:
     """What took the time, and the chain of it."""
     total = account.gains.taken
-    if len(tally.calls) + len(tally.models) < 2 or total < WORTH_TELLING:
+    if len(tally.calls) + len(tally.models) < 2 or total < LEAST_SECONDS:
         return
-    worth = [(k, s) for k, s in account.shares.most_common() if s >= _LEAST * total]
-    if worth:
-        yield listed(
-            [f"{KINDS[kind]} {duration(spent)} ({spent / total:.0%})" for kind, spent in worth]
-        )
+    if text := limiting(account.shares, total):
+        yield text
     if sum(link.seconds for link in account.links) >= _LEAST * total:
         yield _chain(account.links)
     if hedged := sum(call.hedged for call in tally.calls.values()):
         yield f"{counted(hedged, 'second attempt')} made beside a slow first one"
     if account.reached:
         yield f"{account.reached} was reached"
+
+
+def limiting(shares: Counter[str], total: float) -> str:
+    """Kinds of what took the time of a run, with their shares of it; empty if nothing did."""
+    parts = [
+        f"{_KINDS[kind]} {duration(spent)} ({spent / total:.0%})"
+        for kind, spent in shares.most_common()
+        if spent >= _LEAST * total > 0
+    ]
+    return listed(parts) if parts else ""
 
 
 def _chain(links: Sequence[Link]) -> str:

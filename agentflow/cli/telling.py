@@ -13,11 +13,11 @@ from agentflow.cli.account.losses import shares
 from agentflow.cli.account.spans import Speech
 from agentflow.cli.journals import words_for
 from agentflow.cli.listing import described
-from agentflow.cli.output import counted, duration, listed, stdout_is_terminal
+from agentflow.cli.output import counted, duration, stdout_is_terminal
 from agentflow.cli.progress import costs, price
 from agentflow.cli.screen import columns, fit, terminal_width
 from agentflow.cli.story import Sentence
-from agentflow.cli.summary import KINDS
+from agentflow.cli.summary import limiting
 from agentflow.executor.journal.rows import RunRow
 
 OLD = (
@@ -27,7 +27,6 @@ OLD = (
 
 _LINE = 60  # columns of a call
 _WIDE = 120  # columns of a terminal that shows reasons beside calls
-_LEAST = 0.02  # of the time: what took less is left out of the chain
 _STATES = {"done": "", "running": "running", "asked": "asks", "waiting": "-"}
 
 
@@ -38,8 +37,9 @@ def table(explained: Explained, row: RunRow, damage: str, options: Any) -> Itera
     if rows:
         yield ""
         yield from _rows(explained, rows)
+        limits = limiting(shares(explained.path), explained.timeline.seconds)
         yield ""
-        yield from _folded("", f"* the run waited for these: {_limits(explained)}")
+        yield from _folded("", f"* the run waited for these: {limits or 'nothing took any time'}")
         yield f"{words_for('explain', row.id, options, chr(36) + '1')} tells all of one call"
     if not explained.timeline.recorded:
         yield from _folded("", OLD)
@@ -129,16 +129,6 @@ def _facts(explained: Explained, row: Row) -> Iterator[str]:
             yield row.step.status
     if cost := costs(explained.usd(row)).removeprefix(", "):
         yield cost
-
-
-def _limits(explained: Explained) -> str:
-    total = explained.timeline.seconds or 1.0
-    parts = [
-        f"{KINDS[kind]} {duration(spent)} ({spent / total:.0%})"
-        for kind, spent in shares(explained.path).most_common()
-        if spent >= _LEAST * total
-    ]
-    return listed(parts) if parts else "nothing took any time"
 
 
 def moment(seconds: float | None, of: float) -> str:

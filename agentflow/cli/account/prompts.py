@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentflow import events
-from agentflow.cli.output import WORTH_TELLING, counted, duration, listed
+from agentflow.cli.output import LEAST_SECONDS, counted, duration, listed
 
 if TYPE_CHECKING:
     from agentflow.executor.affinity.replica import ReplicaReport
@@ -169,7 +169,7 @@ def _replicas(prompts: Prompts) -> Iterator[str]:
     if prompts.moved:
         reasons = [f"{why} {count:,}" for why, count in prompts.moved.most_common()]
         yield f"{prompts.moved.total():,} moved ({listed(reasons)})"
-    if prompts.seconds_held >= WORTH_TELLING:
+    if prompts.seconds_held >= LEAST_SECONDS:
         yield f"held {duration(prompts.seconds_held)}"
     if prompts.warmed:
         yield f"{counted(prompts.warmed, 'prompt')} computed ahead"

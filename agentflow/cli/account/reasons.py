@@ -10,7 +10,7 @@ from agentflow.cli.account.path import EXACT, Actor, Causes
 from agentflow.cli.account.savings import REASONS
 from agentflow.cli.account.spans import Span, Speech, Step, Wait
 from agentflow.cli.account.timeline import Timeline
-from agentflow.cli.output import WORTH_TELLING, duration
+from agentflow.cli.output import LEAST_SECONDS, duration
 
 PLACES = {
     "tool": "a place among the calls of {tool} was free",
@@ -178,7 +178,7 @@ def places_of(step: Step, causes: Causes, element: int | None = None) -> list[st
         found.append("as a run of its own")
     sources = dict.fromkeys(span.source for span in spans if span.source)
     found += [f"value {REASONS[source]}" for source in sources]
-    if (hidden := max((span.hidden for span in spans), default=0.0)) >= WORTH_TELLING:
+    if (hidden := max((span.hidden for span in spans), default=0.0)) >= LEAST_SECONDS:
         found.append(f"{duration(hidden)} of it done while it was written")
     if retries := sum(wait.why == "retry" for span in spans for wait in span.waits):
         found.append(f"{retries + 1} attempts")
@@ -195,7 +195,7 @@ def place_of(said: Speech) -> str:
     at = f" at {facts['replica']}" if facts.get("replica") else ""
     moved = f", moved there for {_MOVED[facts['moved']]}" if facts.get("moved") in _MOVED else ""
     held = facts.get("held", 0.0)
-    waited = f", after {duration(held)} for room" if held >= WORTH_TELLING else ""
+    waited = f", after {duration(held)} for room" if held >= LEAST_SECONDS else ""
     cached, prompt = facts.get("cached_tokens"), facts["prompt_tokens"]
     share = "" if not cached else f", {cached:,} of {prompt:,} prompt tokens cached"
     return f"{facts['model']}{at}{moved}{waited}{share}"

@@ -9,12 +9,9 @@ from typing import Any
 from agentflow.budgets.ledger import Ledger
 from agentflow.cli.account.samples import DEFAULT, OUTCOMES, Samples
 from agentflow.cli.account.tally import Tally
-from agentflow.cli.output import chance, counted, duration, listed
+from agentflow.cli.output import LEAST_USD, chance, counted, duration, listed
 from agentflow.cli.progress import costs, price
 from agentflow.executor.run import Run
-
-WORTH_TELLING = Decimal("0.000001")
-"""USD that were saved at least, if they are to be mentioned."""
 
 
 def tried(tally: Tally) -> Iterator[str]:
@@ -32,7 +29,7 @@ def tried(tally: Tally) -> Iterator[str]:
     ]
     paid = sum((record.usd for record in samples.models.values()), Decimal(0))
     others = Decimal(tally.usage()["usd"]) - paid
-    if others >= WORTH_TELLING:
+    if others >= LEAST_USD:
         models.append(f"judges and other model calls {price(others)}")
     if len(models) > 1:
         yield "; ".join(models)
@@ -56,7 +53,7 @@ def within(tally: Tally, ledger: Ledger) -> Iterator[str]:
     if limits.deadline is not None:
         used.append(f"{duration(ledger.elapsed)} of {duration(limits.deadline)} taken")
     saved = tally.samples.saved
-    if saved >= WORTH_TELLING:
+    if saved >= LEAST_USD:
         used.append(f"{price(saved)} saved by cancelling samples")
     if used:
         yield "; ".join(used)
@@ -98,10 +95,4 @@ def used(ledger: Ledger) -> dict[str, Any]:
 
 def passes(run: Run[Any]) -> dict[str, Any]:
     """What came of the last runs of the same name, as plain data."""
-    known = run.host.services.estimates.passes(run.name)
-    return {
-        "runs": known.runs,
-        "passed": known.passed,
-        "usd": known.usd,
-        "cost_of_pass": known.cost_of_pass,
-    }
+    return run.host.services.estimates.passes(run.name).as_dict()
