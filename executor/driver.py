@@ -35,14 +35,12 @@ from agentflow.executor.state.commands import (
     Stop,
     Wake,
 )
-from agentflow.executor.state.gates import Gate
+from agentflow.executor.state.gates import OPEN, Gate
 from agentflow.executor.state.losses import spares
 from agentflow.executor.state.run_state import RunState
 from agentflow.planner.plan import GATHER, Node, Plan, Ref
 from agentflow.tools.effects import Resource
 from agentflow.tools.tool import Tool
-
-_OPEN_GATE = Gate(1 << 60)  # for what is no call, or takes its place late
 
 MANY = 500
 """Calls that are ended in a few milliseconds."""
@@ -280,10 +278,10 @@ class Driver(Running):
         call = None if node.tool == GATHER else self._call(node)
         self._bound.append(call)
         if call is None:
-            return _OPEN_GATE
+            return OPEN
         if self.notes is not None and self.notes.recalling:
             self._places[len(self._bound) - 1] = Place(call.gate, node.rank)
-            return _OPEN_GATE
+            return OPEN
         return call.gate
 
     def _takes_none(self, node: Node, used: int) -> bool:

@@ -1,8 +1,11 @@
-"""Places at gates for calls that began without: those of a resumed run, before its past is known.
+"""Places at gates that calls take while they are under way.
 
-What ended before needs no place, and a call that waits until all of that is known must not keep
-one from it. So the calls of a run that learns its past go through no gate, and take their places
-when they are really made.
+In a resumed run, before its past is known, calls begin without: what ended before needs no place,
+and a call that waits until all of that is known must not keep one from it. So they go through no
+gate, and take their places when they are really made.
+
+A call that has failed gives its place up for one of the tool that it falls back to. If it kept its
+own meanwhile, two that fall back to each other's tools could wait for ever.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ class Place:
     Args:
         gate: Where.
         rank: How urgent the call is.
+        held: Whether the call has it already.
     """
 
-    def __init__(self, gate: Gate, rank: float) -> None:
+    def __init__(self, gate: Gate, rank: float, *, held: bool = False) -> None:
         self._gate = gate
         self._rank = rank
         self._turn: asyncio.Future[None] | None = None
-        self._held = False
+        self._held = held
 
     async def take(self) -> bool:
         """Wait for the place; whether that took any time."""
@@ -43,6 +47,12 @@ class Place:
             self._gate.give_back()
             if (waiter := self._gate.next()) is not None:
                 waiter[0].wake(waiter[1])
+
+    async def move(self, gate: Gate) -> None:
+        """Give the place back, and wait for one at another gate."""
+        self.leave()
+        self._gate, self._turn = gate, None
+        await self.take()
 
     # As whoever waits at a gate
 

@@ -68,7 +68,7 @@ class Running(Stopping):
         self.deadline: Deadline | None = None
         self.teller: Teller | None = None
         self.notes: Notes | None = None
-        self._places: dict[int, Place] = {}  # of calls that take theirs late
+        self._places: dict[int, Place] = {}  # of calls that take theirs while under way
         self._waiting: dict[int, tuple[str, float]] = {}  # for what calls wait, and since when
         self.parts = Parts(self)
         self.afterwards = Afterwards(services)
@@ -256,7 +256,7 @@ class Running(Stopping):
                 if slot in self._stopped:
                     raise
                 if (delay := self._pause(call, attempt, error)) is None:
-                    return await self._fall_back(slot, call.policy.fallback, error)
+                    return await self._fall_back(slot, call, error)
                 if self.teller is not None:
                     self.teller.retrying(slot, attempt, delay, error)
                 await asyncio.sleep(delay)
@@ -367,21 +367,9 @@ class Running(Stopping):
         """Whether it is written down of a call that it may be made."""
         return call.changes and self.notes is not None
 
-    def _is_entered(self, slot: int, call: BoundCall) -> bool:
-        """Whether an earlier attempt came to the function of this tool, and not of another."""
-        attempt = self.entered.get(slot)
-        return attempt is not None and attempt.call is call
-
-    def _resumes(self, slot: int) -> bool:
-        """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""
-        task = self._tasks.get(slot)
-        if task is None or slot in self._stopped or task.uncancel() > 0:
-            return False
-        self._ending.pop(slot).cancel()
-        return True
-
-    async def _fall_back(self, slot: int, fallback: Any, error: Exception) -> Any:
+    async def _fall_back(self, slot: int, failed: BoundCall, error: Exception) -> Any:
         """What takes the place of a call that has failed for good."""
+        fallback = failed.policy.fallback
         if fallback is UNSET:
             if isinstance(error, Remembered):
                 raise error.failure from error.failure.__cause__
@@ -391,7 +379,18 @@ class Running(Stopping):
         call = self._services.call(fallback, fallback.policy)
         await self.inquiry.approved(slot, call)
         self._time(slot, call)
+        if call.gate is not failed.gate:
+            await self._move(slot, call)
         return await self._made(slot, call)
+
+    async def _move(self, slot: int, call: BoundCall) -> None:
+        """Wait for a place for another tool than the one whose place a call has, and give that up."""
+        if (place := self._places.get(slot)) is None:
+            rank, gate = self.state.nodes[slot].rank, self.state.hand_over(slot)
+            place = self._places[slot] = Place(gate, rank, held=True)
+        await self.untimed(slot, call, place.move(call.gate), "tool")
+        if call.gate.leaving:
+            await self.untimed(slot, call, call.gate.emptied(), "guest")
 
     def _time(self, slot: int, call: BoundCall) -> None:
         if call.timeout is not None:

@@ -117,6 +117,19 @@ class Stopping:
         task.add_done_callback(lambda _: self._end(slot, call))
         task.cancel()
 
+    def _resumes(self, slot: int) -> bool:
+        """Whether the call goes on after its attempt was cancelled: nobody else cancelled it."""
+        task = self._tasks.get(slot)
+        if task is None or slot in self._stopped or task.uncancel() > 0:
+            return False
+        self._ending.pop(slot).cancel()
+        return True
+
+    def _is_entered(self, slot: int, call: BoundCall) -> bool:
+        """Whether an earlier attempt came to the function of this tool, and not of another."""
+        attempt = self.entered.get(slot)
+        return attempt is not None and attempt.call is call
+
     def _give_up(self, slot: int, task: asyncio.Task[None], call: BoundCall) -> None:
         self._stopped.add(slot)
         self._abandoned.append(call.tool.name)

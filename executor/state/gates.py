@@ -148,3 +148,7 @@ class Gate:
             turn = self._held_up.popleft()
             if not turn.done():
                 turn.set_result(None)
+
+
+OPEN = Gate(1 << 60)
+"""For what is no call, or has its place by itself."""

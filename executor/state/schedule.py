@@ -29,7 +29,7 @@ from agentflow.executor.state.commands import (
     Stop,
     Wake,
 )
-from agentflow.executor.state.gates import Gate
+from agentflow.executor.state.gates import OPEN, Gate
 from agentflow.planner.plan import Node
 
 End: TypeAlias = tuple[Status, Any]
@@ -196,6 +196,12 @@ class Schedule:
             self._offer(gate, out)
         if self._queue:
             self._refill(out)
+
+    def hand_over(self, slot: int) -> Gate:
+        """Where a running call has its place; whoever asks gives it back from now on."""
+        gate, self._gates[slot] = self._gates[slot], OPEN
+        OPEN.free -= 1
+        return gate
 
     def _offer(self, gate: Gate, out: list[Command]) -> None:
         """A place at a gate is free: it goes to the next in line who can take it."""

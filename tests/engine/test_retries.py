@@ -277,6 +277,91 @@ async def test_a_fallback_that_fails_fails_the_call(engine: Engine) -> None:
     assert isinstance(error, CallTimeout) and error.tool == "mirror" and now() == 3.0
 
 
+async def test_the_limit_of_a_tool_holds_for_calls_that_fall_back_to_it(engine: Engine) -> None:
+    began: list[tuple[int, float]] = []
+
+    @tool(limit=1)
+    async def mirror(n: int) -> int:
+        began.append((n, now()))
+        await asyncio.sleep(1)
+        return -n
+
+    @tool(fallback=mirror)
+    async def fetch(n: int) -> int:
+        raise Flaky("first")
+
+    @workflow
+    async def program() -> list[int]:
+        one, other = fetch(1), fetch(2)
+        await asyncio.sleep(0.5)
+        return [await one, await other, await mirror(3), await fetch(4)]
+
+    assert await engine.run(program) == [-1, -2, -3, -4]
+    assert began == [(1, 0.0), (2, 1.0), (3, 2.0), (4, 3.0)]
+
+
+async def test_calls_that_fall_back_to_each_others_tools_do_not_wait_for_ever(
+    engine: Engine,
+) -> None:
+    broken = True
+
+    @tool(limit=1)
+    async def one() -> str:
+        await asyncio.sleep(1)
+        if broken:
+            raise Flaky("one")
+        return "one"
+
+    @tool(limit=1)
+    async def other() -> str:
+        nonlocal broken
+        await asyncio.sleep(1)
+        if broken:
+            broken = False
+            raise Flaky("other")
+        return "other"
+
+    @workflow
+    async def program() -> list[str]:
+        return list(await asyncio.gather(one.with_(fallback=other)(), other.with_(fallback=one)()))
+
+    assert await engine.run(program) == ["other", "one"]
+
+
+async def test_a_call_may_fall_back_to_its_own_tool_although_only_one_may_run(
+    engine: Engine,
+) -> None:
+    script: Scripted[str] = Scripted(Flaky("1"), "second")
+    made = scripted(script, limit=1)
+
+    @workflow
+    async def program() -> Any:
+        return await made.with_(fallback=made)()
+
+    assert await engine.run(program) == "second"
+
+
+async def test_a_call_that_is_stopped_while_its_fallback_waits_for_a_place_keeps_none(
+    engine: Engine,
+) -> None:
+    @tool(limit=1)
+    async def mirror(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    @tool(fallback=mirror, limit=1)
+    async def fetch(seconds: float) -> float:
+        raise Flaky("first")
+
+    run = engine.start(plan(Node("mirror", (5.0,)), Node("fetch", (1.0,))), tools=[mirror, fetch])
+    await asyncio.sleep(2)
+    run.cancel(call=1)
+    assert await run == {0: 5.0}
+
+    assert await engine.run(plan(Node("fetch", (1.0,))), tools=[fetch]) == {0: 1.0}
+    assert now() == 6.0
+
+
 async def test_a_cancelled_call_has_no_fallback(engine: Engine) -> None:
     @tool(fallback="stand-in")
     async def call() -> str:
