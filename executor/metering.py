@@ -13,7 +13,7 @@ from agentflow.budgets.ledger import NOTHING, Reservation
 from agentflow.budgets.prices import Prices
 from agentflow.budgets.pte import GAMMA, prefill_equivalents
 from agentflow.clock import now
-from agentflow.errors import BackendError, BackendTimeout, BudgetExceeded, ContextOverflow
+from agentflow.errors import BackendError, BackendUnreachable, BudgetExceeded, ContextOverflow
 from agentflow.executor.journal.replies import RecalledStream
 from agentflow.executor.models import attempts
 from agentflow.executor.models.base import (
@@ -166,7 +166,7 @@ class MeteredModel:
                 yield stream
         except Exception as error:
             if stream is None:
-                paid.sent = paid.sent and not _was_refused(error)
+                paid.sent = paid.sent and not attempts.was_refused(error)
             unanswered = bound  # it is silent, and what it makes is not known
             raise
         finally:
@@ -214,27 +214,29 @@ class MeteredModel:
             return None
         reservation, began = ledger.reserve(self._usd(bound), _total(bound)), now()
         reply: Reply | None = None
-        used, sent = _unanswered(request, bound), True
+        paid, used, session = attempts.Noted(), _unanswered(request, bound), _session(request)
 
         def say_so_far() -> None:
-            session = _session(request)
-            self._tell(used, self._usd(used), began, reply, session=session, warmed=True)
+            if paid.sent:
+                self._tell(used, self._usd(used), began, reply, session=session, warmed=True)
 
         self._run.audience.last_words[say_so_far] = None
         try:
-            reply = await model.warm(request)
-            if reply is not None:
-                used = reply.usage
-            else:
-                sent = False
+            with attempts.metered(paid):
+                reply = await model.warm(request)
+            paid.sent = reply is not None
+            used = used if reply is None else reply.usage
             return reply
+        except BackendError as error:
+            paid.sent = paid.sent and not _was_turned_away(error)
+            raise
         finally:
             del self._run.audience.last_words[say_so_far]
-            if sent:
+            if paid.sent:
                 reservation.settle(self._usd(used), _total(used))
-                say_so_far()
             else:
                 reservation.release()
+            say_so_far()
 
     def _usd(self, used: Usage) -> Decimal:
         if self.price is None:
@@ -285,7 +287,7 @@ class MeteredModel:
         )
 
 
-class _Attempts:
+class _Attempts(attempts.Noted):
     """What is set aside for the attempt under way at one call; those before are settled.
 
     Args:
@@ -293,29 +295,17 @@ class _Attempts:
         bound: The most that one attempt may take.
         session: The conversation it is of, or empty.
 
-    Attributes:
-        sent: Whether the attempt under way may cost something. It may from the beginning
-            unless the model says that it will tell.
-
     Raises:
         BudgetExceeded: One attempt does not fit.
     """
 
     def __init__(self, model: MeteredModel, bound: Usage, session: str) -> None:
-        self.sent = True
+        super().__init__()
         self._model = model
         self._bound = bound
         self._session = session
         self._began = now()
         self._reservation = self._reserve()
-
-    def holding(self) -> None:
-        """Nothing of the attempt is sent yet; `sending` will tell."""
-        self.sent = False
-
-    def sending(self) -> None:
-        """The attempt is on its way, and may cost something from now on."""
-        self.sent = True
 
     def again(self, error: BackendError) -> None:
         """Settle the attempt that failed, in full unless it was refused; reserve the next.
@@ -324,8 +314,8 @@ class _Attempts:
             BackendError: The same error, for the next attempt does not fit.
         """
         began, self._began = self._began, now()
-        if not self.sent or _was_refused(error):
-            self.sent = False
+        super().again(error)
+        if not self.sent:
             return
         self.settle(self._bound, began)
         self.sent = False
@@ -357,9 +347,10 @@ def _session(request: ChatRequest) -> str:
     return "" if request.session is None else request.session.id
 
 
-def _was_refused(error: Exception) -> bool:
-    """Whether a call that failed before its first piece has surely cost nothing."""
-    return not isinstance(error, BackendTimeout)
+def _was_turned_away(error: BackendError) -> bool:
+    """Whether a prompt was surely not computed ahead: it was not taken, and did not give way."""
+    unheard = error.status is not None or isinstance(error, BackendUnreachable)
+    return unheard and attempts.was_refused(error)
 
 
 def _total(used: Usage) -> int:

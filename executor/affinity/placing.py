@@ -79,6 +79,7 @@ class Placing:
         Raises:
             BackendError: It failed.
         """
+        holding()
         send = self._desk.arrive(call.job)
         if send is None:
             self._desk.withdraw(call.job)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from agentflow.errors import BackendError
+from agentflow.errors import BackendError, BackendTimeout
 
 
 class Meter(Protocol):
@@ -21,6 +21,34 @@ class Meter(Protocol):
 
     def again(self, error: BackendError) -> None:
         """The attempt has failed, and there is to be another."""
+
+
+class Noted:
+    """Notes whether the attempt under way at a call may cost something.
+
+    Attributes:
+        sent: It may from the beginning, unless the model says that it will tell.
+    """
+
+    def __init__(self) -> None:
+        self.sent = True
+
+    def holding(self) -> None:
+        """Nothing of the attempt is sent yet; `sending` will tell."""
+        self.sent = False
+
+    def sending(self) -> None:
+        """The attempt is on its way, and may cost something from now on."""
+        self.sent = True
+
+    def again(self, error: BackendError) -> None:
+        """The attempt has failed; one that was refused has cost nothing."""
+        self.sent = self.sent and not was_refused(error)
+
+
+def was_refused(error: Exception) -> bool:
+    """Whether a call that failed before its first piece has surely cost nothing."""
+    return not isinstance(error, BackendTimeout)
 
 
 _METER: ContextVar[Meter | None] = ContextVar("agentflow_meter", default=None)

@@ -21,7 +21,7 @@ from agentflow.executor.affinity.pool import Pool
 from agentflow.executor.affinity.replica import ReplicaSpec
 from agentflow.executor.models.base import ChatRequest, SessionTag
 from agentflow.executor.strategies.task import Task
-from agentflow.testing import Call, ModelledReplica, Serving
+from agentflow.testing import Call, Fault, ModelledReplica, Serving
 from agentflow.testing.chat import ChatCall
 from agentflow.testing.replies import Reply
 from agentflow.tools.tool import tool
@@ -205,6 +205,38 @@ async def test_what_is_computed_ahead_is_counted_and_told(world: Any) -> None:
     outcome = await Bench(world, Pool, TWO).run("react", Budget(tokens=1_000_000))
 
     assert outcome.warmed
+    told = sum(reply.prompt_tokens + reply.completion_tokens for reply in outcome.replies)
+    assert outcome.spent == told
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+async def test_what_a_server_refuses_to_compute_ahead_costs_nothing(
+    world: Any, status: int
+) -> None:
+    bench = Bench(world, Pool, TWO)
+    running = asyncio.create_task(bench.run("react", Budget(tokens=1_000_000)))
+    await asyncio.sleep(0.9)
+    assert len(bench.replica.requests) == 1 and not bench.replica.engine.running
+    bench.replica.fail(Fault.status(status), times=1)
+
+    outcome = await running
+
+    assert len(bench.replica.requests) == 2 + len(outcome.answers[1:]) + len(outcome.warmed)
+    told = sum(reply.prompt_tokens + reply.completion_tokens for reply in outcome.replies)
+    assert outcome.spent == told
+    assert not any(reply.estimated for reply in outcome.warmed)
+
+
+async def test_what_gives_way_while_it_is_computed_ahead_is_counted(world: Any) -> None:
+    bench = Bench(world, Pool, TWO)
+    running = asyncio.create_task(bench.run("react", Budget(tokens=1_000_000)))
+    while not (bench.replica.requests[1:] and bench.replica.engine.running):
+        await asyncio.sleep(0.01)
+    await bench.pool.complete(said("Something else."))
+
+    outcome = await running
+
+    assert outcome.warmed[0].estimated
     told = sum(reply.prompt_tokens + reply.completion_tokens for reply in outcome.replies)
     assert outcome.spent == told
 
