@@ -1,12 +1,14 @@
 """Time limits of running calls: one timer for a whole run.
 
 A run has few different limits. Calls with the same limit end in the order they began, so each
-limit has a queue, and the next to expire is at the head of one of them.
+limit has a queue, and the next to expire is at the head of one of them. A slot that shows life
+often is in the queue of its silence once: whether it has been silent is seen when that is due.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 
@@ -26,7 +28,7 @@ class Timers:
         running: When the time of each slot is over.
     """
 
-    __slots__ = ("_expired", "_handle", "_idle", "_loop", "_next", "_queues", "running")
+    __slots__ = ("_due", "_expired", "_handle", "_idle", "_loop", "_next", "_queues", "running")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, expired: Callable[[int, float], None]
@@ -35,6 +37,7 @@ class Timers:
         self._expired = expired
         self._queues: dict[float, deque[tuple[float, int]]] = {}
         self._idle: dict[int, float] = {}  # when its silence has lasted too long
+        self._due: dict[int, float] = {}  # when that is looked at next
         self.running: dict[int, float] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._next = NEVER
@@ -47,18 +50,22 @@ class Timers:
     def touch(self, slot: int, limit: float) -> None:
         """A sign of life: the slot may be silent for `limit` seconds from now."""
         when = self._idle[slot] = self._loop.time() + limit
-        self._push(slot, limit, when)
+        if slot not in self._due:
+            self._due[slot] = when
+            self._push(slot, limit, when)
 
     def stop(self, slot: int) -> None:
         """The slot has ended, or its attempt has."""
         self.running.pop(slot, None)
         if self._idle:
             self._idle.pop(slot, None)
+            self._due.pop(slot, None)
 
     def close(self) -> None:
         """Call nobody back any more."""
         self.running.clear()
         self._idle.clear()
+        self._due.clear()
         self._queues.clear()
         if self._handle is not None:
             self._handle.cancel()
@@ -86,7 +93,12 @@ class Timers:
         for limit, queue in self._queues.items():
             while queue and (queue[0][0] <= now or not self._waits(*queue[0])):
                 when, slot = queue.popleft()
-                if self._waits(when, slot):
+                if not self._waits(when, slot):
+                    continue
+                if self.running.get(slot) != when and self._idle[slot] > now:
+                    self._due[slot] = self._idle[slot]
+                    insort(queue, (self._due[slot], slot))
+                else:
                     late.append((slot, limit))
         heads = [queue[0][0] for queue in self._queues.values() if queue]
         if heads:
@@ -96,8 +108,8 @@ class Timers:
             self._expired(slot, limit)
 
     def _waits(self, when: float, slot: int) -> bool:
-        """Whether an entry still counts: its slot has not ended, nor shown life since."""
-        return self.running.get(slot) == when or self._idle.get(slot) == when
+        """Whether an entry still counts: its slot has not ended, nor begun anew."""
+        return self.running.get(slot) == when or self._due.get(slot) == when
 
 
 def timed_out(

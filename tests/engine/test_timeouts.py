@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import anyio
@@ -13,6 +14,7 @@ from agentflow import Context, Engine, Limits, Plan, tool
 from agentflow.clock import now
 from agentflow.errors import CallCancelled, CallTimeout, DeadlineExceeded, RunCancelled, RunFailed
 from agentflow.events import Event, NodeEmitted
+from agentflow.executor.calls.timers import Timers
 from agentflow.executor.run import Run
 from agentflow.planner.plan import GATHER, Join, Node, Ref
 from agentflow.testing import Gate, Timeline
@@ -110,6 +112,46 @@ async def test_silence_is_limited_apart_from_the_total(engine: Engine) -> None:
     assert isinstance(error, CallTimeout) and error.seconds == 3.0
     assert "quiet was silent for 3 s" in str(error)
     assert now() == 11.0  # 4 signs of life, then silence
+
+
+async def test_signs_of_life_of_several_calls_are_told_apart(engine: Engine) -> None:
+    silent: dict[str, float] = {}
+
+    @tool(timeout=None, idle=4)
+    async def talk(name: str, every: float, times: int, ctx: Context) -> None:
+        try:
+            for _ in range(times):
+                ctx.emit("alive")
+                await asyncio.sleep(every)
+            await asyncio.sleep(50)
+        finally:
+            silent[name] = now()
+
+    calls = [("a", 1.0, 10), ("b", 3.0, 4), ("c", 0.5, 5), ("d", 5.0, 2)]
+    settled = Node(GATHER, tuple(map(Ref, range(4))), join=SETTLED)
+    await engine.run(plan(*(Node("talk", call) for call in calls), settled), tools=[talk])
+
+    assert silent == {"d": 4.0, "c": 6.0, "a": 13.0, "b": 13.0}
+
+
+async def test_signs_of_life_are_not_kept() -> None:
+    late: list[int] = []
+    timers = Timers(asyncio.get_running_loop(), lambda slot, _: late.append(slot))
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            timers.touch(1, 60.0)
+            await asyncio.sleep(0.0001)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000
+
+    await asyncio.sleep(59.9)
+    assert late == []
+    await asyncio.sleep(0.2)
+    assert late == [1]
+    timers.close()
 
 
 async def test_a_call_that_keeps_talking_is_held_to_its_total(engine: Engine) -> None:
