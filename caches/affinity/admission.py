@@ -11,14 +11,15 @@ from heapq import heappop
 
 from agentflow.caches.affinity.fleet import Fleet, Replica, Session
 from agentflow.caches.affinity.jobs import Job
-from agentflow.caches.affinity.ordering import seniority
+from agentflow.caches.affinity.ordering import patience, seniority
 from agentflow.caches.affinity.prompts import Prompt
 
 TOLD = 0.1
 """Seconds for which a place is kept in any case, until it is told how long the pause will be."""
 
 RESERVE = 4
-"""Turns for which sessions that live on a replica keep room before another may join them."""
+"""Turns for which sessions that live on a replica keep room before another may join them, if it is
+not pressed for time; see `patience`."""
 
 MOST = 0.7
 """Share of a replica's KV that is kept for such turns at most."""
@@ -60,7 +61,7 @@ def release_expired(fleet: Fleet, now: float) -> None:
             fleet.unpin(home, name)
 
 
-def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
+def make_room(job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
     """Give up the places of younger programs of which nothing runs, until an older job can go on.
 
     Otherwise all sessions that have a place could wait for each other to grow. Nothing is given
@@ -73,7 +74,7 @@ def make_room(job: Job, replica: Replica, fleet: Fleet) -> bool:
     for session in victims:
         given.append((session.id, *replica.pins.held(session.id)))
         replica.pins.release(session.id)
-        if fits(job, replica, fleet):
+        if fits(job, replica, fleet, now):
             return True
     for held in given:
         replica.pins.hold(*held)
@@ -102,17 +103,18 @@ def room(replica: Replica, block: float) -> float:
     return capacity * block - len(replica.pins) * block - replica.pins.growth
 
 
-def fits(job: Job, replica: Replica, fleet: Fleet) -> bool:
+def fits(job: Job, replica: Replica, fleet: Fleet, now: float) -> bool:
     """Whether a job fits beside what lives on a replica; alone, everything does.
 
     Where it is not one of those that live there, they keep room for some turns to come: sessions
-    grow, and one that has to make place for another is computed again.
+    grow, and one that has to make place for another is computed again. The less time its program
+    has left, the less it cares.
     """
     free = room(replica, fleet.block) - job.output
     inside = job.session in replica.pins
     living = len(replica.pins.owners)
     if not inside:
-        reserve = RESERVE * (living + job.returns) * fleet.growth
+        reserve = RESERVE * patience(job, now) * (living + job.returns) * fleet.growth
         free -= min(reserve, MOST * (replica.residency.capacity or 0.0) * fleet.block)
     if job.prompt.tokens <= free or replica.pins.missing(job.prompt) * fleet.block <= free:
         return True

@@ -107,15 +107,15 @@ class EarliestCompletion:
     def choose(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """Where a job goes now."""
         if job.optional:
-            return self._idle(job, fleet)
+            return self._idle(job, fleet, now)
         home = fleet.home(job)
         if home is None:
             return self._settle(job, fleet, now)
-        at_home = home.able and _accepts(home, now) and self._stays(job, home, fleet)
+        at_home = home.able and _accepts(home, now) and self._stays(job, home, fleet, now)
         at_once = cost(job, home, fleet, now)
         if at_home and at_once <= STAY * self._quickest * job.output:
             return home, "home"  # nowhere is it so much faster
-        room = at_home or fits(job, home, fleet)
+        room = at_home or fits(job, home, fleet, now)
         if takers := self._takers(job, fleet, now, home):
             best = min(takers, key=lambda r: (cost(job, r, fleet, now), len(r.pins)))
             there = cost(job, best, fleet, now)
@@ -127,13 +127,13 @@ class EarliestCompletion:
             self._starving = True
         return (home, "home") if at_home else None
 
-    def _stays(self, job: Job, home: Replica, fleet: Fleet) -> bool:
+    def _stays(self, job: Job, home: Replica, fleet: Fleet, now: float) -> bool:
         """Whether its own replica has room for a job.
 
         Where not much runs, what is resident may be used though its place was given up: whoever
         is evicted for it is computed again beside few.
         """
-        if fits(job, home, fleet) or make_room(job, home, fleet):
+        if fits(job, home, fleet, now) or make_room(job, home, fleet, now):
             return True
         session = fleet.sessions[job.session]
         if fleet.cached(job, home) < STILL_THERE * session.tokens:
@@ -146,7 +146,7 @@ class EarliestCompletion:
         """A place for a job whose session has none."""
         takers = self._takers(job, fleet, now, None)
         if not takers:
-            idle = (r for r in self._open if not r.flights and make_room(job, r, fleet))
+            idle = (r for r in self._open if not r.flights and make_room(job, r, fleet, now))
             takers = list(islice(idle, 1))
         if not takers:
             self._starving = self._starving or now - job.arrived > STARVED
@@ -156,11 +156,11 @@ class EarliestCompletion:
         usual = _Pace(self._open)
         return min(takers, key=partial(_settling, job, fleet, now, usual)), why
 
-    def _idle(self, job: Job, fleet: Fleet) -> Choice:
+    def _idle(self, job: Job, fleet: Fleet, now: float) -> Choice:
         """A place where a job is in nobody's way: at home, or where there is none, anywhere."""
         home = fleet.home(job)
         places = self._open if home is None else [home]
-        free = (r for r in places if r.able and not r.load and fits(job, r, fleet))
+        free = (r for r in places if r.able and not r.load and fits(job, r, fleet, now))
         return next(((r, "home" if r is home else "new") for r in free), None)
 
     def _takers(self, job: Job, fleet: Fleet, now: float, home: Replica | None) -> list[Replica]:
@@ -180,7 +180,10 @@ class EarliestCompletion:
             and (allowed is None or replica in allowed)
             and replica.able
             and _accepts(replica, now)
-            and (fits(job, replica, fleet) or (home is None and _spares(job, replica, fleet, now)))
+            and (
+                fits(job, replica, fleet, now)
+                or (home is None and _spares(job, replica, fleet, now))
+            )
         ]
 
 

@@ -51,3 +51,12 @@ def urgent(job: Job, now: float) -> bool:
     left = job.deadline - now
     need = job.remaining / left if left > 0 else math.inf
     return URGENT <= need <= HOPELESS
+
+
+def patience(job: Job, now: float) -> float:
+    """How much a program can wait for the sake of others: 1 as it begins, 0 from the middle of its
+    time on; always 1 where it has no deadline."""
+    if job.deadline is None:
+        return 1.0
+    middle = (job.program + job.deadline) / 2
+    return min(1.0, max(0.0, (middle - now) / max(middle - job.program, 1e-9)))

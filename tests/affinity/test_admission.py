@@ -19,6 +19,7 @@ from agentflow.caches.affinity.rates import Rates
 from agentflow.caches.affinity.residency import Residency
 
 BLOCK = 64
+NOW = 0.0
 Z95 = 1.6448536269514722
 
 
@@ -131,7 +132,7 @@ def test_room_is_what_is_not_pinned_and_not_being_written() -> None:
 def test_where_the_capacity_is_not_known_everything_fits() -> None:
     fleet, replica = living(("x", 10_000, 0.0), capacity=None)
 
-    assert fits(job("y", 10_000), replica, fleet)
+    assert fits(job("y", 10_000), replica, fleet, NOW)
 
 
 @pytest.mark.parametrize(("blocks", "expected"), [(40, True), (41, False)])
@@ -140,35 +141,44 @@ def test_a_job_fits_beside_what_lives_there_up_to_the_last_block(
 ) -> None:
     fleet, replica = living(("x", 60, 0.0))
 
-    assert fits(job("y", blocks), replica, fleet) is expected
+    assert fits(job("y", blocks), replica, fleet, NOW) is expected
 
 
 def test_the_reply_needs_room_too() -> None:
     fleet, replica = living(("x", 60, 0.0))
 
-    assert fits(job("y", 39, output=64.0), replica, fleet)
-    assert not fits(job("y", 40, output=1.0), replica, fleet)
+    assert fits(job("y", 39, output=64.0), replica, fleet, NOW)
+    assert not fits(job("y", 40, output=1.0), replica, fleet, NOW)
 
 
 def test_blocks_that_are_shared_need_no_second_room() -> None:
     fleet, replica = living(("x", 60, 0.0))
     grown = Job(1, "y", talk("x", 100), 0.0, 0.0)
 
-    assert fits(grown, replica, fleet)
+    assert fits(grown, replica, fleet, NOW)
 
 
 def test_who_joins_leaves_room_for_those_to_grow_who_live_there() -> None:
     fleet, replica = living(("x", 60, 0.0))
     fleet.growth = 6.0 * BLOCK
 
-    assert not fits(job("y", 35), replica, fleet)
-    assert fits(job("x", 95), replica, fleet)  # it is one of them
+    assert not fits(job("y", 35), replica, fleet, NOW)
+    assert fits(job("x", 95), replica, fleet, NOW)  # it is one of them
+
+
+@pytest.mark.parametrize(("now", "joins"), [(0.0, False), (30.0, False), (50.0, True)])
+def test_who_has_half_of_its_time_behind_it_leaves_no_such_room(now: float, joins: bool) -> None:
+    fleet, replica = living(("x", 60, 0.0))
+    fleet.growth = 6.0 * BLOCK
+    pressed = replace(job("y", 35), deadline=100.0)
+
+    assert fits(pressed, replica, fleet, now) is joins
 
 
 def test_alone_even_what_is_larger_than_the_replica_fits() -> None:
     fleet, replica = living()
 
-    assert fits(job("y", 1000), replica, fleet)
+    assert fits(job("y", 1000), replica, fleet, NOW)
 
 
 def mine(fleet: Fleet, blocks: int, program: float) -> Job:
@@ -180,7 +190,7 @@ def mine(fleet: Fleet, blocks: int, program: float) -> Job:
 def test_an_older_program_takes_the_places_of_the_youngest_and_no_more_than_it_needs() -> None:
     fleet, replica = living(("young", 30, 9.0), ("middle", 30, 5.0), ("old", 30, 1.0))
 
-    assert make_room(mine(fleet, 35, program=2.0), replica, fleet)
+    assert make_room(mine(fleet, 35, program=2.0), replica, fleet, NOW)
     assert set(replica.pins.owners) == {"middle", "old"}
 
 
@@ -188,7 +198,7 @@ def test_no_place_is_given_up_in_vain() -> None:
     fleet, replica = living(("young", 30, 9.0), ("old", 60, 1.0))
     before = room(replica, BLOCK)
 
-    assert not make_room(mine(fleet, 50, program=2.0), replica, fleet)
+    assert not make_room(mine(fleet, 50, program=2.0), replica, fleet, NOW)
     assert set(replica.pins.owners) == {"young", "old"}
     assert room(replica, BLOCK) == before
 
@@ -197,11 +207,11 @@ def test_nobody_is_put_out_whose_request_runs() -> None:
     fleet, replica = living(("mine", 30, 1.0), ("young", 30, 9.0), ("middle", 30, 5.0))
     replica.flights[7] = Flight(job("young", 30), 0.0, 0, 0, 0.0, 0.0)
 
-    assert make_room(job("mine", 60), replica, fleet)
+    assert make_room(job("mine", 60), replica, fleet, NOW)
     assert set(replica.pins.owners) == {"mine", "young"}
 
 
 def test_a_younger_program_takes_nobodys_place() -> None:
     fleet, replica = living(("old", 90, 1.0))
 
-    assert not make_room(mine(fleet, 50, program=2.0), replica, fleet)
+    assert not make_room(mine(fleet, 50, program=2.0), replica, fleet, NOW)
