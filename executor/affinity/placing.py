@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from agentflow.caches.affinity.jobs import Send
@@ -15,6 +17,7 @@ from agentflow.executor.affinity.intake import Call
 from agentflow.executor.affinity.replica import is_its_own_refusal
 from agentflow.executor.affinity.stream import PooledStream
 from agentflow.executor.models.attempts import again, holding
+from agentflow.executor.models.base import Usage
 from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import Timeouts
 from agentflow.executor.models.turns import Turns
@@ -73,22 +76,31 @@ class Placing:
             await self._try_again(call, send.replica, error)
             await self._turns.again()
 
-    async def once(self, call: Call) -> PooledStream | None:
-        """The same in one attempt, if there is a replica at once; else None.
+    @asynccontextmanager
+    async def once(self, call: Call) -> AsyncIterator[PooledStream | None]:
+        """The same in one attempt, if there is a turn and a replica at once; else None.
 
         Raises:
             BackendError: It failed.
         """
         holding()
-        send = self._desk.arrive(call.job)
-        if send is None:
+        if (reserved := self._turns.take_now(call.request)) is None:
+            yield None
+        elif (send := self._desk.arrive(call.job)) is None:
             self._desk.withdraw(call.job)
-            return None
-        self._care.attend()
-        call.placed.started = now()
-        stream = self._stream(call, send)
-        await stream.open(call.request)
-        return stream
+            self._turns.leave(reserved)
+            yield None
+        else:
+            self._care.attend()
+            call.placed.started = now()
+            stream = self._stream(call, send)
+            try:
+                await stream.open(call.request)
+                yield stream
+            finally:
+                used = stream.usage if stream.began else Usage(0, 0)
+                await stream.aclose()
+                self._turns.settle(reserved, used)
 
     def _stream(self, call: Call, send: Send) -> PooledStream:
         member = self._care.members[send.replica]

@@ -237,8 +237,8 @@ class Pool:
         Its prompt is computed, and one token of a reply.
 
         Returns:
-            The reply; None if there is no such place now, or if it does not pay by what is known
-            of when the session will be back.
+            The reply; None if there is no such place now, or no turn at the rate limit, or if it
+            does not pay by what is known of when the session will be back.
 
         Raises:
             BackendError: The call failed, or gave way to another.
@@ -251,14 +251,12 @@ class Pool:
         if not (pays if known else in_time)(call.job, fleet, now()):
             return None
         try:
-            if (stream := await self._placing.once(call)) is None:
-                return None
-            try:
+            async with self._placing.once(call) as stream:
+                if stream is None:
+                    return None
                 async for _ in stream:
                     pass
                 return stream.reply
-            finally:
-                await stream.aclose()
         finally:
             if request.session is None:
                 self.ended(call.job.session)

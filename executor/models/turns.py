@@ -35,9 +35,24 @@ class Turns:
         """
         if self._limiter is None:
             return 0
-        reserved = prompt_bound(request) + request.max_tokens
+        reserved = _bound(request)
         await self._wait(self._limiter, reserved)
         return reserved
+
+    def take_now(self, request: ChatRequest) -> int | None:
+        """The same without waiting; None if a request may not start at once."""
+        if self._limiter is None:
+            return 0
+        reserved = _bound(request)
+        if self._limiter.delay(now(), reserved) <= 0:
+            return reserved
+        self.leave(reserved)
+        return None
+
+    def leave(self, reserved: int) -> None:
+        """Give a turn back with what was reserved: the request is not made."""
+        if self._limiter is not None:
+            self._limiter.give_back(now(), reserved, request=True)
 
     async def again(self) -> None:
         """Wait until one more attempt of a request may start."""
@@ -63,7 +78,7 @@ class Turns:
                 await asyncio.sleep(wait)
                 wait = limiter.held(now())  # a pause may have begun meanwhile
         except (asyncio.CancelledError, BackendBusy):
-            limiter.give_back(now(), tokens, request=True)
+            self.leave(tokens)
             raise
 
     def _check(self, wait: float) -> None:
@@ -80,3 +95,8 @@ class Turns:
                 url=self._url,
                 retryable=False,
             )
+
+
+def _bound(request: ChatRequest) -> int:
+    """The most tokens that a request may take."""
+    return prompt_bound(request) + request.max_tokens

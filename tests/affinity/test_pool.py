@@ -68,6 +68,34 @@ async def test_all_replicas_together_keep_to_the_rate_limit(world: Any) -> None:
     assert now() >= 3.0
 
 
+async def test_what_warms_a_cache_takes_a_turn_at_the_rate_limit_or_is_not_sent(
+    world: Any,
+) -> None:
+    pool = world.pool("a", limiter=RateLimiter(requests_per_minute=2, burst=60))
+    text = "to be known later " * 300
+    await pool.complete(ask("begin", "s"))
+    pool.away("s", Pause(40.0, 50.0))
+
+    assert await pool.warm(ask(text, "s")) is not None
+    assert await pool.warm(ask(text * 2, "s")) is None
+    await pool.complete(ask(text * 2, "s"))
+
+    assert 29.0 < now() < 31.0
+    assert world.served() == {"a": 3}
+
+
+async def test_what_warms_no_cache_takes_no_turn(world: Any) -> None:
+    pool = world.pool("a", limiter=RateLimiter(requests_per_minute=2, burst=60))
+    await pool.drain("a")
+
+    for _ in range(3):
+        assert await pool.warm(ask("to be known later " * 300)) is None
+    pool.join("http://a/v1")
+    await pool.complete(ask("begin"))
+
+    assert now() < 1.0
+
+
 async def test_what_warms_a_cache_is_sent_where_nothing_waits_for_it(world: Any) -> None:
     pool = world.pool("a")
     text = "to be known later " * 300
