@@ -102,12 +102,16 @@ class Found:
 
 @dataclass(slots=True)
 class _Flown:
-    """What a flight brought: the value for who began it, and its JSON for the others."""
+    """What a flight brought: the value for who began it, and its JSON for the others.
+
+    Without JSON it is for one alone, the first who has not left; `given` when it has been had.
+    """
 
     value: Any
     data: bytes | None
     source: str
     seconds: float
+    given: bool = False
 
 
 @dataclass(slots=True)
@@ -116,7 +120,8 @@ class CacheStats:
 
     Attributes:
         hits: How often a value was reused, by source.
-        misses: Calls that were made.
+        misses: Values that had to be made for who asked. Not counted: guesses, failures, and
+            calls made because nobody could tell whether what is kept still holds.
         seconds_saved: What the calls took that were not made again.
     """
 
@@ -255,8 +260,8 @@ class ToolCache:
     ) -> Found | None:
         """What a flight brought to one of those who wait for it; None if it has to call again.
 
-        Whoever joined it may have to `make` the call after all; who began it has done so. Where
-        one guess has failed, another does not try again.
+        Whoever joined it may have to `make` the call after all; who began it has done so, and
+        is the first to see its value. Where one guess has failed, another does not try again.
         """
         began, joined = make is None, now()
         try:
@@ -272,13 +277,14 @@ class ToolCache:
                 flight.settle(bill)
                 raise
             return None
-        if flown.data is None and make is not None:  # its value belongs to who began it
+        if flown.data is None and flown.given and make is not None:
             return await _made(make, bill)
+        flown.given = True
         flight.settle(bill)
-        if flown.data is None or began:
+        if began:
             return Found(flown.value, flown.source, flown.seconds)
-        waited = now() - joined
-        return Found(ask.of.codec.decode(flown.data), "shared", max(0.0, flown.seconds - waited))
+        value = flown.value if flown.data is None else ask.of.codec.decode(flown.data)
+        return Found(value, "shared", max(0.0, flown.seconds - (now() - joined)))
 
     async def _fly(self, ask: Ask, epochs: Epoch, make: Make, final: Final | None) -> _Flown:
         if (flown := await self._on_disk(ask, epochs)) is not None:

@@ -249,6 +249,22 @@ async def test_a_value_that_cannot_be_copied_is_not_shared(engine: Engine) -> No
     assert now() == 20, "those who joined the first call in vain do not wait for each other"
 
 
+async def test_a_value_that_cannot_be_copied_is_had_and_paid_by_the_first_who_is_left(
+    engine: Engine,
+) -> None:
+    slow = Slow(Thing(), Thing(), usd="0.25")
+    runs = [slow.begin(engine) for _ in range(3)]
+    await asyncio.sleep(5)
+    runs[0].cancel()
+    results = await outcomes(*runs)
+
+    assert isinstance(results[0], RunCancelled)
+    assert [type(result) for result in results[1:]] == [Thing] * 2
+    assert results[1] is not results[2]
+    assert slow.calls == 2 and now() == 20
+    assert [str(run.ledger.spent.usd) for run in runs] == ["0", "0.25", "0.25"]
+
+
 async def test_a_thread_is_shared(engine: Engine) -> None:
     calls, release = [], threading.Event()
 
