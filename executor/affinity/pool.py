@@ -308,6 +308,8 @@ class Pool:
         if self._care.members.get(name) is member and member.draining:
             del self._care.members[name]
             self._desk.dispatcher.leave(name, now())
+            if member.connected:
+                await member.manners.aclose()
 
     def _add(self, spec: ReplicaSpec, at: float) -> Member:
         name = spec.name or self._free_name(spec)

@@ -31,6 +31,11 @@ def ask(text: str = "hello", session: str | None = None) -> ChatRequest:
     return ChatRequest(messages=[{"role": "user", "content": text}], max_tokens=40, session=tag)
 
 
+def learning() -> int:
+    """How many servers are being asked what they are."""
+    return sum("_learn" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
 def names(pool: Pool) -> list[str]:
     return [replica.name for replica in pool.replicas]
 
@@ -112,6 +117,19 @@ async def test_a_replica_that_leaves_finishes_replies_and_gives_the_rest_away(wo
     replies = await asyncio.gather(*asking)
     assert [reply.replica for reply in replies].count("a") == 1
     assert [reply.attempts for reply in replies].count(2) == 2
+
+
+async def test_a_replica_that_has_left_is_asked_nothing_more(world: Any) -> None:
+    pool = world.pool(policy=LeastLoaded())
+    world["a"].hang()
+    asking = asyncio.create_task(pool.complete(ask()))
+    await asyncio.sleep(3.0)
+    assert learning() == 1
+
+    await pool.leave("a")
+
+    assert learning() == 0
+    assert (await asking).replica == "b"
 
 
 async def test_the_last_replica_finishes_all_it_has_before_it_leaves(world: Any) -> None:
