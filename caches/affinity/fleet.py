@@ -29,7 +29,6 @@ class Flight:
         ahead: Such tokens of what was there and had not begun.
         others: Requests that ran beside it when it began.
         first: When its first token came, or None.
-        made: Tokens it has made.
     """
 
     job: Job
@@ -40,7 +39,6 @@ class Flight:
     ahead: float
     others: int = 0
     first: float | None = None
-    made: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -215,7 +213,7 @@ class Replica:
         """What of its load is this pool's: also what has ended since its server was asked."""
         flights = {**self.asked, **self.flights}.values()
         waiting = sum(flight.first is None for flight in flights)
-        tokens = sum(f.job.prompt.tokens + max(f.made, f.job.output) for f in flights)
+        tokens = sum(flight.job.prompt.tokens + flight.job.output for flight in flights)
         return Load(len(flights), waiting, tokens)
 
 

@@ -67,12 +67,6 @@ class Seat:
 
 
 @dataclass(slots=True)
-class _Saved:
-    file: str
-    tokens: int
-
-
-@dataclass(slots=True)
 class SlotTable:
     """The slots of one server.
 
@@ -91,7 +85,7 @@ class SlotTable:
     slots: list[Slot] = field(init=False)
     _swap: float = SWAP
     _files: list[str] = field(init=False)
-    _saved: dict[str, _Saved] = field(default_factory=dict)
+    _saved: dict[str, str] = field(default_factory=dict)  # files, by session
 
     def __post_init__(self) -> None:
         self.slots = [Slot(number) for number in range(self.count)]
@@ -160,7 +154,7 @@ class SlotTable:
         next_use: Callable[[str], float],
         compute: Callable[[int], float],
     ) -> Seat:
-        restore = self._saved[session].file if session in self._saved else ""
+        restore = self._saved.get(session, "")
         victim = slot.session
         returns = bool(victim) and next_use(victim) < math.inf
         pays = 2 * self._swap * slot.tokens < compute(slot.tokens)
@@ -168,18 +162,18 @@ class SlotTable:
             return Seat(slot.number, restore=restore)
         if (file := self._file(victim)) is None:
             return Seat(slot.number, restore=restore)
-        self._saved[victim] = _Saved(file, slot.tokens)
+        self._saved[victim] = file
         return Seat(slot.number, save=file, saved=victim, restore=restore)
 
     def _file(self, session: str) -> str | None:
         """A file for a session: the one it had, or a free one."""
         if session in self._saved:
-            return self._saved[session].file
+            return self._saved[session]
         return self._files.pop() if self._files else None
 
     def _forget(self, session: str) -> None:
-        if (saved := self._saved.pop(session, None)) is not None:
-            self._files.append(saved.file)
+        if (file := self._saved.pop(session, None)) is not None:
+            self._files.append(file)
 
 
 def _spare(

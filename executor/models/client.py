@@ -21,7 +21,7 @@ from agentflow.executor.models import failures, probe, wire
 from agentflow.executor.models.attempts import again, holding, sending
 from agentflow.executor.models.base import ChatRequest, Delta, Reply, Usage, read_whole
 from agentflow.executor.models.ratelimit import RateLimiter
-from agentflow.executor.models.retry import Retry, RetryPolicy
+from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import OpenAIStream, Timeouts
 from agentflow.executor.models.turns import Turns
 from agentflow.redaction import conceal, conceal_headers, conceal_url, without_credentials
@@ -49,9 +49,6 @@ class OpenAIBackend:
         prices: What the model costs; see `Prices`.
         headers: Sent with every request.
         retry: How often a failed call is repeated.
-        on_retry: Called with a `Retry` before the wait for the next attempt.
-        max_tokens_field: The request field that bounds the output; by default what the
-            endpoint is known to want.
 
     Attributes:
         name: Name of the model.
@@ -76,8 +73,6 @@ class OpenAIBackend:
         prices: Prices | None = None,
         headers: Mapping[str, str] | None = None,
         retry: RetryPolicy | None = None,
-        on_retry: Callable[[Retry], object] | None = None,
-        max_tokens_field: str = "",
     ) -> None:
         self.url, given = split_credentials(checked_url(base_url))
         self.name = model
@@ -92,8 +87,7 @@ class OpenAIBackend:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._turns = Turns(limiter, self.url)
         self._retry = retry or RetryPolicy()
-        self._on_retry = on_retry
-        self._max_tokens_field = max_tokens_field or _max_tokens_field(self.url)
+        self._max_tokens_field = _max_tokens_field(self.url)
         self._client: Any = None
         self._known: wire.Template | None = None  # the first request that openai's client sent
         self._connecting = asyncio.Lock()
@@ -206,7 +200,7 @@ class OpenAIBackend:
                 await self._open(client, request, stream)
                 return stream
             except BackendError as error:
-                await self._wait_to_retry(request, attempt, error, started)
+                await self._wait_to_retry(attempt, error, started)
             attempt += 1
 
     async def _open(self, client: Any, request: ChatRequest, stream: OpenAIStream) -> None:
@@ -251,17 +245,13 @@ class OpenAIBackend:
         if {name.lower() for name in self._headers}.isdisjoint(map(str.lower, extra or ())):
             self._known = wire.Template.of(sent, extra)
 
-    async def _wait_to_retry(
-        self, request: ChatRequest, attempt: int, error: BackendError, started: float
-    ) -> None:
+    async def _wait_to_retry(self, attempt: int, error: BackendError, started: float) -> None:
         """Wait for the next attempt, or raise the error if there is none."""
         self._turns.pause(error.retry_after)
         delay = self._retry.delay(attempt, error)
         if delay is None or self._is_too_long(delay, started):
             raise error
         again(error)
-        if self._on_retry is not None:
-            self._on_retry(Retry(request, attempt, delay, error))
         await asyncio.sleep(delay)
         await self._turns.again()
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentflow.errors import BackendError
-from agentflow.executor.models.base import ChatRequest
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -18,23 +17,6 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 60.0
 """Seconds of ``Retry-After`` above which the failure goes to the caller at once."""
-
-
-@dataclass(slots=True)
-class Retry:
-    """An attempt failed and another follows.
-
-    Attributes:
-        request: The request, the same object for all its attempts.
-        attempt: The attempt that failed, counted from 1.
-        delay: Seconds until the next one.
-        error: Why it failed.
-    """
-
-    request: ChatRequest
-    attempt: int
-    delay: float
-    error: BackendError
 
 
 @dataclass(slots=True)

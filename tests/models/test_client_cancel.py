@@ -10,6 +10,7 @@ import pytest
 from agentflow.clock import now
 from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.ratelimit import RateLimiter
+from agentflow.executor.models.retry import RetryPolicy
 
 pytestmark = pytest.mark.virtual
 
@@ -126,9 +127,14 @@ async def test_no_task_is_left_behind(wire: Any, backend: Any) -> None:
 
 
 async def test_cancelled_while_waiting_to_try_again(wire: Any, backend: Any) -> None:
-    wire.fail(503, "", retry_after="30")
+    wire.fail(503)
     waiting = asyncio.Event()
-    client = backend(on_retry=lambda _: waiting.set(), max_concurrent=1)
+
+    def wait(_: object) -> float:
+        waiting.set()
+        return 30.0
+
+    client = backend(retry=RetryPolicy(wait=wait), max_concurrent=1)
     task = asyncio.create_task(client.complete(ASK))
     await waiting.wait()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentflow import clock
+from agentflow.clock import now
 from agentflow.errors import (
     BackendBusy,
     BackendError,
@@ -22,7 +23,7 @@ from agentflow.errors import (
 )
 from agentflow.executor.models.base import ChatRequest
 from agentflow.executor.models.ratelimit import RateLimiter
-from agentflow.executor.models.retry import Retry, RetryPolicy
+from agentflow.executor.models.retry import RetryPolicy
 from agentflow.executor.models.stream import Timeouts
 
 pytestmark = pytest.mark.virtual
@@ -338,17 +339,11 @@ async def test_the_api_key_is_in_no_message(wire: Any, backend: Any) -> None:
 async def test_busy_is_repeated_after_what_the_server_asked_for(wire: Any, backend: Any) -> None:
     wire.fail(429, '{"error": {"message": "slow down"}}', retry_after="7")
     wire.reply(*wire.HELLO)
-    retries: list[Retry] = []
-    client = backend(on_retry=retries.append)
 
-    reply = await client.complete(ASK)
+    reply = await backend().complete(ASK)
 
-    [retry] = retries
     assert reply.attempts == 2
-    assert retry.request is ASK and retry.attempt == 1
-    assert type(retry.error) is BackendBusy and retry.error.retry_after == 7
-    assert 7 <= retry.delay <= 7.1
-    assert reply.seconds == pytest.approx(retry.delay, abs=0.1)
+    assert 7 <= reply.seconds <= 7.2
 
 
 @pytest.mark.parametrize(
@@ -401,14 +396,13 @@ async def test_an_empty_account_is_not_tried_again(wire: Any, backend: Any) -> N
 
 async def test_attempts_end_and_the_last_error_is_raised(wire: Any, backend: Any) -> None:
     wire.fail(500, "boom")
-    retries: list[Retry] = []
+    begun = now()
 
-    error = await failure_of(backend(on_retry=retries.append))
+    error = await failure_of(backend())
 
     assert error.status == 500
     assert len(wire.seen) == 3
-    assert [retry.attempt for retry in retries] == [1, 2]
-    assert 0.25 <= retries[0].delay <= 0.5 <= retries[1].delay <= 1
+    assert 0.75 <= now() - begun <= 1.6, "a wait of half a second at most, and one of a second"
 
 
 async def test_no_attempt_starts_that_the_total_limit_would_cut_off(
