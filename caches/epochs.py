@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from secrets import randbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from agentflow.tools.effects import Resource, conflict
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Count = tuple[int, int]
 """``own`` and ``below`` of a path."""
+
+Epoch: TypeAlias = tuple[int, ...]
+"""Of what a call reads, each resource's."""
 
 ROOT: Resource = ()
 

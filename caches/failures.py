@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TypeAlias
 
+from agentflow.caches.epochs import Epoch
 from agentflow.clock import now
 
 FAILURES = 1000
@@ -14,8 +14,6 @@ FAILURES = 1000
 
 CAUSES = 8
 """Causes of a failure, and causes of these, that are kept with it."""
-
-Epoch: TypeAlias = tuple[int, ...]
 
 
 class Remembered(Exception):  # no failure of the cache

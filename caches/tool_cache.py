@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import structlog
 
 from agentflow.caches.codec import Codec
-from agentflow.caches.epochs import Epochs
-from agentflow.caches.failures import Epoch, Failures
+from agentflow.caches.epochs import Epoch, Epochs
+from agentflow.caches.failures import Failures
 from agentflow.caches.flights import Bill, Flight, Flights, Left, Spawn
 from agentflow.caches.keys import Keys
 from agentflow.caches.memory import MemoryStore

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 from agentflow import _http
 from agentflow.caches.affinity.fleet import Replica
@@ -19,7 +17,7 @@ from agentflow.errors import BackendBusy, BackendError, BackendTimeout, Definiti
 from agentflow.executor.affinity.dialects import Speaks
 from agentflow.executor.affinity.manners import Manners
 from agentflow.executor.models.base import Usage
-from agentflow.executor.models.client import OpenAIBackend, checked_url
+from agentflow.executor.models.client import OpenAIBackend, checked_url, split_credentials
 
 if TYPE_CHECKING:
     from agentflow.executor.affinity.stream import PooledStream
@@ -64,19 +62,10 @@ def as_spec(replica: str | ReplicaSpec) -> ReplicaSpec:
     for what, room in (("slots", spec.slots), ("capacity", spec.capacity)):
         if room is not None and room < 1:
             raise DefinitionError(f"{spec.url}: {what}={room!r} must be 1 or more, or left out")
-    url = checked_url(spec.url)
-    parts = urlsplit(url)
-    user, at, place = parts.netloc.rpartition("@")
-    if not at:
+    url, given = split_credentials(checked_url(spec.url))
+    if not given:
         return replace(spec, url=url)
-    name, _, password = user.partition(":")
-    given = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
-    return replace(
-        spec,
-        url=parts._replace(netloc=place).geturl(),
-        headers={**spec.headers, "Authorization": f"Basic {given}"},
-        api_key="",
-    )
+    return replace(spec, url=url, headers={**spec.headers, **given}, api_key="")
 
 
 def as_specs(replicas: Iterable[str | ReplicaSpec]) -> list[ReplicaSpec]:

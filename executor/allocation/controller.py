@@ -32,7 +32,7 @@ from agentflow.executor.allocation.view import View
 if TYPE_CHECKING:
     from agentflow.executor.run import Run
 
-AT_ONCE = 2
+IN_A_ROW = 2
 """Steps of a decision between which nothing else runs; counted, so that runs can be repeated."""
 
 SOONEST = 0.001
@@ -158,7 +158,7 @@ class Controller:
                 return self._checked(end.value)
             if pause:
                 return pause
-            if not count % AT_ONCE:
+            if not count % IN_A_ROW:
                 await asyncio.sleep(0)
         raise AssertionError("a count does not end")
 
