@@ -44,6 +44,18 @@ async def mail(first: str, second: str) -> list[str]:
     return [await send(first), await send(second)]
 
 
+@tool
+async def note(text: str) -> str:
+    """Note something."""
+    return text
+
+
+@workflow
+async def noted(to: str) -> str:
+    """Awaits what needs the mail."""
+    return await note(send(to).ref)
+
+
 @workflow
 async def both(first: str, second: str) -> list[str]:
     """Asks for all at once."""
@@ -131,6 +143,15 @@ def test_what_was_denied_fails_with_the_reason(cli: Cli, sent: Sent) -> None:
         "agentflow resume: $1 send failed: send was not called: approval was denied: not today.\n"
         "what was denied stays so: to be asked again, run it anew\n"
     )
+
+
+def test_a_denial_is_told_through_the_call_that_needed_it(cli: Cli, sent: Sent) -> None:
+    run = cli("run", "ask.py:noted", "a@x", "--json", "-q").json["run"]
+    cli("deny", run)
+    done = cli("resume", run)
+
+    assert (done.code, sent()) == (codes.FAILED, [])
+    assert done.err.endswith("what was denied stays so: to be asked again, run it anew\n")
 
 
 def test_who_answered_is_shown_and_what_can_be_done_about_a_denial(cli: Cli) -> None:
