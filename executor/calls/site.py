@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context
 from agentflow.errors import BudgetExceeded
 from agentflow.executor.calls.bound import BoundCall
+from agentflow.executor.calls.threads import from_anywhere
 from agentflow.executor.state.commands import RUNNING
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class CallSite:
             node,
             self._attempt,
             None if driver.deadline is None else driver.deadline.at,
-            self._from_anywhere,
+            partial(from_anywhere, driver.loop, self.emit),
             lambda: driver.key(node) + suffix,
             driver.loop.time,
         )
@@ -87,9 +88,3 @@ class CallSite:
             driver.timers.touch(slot, idle)
         if driver.teller is not None:
             driver.teller.emitted(slot, data)
-
-    def _from_anywhere(self, data: Any) -> None:
-        if asyncio._get_running_loop() is self._driver.loop:
-            self.emit(data)
-        else:
-            self._driver.loop.call_soon_threadsafe(self.emit, data)

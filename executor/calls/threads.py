@@ -6,6 +6,7 @@ that hangs would then hang the program.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -14,6 +15,16 @@ from queue import SimpleQueue
 from typing import Any
 
 Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def from_anywhere(
+    loop: asyncio.AbstractEventLoop, do: Callable[..., object], *args: object
+) -> None:
+    """Have something done in a loop: at once where that runs, else as soon as it gets to it."""
+    if asyncio._get_running_loop() is loop:
+        do(*args)
+    else:
+        loop.call_soon_threadsafe(do, *args)
 
 
 class DaemonThreads(Executor):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentflow.context import Context, logged_node, run_scope
 from agentflow.errors import WorkflowError
+from agentflow.executor.calls.threads import from_anywhere
 from agentflow.executor.calls.uncertain import NoRun
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Stage:
     def context(self) -> Context:
         """A context that learns which call it belongs to when that is certain."""
         deadline = self._run.deadline
-        made = Context(self._run.id, deadline=deadline, sink=self._from_anywhere, key=self._key)
+        sink = partial(from_anywhere, self._loop, self.emit)
+        made = Context(self._run.id, deadline=deadline, sink=sink, key=self._key)
         self._contexts.append(made)
         return made
 
@@ -78,12 +81,6 @@ class Stage:
         self._finishing = True
         if self._site is not None:
             self._site.finishing()
-
-    def _from_anywhere(self, data: Any) -> None:
-        if asyncio._get_running_loop() is self._loop:
-            self.emit(data)
-        else:
-            self._loop.call_soon_threadsafe(self.emit, data)
 
     def _key(self) -> str:
         if self._real is None:

@@ -27,6 +27,7 @@ from agentflow.caches.tool_cache import Ask, Found
 from agentflow.context import run_scope
 from agentflow.executor.calls.bound import BoundCall
 from agentflow.executor.calls.reuse import Reuse
+from agentflow.executor.calls.threads import from_anywhere
 from agentflow.executor.calls.uncertain import Refused
 from agentflow.executor.services import Services
 from agentflow.executor.speculation.appraiser import Appraiser
@@ -112,10 +113,7 @@ class Speculator:
         self._news.append(partial(self._said, text, by))
         if by == "model":
             return  # it speaks to the user, and the next word is theirs
-        if asyncio._get_running_loop() is self._loop:
-            self.soon()
-        else:
-            self._loop.call_soon_threadsafe(self.soon)
+        from_anywhere(self._loop, self.soon)
 
     def ended(
         self, call: BoundCall, arguments: Mapping[str, Any], value: Any, failed: bool
