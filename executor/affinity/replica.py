@@ -212,7 +212,8 @@ class Tally:
     Attributes:
         requests: How many were sent.
         answered: How many gave at least one piece of a reply.
-        failures: How many failed, rejected ones not counted.
+        failures: How many failed. Refused ones count only if another member was up and might
+            have taken them.
         moved: Sessions that came there from another replica, by reason.
         prompt: Tokens of prompts, as the server counted them.
         reported: Of these, those of replies that said how much had been cached.

@@ -34,7 +34,7 @@ class Answers:
 
     Attributes:
         cache: Results of tools.
-        speculator: The same.
+        speculator: As given.
     """
 
     def __init__(self, calls: Running, reuse: Reuse, speculator: Speculator | None) -> None:

@@ -96,7 +96,7 @@ class Answer:
 
     Attributes:
         verdict: ``approve``, ``deny`` or ``done``.
-        value: JSON text of the value that a call had, for ``done``; otherwise None.
+        value: JSON text: for ``done`` of the value that the call had, else of why; or None.
         by: Who said it.
         at: Wall time, in seconds since 1970.
     """
