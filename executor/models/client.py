@@ -49,6 +49,9 @@ class OpenAIBackend:
         prices: What the model costs; see `Prices`.
         headers: Sent with every request.
         retry: How often a failed call is repeated.
+        max_tokens_field: The request field that bounds the output, such as
+            ``max_completion_tokens`` for newer models of Azure; by default ``max_tokens``, but at
+            api.openai.com.
 
     Attributes:
         name: Name of the model.
@@ -73,6 +76,7 @@ class OpenAIBackend:
         prices: Prices | None = None,
         headers: Mapping[str, str] | None = None,
         retry: RetryPolicy | None = None,
+        max_tokens_field: str = "",
     ) -> None:
         self.url, given = split_credentials(checked_url(base_url))
         self.name = model
@@ -87,7 +91,7 @@ class OpenAIBackend:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._turns = Turns(limiter, self.url)
         self._retry = retry or RetryPolicy()
-        self._max_tokens_field = _max_tokens_field(self.url)
+        self._max_tokens_field = max_tokens_field or _max_tokens_field(self.url)
         self._client: Any = None
         self._known: wire.Template | None = None  # the first request that openai's client sent
         self._connecting = asyncio.Lock()

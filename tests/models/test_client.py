@@ -142,6 +142,15 @@ def test_openais_own_endpoint_gets_the_field_it_wants() -> None:
     assert backend._max_tokens_field == "max_completion_tokens"
 
 
+async def test_another_endpoint_gets_the_field_that_is_said(wire: Any, backend: Any) -> None:
+    wire.reply(*wire.HELLO)
+
+    await backend(max_tokens_field="max_completion_tokens").complete(ask(max_tokens=7))
+
+    assert wire.seen[0].body["max_completion_tokens"] == 7
+    assert "max_tokens" not in wire.seen[0].body
+
+
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "", "ftp://127.0.0.1/v1", "http://"])
 def test_a_base_url_that_is_none_is_refused_at_once(url: str) -> None:
     with pytest.raises(DefinitionError, match="not a base URL"):
