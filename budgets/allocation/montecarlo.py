@@ -67,7 +67,8 @@ class MonteCarlo:
             self._library = Library(rows, chance.getrandbits(64))
         tables = yield from self._library.tables(jobs)
         if self._stakes is None:
-            self._stakes = Stakes(situation.usd, (yield from least_cost(tables)))
+            least = situation.spent + (yield from least_cost(tables))
+            self._stakes = Stakes(situation.usd, least)
         search = self._search(situation, tables, self._stakes)
         kept = {job.id: self._kept[job.id][1] for job in jobs if self._unchanged(job)}
         yield from search.improve(self._choices, kept)

@@ -93,11 +93,13 @@ class Situation:
             of `Job.after`.
         usd: USD that can still be set aside (what is reserved is gone), or None without limit.
         seconds: Until the deadline, or None without one.
+        spent: USD that the run has cost already, of which nothing comes back if it is given up.
     """
 
     jobs: tuple[Job, ...]
     usd: float | None = None
     seconds: float | None = None
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

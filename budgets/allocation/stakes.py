@@ -22,7 +22,7 @@ class Stakes:
 
     Args:
         usd: The limit of the run, or None.
-        least: USD that the cheapest way takes in half of all cases.
+        least: USD that the run takes in half of all cases: so far, and in the cheapest way on.
 
     Attributes:
         price: What a USD is worth, as a part of the probability.

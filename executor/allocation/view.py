@@ -48,7 +48,8 @@ class View:
         limit = left.tokens if self.outlook.counts_tokens else left.usd
         usd = None if limit is None else max(0.0, float(limit))
         if self.limited:
-            return Situation(tuple(self._jobs(trials)), usd, self.seconds)
+            spent = self._money(self._run.ledger.spent)
+            return Situation(tuple(self._jobs(trials)), usd, self.seconds, spent)
         return Situation(tuple(self._tried(trial) for trial in trials if not trial.answer.done()))
 
     async def prepare(self, trials: Collection[Trial]) -> None:

@@ -78,7 +78,7 @@ class Servers:
         """One of several replicas dies at some time, and may come back."""
         if len(self._urls) > 1 and self._fate.mood != "calm":
             replica = self._hosts.replicas[chance.choice("abc")]
-            times = chance.choice((0.3, 1.0, 3.0)), chance.choice((0.5, 20.0, None))
+            times = chance.choice((0.3, 1.0, 3.0)), chance.choice((0.2, 0.5, 20.0, None))
             self._dying = asyncio.get_running_loop().create_task(_die(replica, *times))
 
     @property

@@ -228,6 +228,17 @@ def test_a_job_that_failed_again_and_again_is_given_up() -> None:
     assert decided(Situation((failed,), 0.4, 40.0), allocator).hopeless == (0,)
 
 
+@pytest.mark.parametrize(("spent", "given_up"), [(0.0, True), (0.0015, False)])
+def test_what_a_run_has_cost_is_part_of_what_it_is_worth(spent: float, given_up: bool) -> None:
+    models = {"small": model(0.5, 0.5, 4e-5), "large": model(0.9, 1.6, 1e-3)}
+    allocator = MonteCarlo()
+    fresh = job(0, models, agreement=0.35)
+    decided(Situation((fresh,), 0.022, 80.0, spent), allocator)
+    failed = replace(fresh, failed={"small": 8})
+    found = decided(Situation((failed,), 0.021, 75.0, spent), allocator)
+    assert (found.hopeless == (0,), found.starts == ()) == (given_up, given_up)
+
+
 def test_guesses_are_no_reason_to_give_up() -> None:
     guess = {"guess": model(0.7, 5.0, 0.01, doubt=0.26)}
     jobs = (job(0, guess), job(1, guess, 0))
