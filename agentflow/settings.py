@@ -111,10 +111,9 @@ class Settings:
         """
         path, table = _from_pyproject(folder or Path.cwd())
         environment = _from_environment(os.environ if environ is None else environ)
-        given = {"base_url": base_url, "api_key": api_key, "model": model, "cache": cache}
-        argued: dict[str, Any] = {name: value for name, value in given.items() if value}
+        texts = {"base_url": base_url, "api_key": api_key, "model": model, "cache": cache}
         switches = {"journal": journal, "speculate": speculate, "partial": partial}
-        argued.update({name: value for name, value in switches.items() if value is not None})
+        argued = _given(texts, switches)
         for source in (table, environment, argued):
             conceal(source.get("api_key", ""))
         values = _paired(path, table, environment, argued)
@@ -161,6 +160,12 @@ def _paired(
                     f"if it needs none"
                 )
     return {**table, **outer}
+
+
+def _given(texts: Mapping[str, Any], switches: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caller says: texts that are not empty, and switches that are not left alone."""
+    said = {name: text for name, text in texts.items() if text}
+    return said | {name: switch for name, switch in switches.items() if switch is not None}
 
 
 def _may_have(url: str) -> bool:

@@ -126,12 +126,8 @@ class Answers:
         Raises:
             Remembered: The call failed not long ago, and is not made.
         """
-        parts = self._calls.parts
-        begun = parts.begun(slot)
-        make: Callable[[], Awaitable[Any]]
-        make = partial(parts.make, slot, call, asked.args, asked.kwargs, site, asked.ask)
-        if owed is not None and not begun:
-            make = partial(self._calls.in_turn, slot, call, owed, make)
+        begun = self._calls.parts.begun(slot)
+        make = self._making(slot, call, asked, site, None if begun else owed)
 
         def final(error: Exception) -> bool:
             return not call.may_retry(attempt, error)
@@ -155,6 +151,20 @@ class Answers:
         elif not call.policy.hedge and not begun:
             call.latencies.note(found.seconds)
         return found.value
+
+    def _making(
+        self,
+        slot: int,
+        call: BoundCall,
+        asked: Asked,
+        site: CallSite | None,
+        owed: RateLimiter | None,
+    ) -> Callable[[], Awaitable[Any]]:
+        """Makes the call, as a part of what is being written or from the start."""
+        make = partial(
+            self._calls.parts.make, slot, call, asked.args, asked.kwargs, site, asked.ask
+        )
+        return make if owed is None else partial(self._calls.in_turn, slot, call, owed, make)
 
     def _owes(self, slot: int) -> bool:
         """Whether a call is to pay for the guess that it took."""

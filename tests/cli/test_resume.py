@@ -317,19 +317,21 @@ def test_files_that_are_given_now_are_those_of_the_folder_now(
     assert cli("resume", run, "--tools", "shop.py", "-q").out == "there\n"
 
 
+async def begun(workflow: str) -> str:
+    """The id of a run that a program began, and that has ended."""
+    import shop  # type: ignore[import-not-found]  # written by the fixture
+
+    async with Engine(journal="own.db") as engine:
+        run = engine.start(getattr(shop, workflow), "tea")
+        await run.ended()
+        return run.id
+
+
 def test_the_run_of_a_program_goes_on_where_its_module_is_found(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, done: Read
 ) -> None:
     monkeypatch.syspath_prepend(project)
-    import shop  # type: ignore[import-not-found]  # written by the fixture
-
-    async def begin() -> str:
-        async with Engine(journal="own.db") as engine:
-            run = engine.start(shop.checked, "tea")
-            await run.ended()
-            return run.id
-
-    run = asyncio.run(begin())
+    run = asyncio.run(begun("checked"))
     (project / "stock").write_text("!")
     assert 'checked("tea")' in cli("runs", "--journal", "own.db").out
 
@@ -341,15 +343,7 @@ def test_the_run_of_a_program_gets_the_limits_that_are_given_now(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(project)
-    import shop
-
-    async def begin() -> str:
-        async with Engine(journal="own.db") as engine:
-            run = engine.start(shop.hurried, "tea")
-            await run.ended()
-            return run.id
-
-    run = asyncio.run(begin())
+    run = asyncio.run(begun("hurried"))
     (project / "stock").write_text("!")
     assert cli("resume", run, "--journal", "own.db", "-q").code == codes.LIMIT
 

@@ -162,6 +162,17 @@ def test_a_session_that_holds_the_broken_turn_goes_on_from_before_it(desk: Desk)
     assert clerk.looked == ["tea", "honey", "honey", "honey"]
 
 
+async def played(clerk: Clerk, flow: Any, path: Path, resumed: str) -> Any:
+    """What a workflow gives, from its beginning or from where a run of it broke off."""
+    http = _http.client(transport=clerk.server.transport())
+    model = OpenAIBackend("http://scripted/v1", "tiny", http=http)
+    await model.connect()
+    async with Engine(model=model, journal=path, seed=1) as engine:
+        value = await (engine.resume(resumed, flow) if resumed else engine.run(flow))
+    await http.aclose()
+    return value
+
+
 def test_a_workflow_that_asks_goes_on(desk: Desk) -> None:
     clerk, whole = Clerk(), desk.path()
     shared = Session(tools=clerk.tools)
@@ -172,16 +183,7 @@ def test_a_workflow_that_asks_goes_on(desk: Desk) -> None:
         return [await chat.ask("find n0"), await shared.ask("find n1"), await shared.ask("bye")]
 
     def run(path: Path, resumed: str = "") -> Any:
-        async def main() -> Any:
-            http = _http.client(transport=clerk.server.transport())
-            model = OpenAIBackend("http://scripted/v1", "tiny", http=http)
-            await model.connect()
-            async with Engine(model=model, journal=path, seed=1) as engine:
-                value = await (engine.resume(resumed, talk) if resumed else engine.run(talk))
-            await http.aclose()
-            return value
-
-        return run_virtual(main())
+        return run_virtual(played(clerk, talk, path, resumed))
 
     answers = run(whole)
     kept, said = records(whole), contents(shared)
@@ -203,16 +205,7 @@ def test_a_fork_of_what_a_broken_run_had_added_to_begins_before_that(desk: Desk)
         return [*said, *(str(message["content"]) for message in bold.messages)]
 
     def run(path: Path, resumed: str = "") -> Any:
-        async def main() -> Any:
-            http = _http.client(transport=clerk.server.transport())
-            model = OpenAIBackend("http://scripted/v1", "tiny", http=http)
-            await model.connect()
-            async with Engine(model=model, journal=path, seed=1) as engine:
-                value = await (engine.resume(resumed, compare) if resumed else engine.run(compare))
-            await http.aclose()
-            return value
-
-        return run_virtual(main())
+        return run_virtual(played(clerk, compare, path, resumed))
 
     answers, kept = run(whole), records(whole)
     assert answers[2:] == ["bye", "you said bye"]
