@@ -94,7 +94,8 @@ def _objects(file: BinaryIO) -> Iterator[dict[str, Any]]:
         try:
             value = read_object(line)
         except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
+            it = "it is no recorded run: " if number == 1 else ""
+            raise ValueError(f"line {number}: {it}{error}") from error
         yield value
 
 
